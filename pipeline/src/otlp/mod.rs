@@ -1,0 +1,3 @@
+//! OTLP itself: the message tables, validation, JSON, and the small messages of responses.
+
+pub mod schema;

@@ -1,0 +1,488 @@
+//! The OTLP messages as data: field numbers, names and types of `opentelemetry-proto` 1.9 for traces, metrics and logs.
+//!
+//! One table serves the validator ([`super::validate`]), both JSON directions ([`super::json`]) and the field paths in
+//! error messages, so the three cannot disagree. Fields that are not listed are unknown: validated for structure, kept
+//! on the wire, ignored in JSON.
+
+/// A protobuf message type.
+pub struct Message {
+    /// Name as in the `.proto` files, for error texts.
+    pub name: &'static str,
+    /// Fields in ascending order of their number.
+    pub fields: &'static [Field],
+}
+
+/// A field of a [`Message`].
+pub struct Field {
+    /// Field number.
+    pub number: u32,
+    /// Name in the `.proto` file (snake case). The JSON name is its lowerCamelCase form ([`json_name_eq`]).
+    pub name: &'static str,
+    /// Type of one element.
+    pub kind: Kind,
+    /// Whether the field may occur many times.
+    pub repeated: bool,
+    /// Whether the field belongs to the message's `oneof` (no OTLP message has more than one).
+    pub oneof: bool,
+}
+
+/// Type of a field's element.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// `bool`
+    Bool,
+    /// `int32`
+    Int32,
+    /// `int64`
+    Int64,
+    /// `uint32`
+    Uint32,
+    /// `uint64`
+    Uint64,
+    /// `sint32` (zigzag)
+    Sint32,
+    /// An enumeration with its value names.
+    Enum(&'static [(&'static str, i32)]),
+    /// `fixed32`
+    Fixed32,
+    /// `fixed64`
+    Fixed64,
+    /// `sfixed64`
+    Sfixed64,
+    /// `double`
+    Double,
+    /// `string`: must be UTF-8.
+    String,
+    /// `bytes`, base64 in JSON.
+    Bytes,
+    /// `bytes` that hold a trace or span id: hexadecimal in JSON (OTLP specification, "JSON Protobuf Encoding").
+    Id,
+    /// A nested message.
+    Message(&'static Message),
+}
+
+impl Kind {
+    /// The protobuf wire type of one (unpacked) element.
+    pub const fn wire_type(self) -> u8 {
+        match self {
+            Self::Bool | Self::Int32 | Self::Int64 | Self::Uint32 | Self::Uint64 | Self::Sint32 | Self::Enum(_) => 0,
+            Self::Fixed64 | Self::Sfixed64 | Self::Double => 1,
+            Self::String | Self::Bytes | Self::Id | Self::Message(_) => 2,
+            Self::Fixed32 => 5,
+        }
+    }
+}
+
+impl Message {
+    /// The field with this number.
+    #[inline]
+    pub fn field(&self, number: u32) -> Option<&'static Field> {
+        // Most tables are dense from 1, so the guess almost always hits.
+        if let Some(field) = self.fields.get((number as usize).wrapping_sub(1))
+            && field.number == number
+        {
+            return Some(field);
+        }
+        self.fields.iter().find(|field| field.number == number)
+    }
+}
+
+/// Whether `json` is the lowerCamelCase form of `snake`. The snake form itself is not accepted (OTLP: "snake_case is invalid").
+pub fn json_name_eq(snake: &str, json: &str) -> bool {
+    let mut want = snake.bytes();
+    let mut have = json.bytes();
+    loop {
+        match (want.next(), have.next()) {
+            (None, None) => return true,
+            (Some(b'_'), Some(h)) => match want.next() {
+                Some(w) if w.to_ascii_uppercase() == h => {}
+                _ => return false,
+            },
+            (Some(w), Some(h)) if w == h => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The lowerCamelCase form of a field name.
+pub fn json_name(snake: &str) -> String {
+    let mut out = String::with_capacity(snake.len());
+    let mut upper = false;
+    for c in snake.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                out.push(c.to_ascii_uppercase());
+                upper = false;
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
+    Field { number, name, kind, repeated: false, oneof: false }
+}
+
+const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
+    Field { number, name, kind, repeated: true, oneof: false }
+}
+
+const fn either(number: u32, name: &'static str, kind: Kind) -> Field {
+    Field { number, name, kind, repeated: false, oneof: true }
+}
+
+use Kind::{
+    Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Sfixed64, Sint32, String as Str, Uint32, Uint64,
+};
+
+const fn msg(message: &'static Message) -> Kind {
+    Kind::Message(message)
+}
+
+// === common.v1, resource.v1 ===
+
+/// `opentelemetry.proto.common.v1.AnyValue`
+pub static ANY_VALUE: Message = Message {
+    name: "AnyValue",
+    fields: &[
+        either(1, "string_value", Str),
+        either(2, "bool_value", Bool),
+        either(3, "int_value", Int64),
+        either(4, "double_value", Double),
+        either(5, "array_value", msg(&ARRAY_VALUE)),
+        either(6, "kvlist_value", msg(&KEY_VALUE_LIST)),
+        either(7, "bytes_value", Bytes),
+        either(8, "string_value_strindex", Int32),
+    ],
+};
+
+/// `opentelemetry.proto.common.v1.ArrayValue`
+pub static ARRAY_VALUE: Message = Message { name: "ArrayValue", fields: &[many(1, "values", msg(&ANY_VALUE))] };
+
+/// `opentelemetry.proto.common.v1.KeyValueList`
+pub static KEY_VALUE_LIST: Message = Message { name: "KeyValueList", fields: &[many(1, "values", msg(&KEY_VALUE))] };
+
+/// `opentelemetry.proto.common.v1.KeyValue`
+pub static KEY_VALUE: Message = Message {
+    name: "KeyValue",
+    fields: &[one(1, "key", Str), one(2, "value", msg(&ANY_VALUE)), one(3, "key_strindex", Int32)],
+};
+
+/// `opentelemetry.proto.common.v1.InstrumentationScope`
+pub static SCOPE: Message = Message {
+    name: "InstrumentationScope",
+    fields: &[
+        one(1, "name", Str),
+        one(2, "version", Str),
+        many(3, "attributes", msg(&KEY_VALUE)),
+        one(4, "dropped_attributes_count", Uint32),
+    ],
+};
+
+static ENTITY_REF: Message = Message {
+    name: "EntityRef",
+    fields: &[
+        one(1, "schema_url", Str),
+        one(2, "type", Str),
+        many(3, "id_keys", Str),
+        many(4, "description_keys", Str),
+    ],
+};
+
+/// `opentelemetry.proto.resource.v1.Resource`
+pub static RESOURCE: Message = Message {
+    name: "Resource",
+    fields: &[
+        many(1, "attributes", msg(&KEY_VALUE)),
+        one(2, "dropped_attributes_count", Uint32),
+        many(3, "entity_refs", msg(&ENTITY_REF)),
+    ],
+};
+
+// === trace.v1 ===
+
+/// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest`
+pub static TRACES: Message =
+    Message { name: "ExportTraceServiceRequest", fields: &[many(1, "resource_spans", msg(&RESOURCE_SPANS))] };
+
+static RESOURCE_SPANS: Message = Message {
+    name: "ResourceSpans",
+    fields: &[one(1, "resource", msg(&RESOURCE)), many(2, "scope_spans", msg(&SCOPE_SPANS)), one(3, "schema_url", Str)],
+};
+
+static SCOPE_SPANS: Message = Message {
+    name: "ScopeSpans",
+    fields: &[one(1, "scope", msg(&SCOPE)), many(2, "spans", msg(&SPAN)), one(3, "schema_url", Str)],
+};
+
+/// `opentelemetry.proto.trace.v1.Span.SpanKind`
+pub const SPAN_KINDS: &[(&str, i32)] = &[
+    ("SPAN_KIND_UNSPECIFIED", 0),
+    ("SPAN_KIND_INTERNAL", 1),
+    ("SPAN_KIND_SERVER", 2),
+    ("SPAN_KIND_CLIENT", 3),
+    ("SPAN_KIND_PRODUCER", 4),
+    ("SPAN_KIND_CONSUMER", 5),
+];
+
+/// `opentelemetry.proto.trace.v1.Status.StatusCode`
+pub const STATUS_CODES: &[(&str, i32)] = &[("STATUS_CODE_UNSET", 0), ("STATUS_CODE_OK", 1), ("STATUS_CODE_ERROR", 2)];
+
+/// `opentelemetry.proto.trace.v1.Span`
+pub static SPAN: Message = Message {
+    name: "Span",
+    fields: &[
+        one(1, "trace_id", Id),
+        one(2, "span_id", Id),
+        one(3, "trace_state", Str),
+        one(4, "parent_span_id", Id),
+        one(5, "name", Str),
+        one(6, "kind", Enum(SPAN_KINDS)),
+        one(7, "start_time_unix_nano", Fixed64),
+        one(8, "end_time_unix_nano", Fixed64),
+        many(9, "attributes", msg(&KEY_VALUE)),
+        one(10, "dropped_attributes_count", Uint32),
+        many(11, "events", msg(&EVENT)),
+        one(12, "dropped_events_count", Uint32),
+        many(13, "links", msg(&LINK)),
+        one(14, "dropped_links_count", Uint32),
+        one(15, "status", msg(&STATUS)),
+        one(16, "flags", Fixed32),
+    ],
+};
+
+/// `opentelemetry.proto.trace.v1.Span.Event`
+pub static EVENT: Message = Message {
+    name: "Event",
+    fields: &[
+        one(1, "time_unix_nano", Fixed64),
+        one(2, "name", Str),
+        many(3, "attributes", msg(&KEY_VALUE)),
+        one(4, "dropped_attributes_count", Uint32),
+    ],
+};
+
+/// `opentelemetry.proto.trace.v1.Span.Link`
+pub static LINK: Message = Message {
+    name: "Link",
+    fields: &[
+        one(1, "trace_id", Id),
+        one(2, "span_id", Id),
+        one(3, "trace_state", Str),
+        many(4, "attributes", msg(&KEY_VALUE)),
+        one(5, "dropped_attributes_count", Uint32),
+        one(6, "flags", Fixed32),
+    ],
+};
+
+static STATUS: Message =
+    Message { name: "Status", fields: &[one(2, "message", Str), one(3, "code", Enum(STATUS_CODES))] };
+
+// === metrics.v1 ===
+
+/// `opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest`
+pub static METRICS: Message =
+    Message { name: "ExportMetricsServiceRequest", fields: &[many(1, "resource_metrics", msg(&RESOURCE_METRICS))] };
+
+static RESOURCE_METRICS: Message = Message {
+    name: "ResourceMetrics",
+    fields: &[
+        one(1, "resource", msg(&RESOURCE)),
+        many(2, "scope_metrics", msg(&SCOPE_METRICS)),
+        one(3, "schema_url", Str),
+    ],
+};
+
+static SCOPE_METRICS: Message = Message {
+    name: "ScopeMetrics",
+    fields: &[one(1, "scope", msg(&SCOPE)), many(2, "metrics", msg(&METRIC)), one(3, "schema_url", Str)],
+};
+
+static METRIC: Message = Message {
+    name: "Metric",
+    fields: &[
+        one(1, "name", Str),
+        one(2, "description", Str),
+        one(3, "unit", Str),
+        either(5, "gauge", msg(&GAUGE)),
+        either(7, "sum", msg(&SUM)),
+        either(9, "histogram", msg(&HISTOGRAM)),
+        either(10, "exponential_histogram", msg(&EXPONENTIAL_HISTOGRAM)),
+        either(11, "summary", msg(&SUMMARY)),
+        many(12, "metadata", msg(&KEY_VALUE)),
+    ],
+};
+
+const TEMPORALITIES: &[(&str, i32)] = &[
+    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
+    ("AGGREGATION_TEMPORALITY_DELTA", 1),
+    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+];
+
+static GAUGE: Message = Message { name: "Gauge", fields: &[many(1, "data_points", msg(&NUMBER_POINT))] };
+
+static SUM: Message = Message {
+    name: "Sum",
+    fields: &[
+        many(1, "data_points", msg(&NUMBER_POINT)),
+        one(2, "aggregation_temporality", Enum(TEMPORALITIES)),
+        one(3, "is_monotonic", Bool),
+    ],
+};
+
+static HISTOGRAM: Message = Message {
+    name: "Histogram",
+    fields: &[many(1, "data_points", msg(&HISTOGRAM_POINT)), one(2, "aggregation_temporality", Enum(TEMPORALITIES))],
+};
+
+static EXPONENTIAL_HISTOGRAM: Message = Message {
+    name: "ExponentialHistogram",
+    fields: &[many(1, "data_points", msg(&EXPONENTIAL_POINT)), one(2, "aggregation_temporality", Enum(TEMPORALITIES))],
+};
+
+static SUMMARY: Message = Message { name: "Summary", fields: &[many(1, "data_points", msg(&SUMMARY_POINT))] };
+
+static NUMBER_POINT: Message = Message {
+    name: "NumberDataPoint",
+    fields: &[
+        one(2, "start_time_unix_nano", Fixed64),
+        one(3, "time_unix_nano", Fixed64),
+        either(4, "as_double", Double),
+        many(5, "exemplars", msg(&EXEMPLAR)),
+        either(6, "as_int", Sfixed64),
+        many(7, "attributes", msg(&KEY_VALUE)),
+        one(8, "flags", Uint32),
+    ],
+};
+
+static HISTOGRAM_POINT: Message = Message {
+    name: "HistogramDataPoint",
+    fields: &[
+        one(2, "start_time_unix_nano", Fixed64),
+        one(3, "time_unix_nano", Fixed64),
+        one(4, "count", Fixed64),
+        one(5, "sum", Double),
+        many(6, "bucket_counts", Fixed64),
+        many(7, "explicit_bounds", Double),
+        many(8, "exemplars", msg(&EXEMPLAR)),
+        many(9, "attributes", msg(&KEY_VALUE)),
+        one(10, "flags", Uint32),
+        one(11, "min", Double),
+        one(12, "max", Double),
+    ],
+};
+
+static EXPONENTIAL_POINT: Message = Message {
+    name: "ExponentialHistogramDataPoint",
+    fields: &[
+        many(1, "attributes", msg(&KEY_VALUE)),
+        one(2, "start_time_unix_nano", Fixed64),
+        one(3, "time_unix_nano", Fixed64),
+        one(4, "count", Fixed64),
+        one(5, "sum", Double),
+        one(6, "scale", Sint32),
+        one(7, "zero_count", Fixed64),
+        one(8, "positive", msg(&BUCKETS)),
+        one(9, "negative", msg(&BUCKETS)),
+        one(10, "flags", Uint32),
+        many(11, "exemplars", msg(&EXEMPLAR)),
+        one(12, "min", Double),
+        one(13, "max", Double),
+        one(14, "zero_threshold", Double),
+    ],
+};
+
+static BUCKETS: Message =
+    Message { name: "Buckets", fields: &[one(1, "offset", Sint32), many(2, "bucket_counts", Uint64)] };
+
+static SUMMARY_POINT: Message = Message {
+    name: "SummaryDataPoint",
+    fields: &[
+        one(2, "start_time_unix_nano", Fixed64),
+        one(3, "time_unix_nano", Fixed64),
+        one(4, "count", Fixed64),
+        one(5, "sum", Double),
+        many(6, "quantile_values", msg(&QUANTILE)),
+        many(7, "attributes", msg(&KEY_VALUE)),
+        one(8, "flags", Uint32),
+    ],
+};
+
+static QUANTILE: Message =
+    Message { name: "ValueAtQuantile", fields: &[one(1, "quantile", Double), one(2, "value", Double)] };
+
+static EXEMPLAR: Message = Message {
+    name: "Exemplar",
+    fields: &[
+        one(2, "time_unix_nano", Fixed64),
+        either(3, "as_double", Double),
+        one(4, "span_id", Id),
+        one(5, "trace_id", Id),
+        either(6, "as_int", Sfixed64),
+        many(7, "filtered_attributes", msg(&KEY_VALUE)),
+    ],
+};
+
+// === logs.v1 ===
+
+/// `opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest`
+pub static LOGS: Message =
+    Message { name: "ExportLogsServiceRequest", fields: &[many(1, "resource_logs", msg(&RESOURCE_LOGS))] };
+
+static RESOURCE_LOGS: Message = Message {
+    name: "ResourceLogs",
+    fields: &[one(1, "resource", msg(&RESOURCE)), many(2, "scope_logs", msg(&SCOPE_LOGS)), one(3, "schema_url", Str)],
+};
+
+static SCOPE_LOGS: Message = Message {
+    name: "ScopeLogs",
+    fields: &[one(1, "scope", msg(&SCOPE)), many(2, "log_records", msg(&LOG_RECORD)), one(3, "schema_url", Str)],
+};
+
+/// `opentelemetry.proto.logs.v1.SeverityNumber`
+const SEVERITIES: &[(&str, i32)] = &[
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+];
+
+static LOG_RECORD: Message = Message {
+    name: "LogRecord",
+    fields: &[
+        one(1, "time_unix_nano", Fixed64),
+        one(2, "severity_number", Enum(SEVERITIES)),
+        one(3, "severity_text", Str),
+        one(5, "body", msg(&ANY_VALUE)),
+        many(6, "attributes", msg(&KEY_VALUE)),
+        one(7, "dropped_attributes_count", Uint32),
+        one(8, "flags", Fixed32),
+        one(9, "trace_id", Id),
+        one(10, "span_id", Id),
+        one(11, "observed_time_unix_nano", Fixed64),
+        one(12, "event_name", Str),
+    ],
+};
