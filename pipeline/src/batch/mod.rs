@@ -1,5 +1,270 @@
-//! What moves through Weir: OTLP bytes as they arrived, and views into them.
+//! What moves through Weir: a [`Batch`].
+//!
+//! A batch is one or more chunks; a chunk is the OTLP bytes of one request exactly as they arrived, an index over its
+//! spans, a bitmap of the spans still alive, and an overlay of what processors added.
+//!
+//! ```text
+//!            ┌──────────────────────────── chunk ────────────────────────────┐
+//!  request ─►│ bytes (shared) │ index (shared) │ alive bitmap │ overlay (cow) │─► encode ─► bytes
+//!            └───────┬────────┴───────┬────────┴──────┬───────┴───────┬───────┘
+//!                    │ validated once │ offsets       │ filter,       │ set / remove
+//!                    ▼                ▼               │ sample        │ attributes
+//!                lazy views: span.name(), span.attr("gen_ai.usage.input_tokens")
+//! ```
+//!
+//! * Validation happens once, completely, when bytes enter ([`Batch::decode`]); after that no view can fail.
+//! * A batch nobody changed is encoded as the very `Bytes` that came in.
+//! * Joining batches concatenates their chunks, splitting shares them; neither copies a byte, because the top level of
+//!   an OTLP request is a repeated field and repeated fields concatenate.
+//! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed.
+//! * A batch carries the [`Receipt`]s of everyone who waits for it and the [`Lease`]s on the memory it holds.
 
+mod alive;
+mod encode;
+mod index;
+mod overlay;
+mod span;
 pub mod validate;
 pub mod view;
 pub mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use self::overlay::NewValue;
+pub use self::span::{Span, SpanMut};
+pub use self::validate::Malformed;
+use self::{alive::Alive, index::Index, overlay::Overlay, wire::Fields};
+use crate::budget::Lease;
+use crate::otlp::schema;
+use crate::receipt::{Outcome, Receipt};
+use crate::signal::Signal;
+
+/// Requests above this size are refused by [`Batch::decode`]: offsets in the index are 32 bits wide.
+const MAX_BYTES: usize = u32::MAX as usize;
+
+#[derive(Debug, Clone)]
+struct Chunk {
+    bytes: Bytes,
+    /// `None` for metrics and logs.
+    index: Option<Arc<Index>>,
+    alive: Alive,
+    overlay: Option<Arc<Overlay>>,
+    /// Records that are alive.
+    records: usize,
+}
+
+/// OTLP data on its way through the graph. See the [module](self).
+#[derive(Debug)]
+pub struct Batch {
+    signal: Signal,
+    chunks: Vec<Chunk>,
+    receipts: Vec<Receipt>,
+    leases: Vec<Lease>,
+}
+
+impl Batch {
+    /// Validates the protobuf bytes of an `Export…ServiceRequest` and indexes them.
+    ///
+    /// # Errors
+    /// Names the byte offset and the field path of the first fault.
+    pub fn decode(signal: Signal, bytes: Bytes) -> Result<Self, Malformed> {
+        let message = message_of(signal);
+        if bytes.len() > MAX_BYTES {
+            let fault = wire::Fault::Overrun(bytes.len() as u64, MAX_BYTES);
+            return Err(Malformed { message: message.name, offset: 0, path: String::new(), fault });
+        }
+        validate::validate(message, &bytes)?;
+        let (index, records) = match signal {
+            Signal::Traces => {
+                let index = Index::of(&bytes);
+                let records = index.spans.len();
+                (Some(Arc::new(index)), records)
+            }
+            Signal::Metrics => (None, count_data_points(&bytes)),
+            Signal::Logs => (None, count_at(&bytes, &[1, 2, 2])),
+        };
+        let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records };
+        Ok(Self { signal, chunks: vec![chunk], receipts: Vec::new(), leases: Vec::new() })
+    }
+
+    /// A batch without records, receipts or chunks: something to [`append`](Self::append) to.
+    pub fn empty(signal: Signal) -> Self {
+        Self { signal, chunks: Vec::new(), receipts: Vec::new(), leases: Vec::new() }
+    }
+
+    /// What the batch holds.
+    pub fn signal(&self) -> Signal {
+        self.signal
+    }
+
+    /// Records alive: spans, data points or log records.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|c| c.records).sum()
+    }
+
+    /// Whether no record is alive.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size of the encoded form in bytes, from above: dropped spans of a chunk still count until the batch is encoded.
+    pub fn size_hint(&self) -> usize {
+        self.chunks.iter().map(|c| c.bytes.len() + c.overlay.as_ref().map_or(0, |o| o.len_bytes())).sum()
+    }
+
+    /// The spans alive, in the order they arrived. Nothing for metrics and logs.
+    pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        self.chunks.iter().flat_map(Chunk::spans)
+    }
+
+    /// Calls `edit` for each span alive, which may read the span and change its attributes.
+    pub fn for_each_mut(&mut self, mut edit: impl FnMut(&mut SpanMut<'_>)) {
+        for chunk in &mut self.chunks {
+            let Some(index) = &chunk.index else { continue };
+            // Taken out for the time of the loop so that the bytes can be borrowed beside it; cloned only if another
+            // branch of the graph shares it.
+            let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
+            for id in chunk.alive.ones() {
+                edit(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay));
+            }
+            chunk.overlay = (!overlay.is_empty()).then(|| Arc::new(overlay));
+        }
+    }
+
+    /// Keeps the spans for which `keep` is true and returns how many were dropped. The caller counts them (I2).
+    pub fn retain(&mut self, mut keep: impl FnMut(Span<'_>) -> bool) -> usize {
+        let mut dropped = 0;
+        for chunk in &mut self.chunks {
+            let dead: Vec<usize> = chunk.spans().filter(|s| !keep(*s)).map(|s| s.id()).collect();
+            dead.iter().for_each(|&id| chunk.alive.clear(id));
+            chunk.records -= dead.len();
+            dropped += dead.len();
+        }
+        self.chunks.retain(|c| c.records > 0);
+        dropped
+    }
+
+    /// The protobuf bytes of the batch as one request. No copy if nothing was changed, joined or split.
+    pub fn encode(&self) -> Bytes {
+        if let [only] = &self.chunks[..]
+            && only.is_untouched()
+        {
+            return only.bytes.clone();
+        }
+        let mut out = Vec::new();
+        for chunk in &self.chunks {
+            match &chunk.index {
+                Some(index) if !chunk.is_untouched() => encode::encode_into(chunk, index, &mut out),
+                _ => out.extend_from_slice(&chunk.bytes),
+            }
+        }
+        out.into()
+    }
+
+    /// Takes over the chunks, receipts and leases of `other`, which must hold the same signal.
+    pub fn append(&mut self, mut other: Self) {
+        debug_assert_eq!(self.signal, other.signal, "a batch holds one signal");
+        self.chunks.append(&mut other.chunks);
+        self.receipts.append(&mut other.receipts);
+        self.leases.append(&mut other.leases);
+    }
+
+    /// Splits off the records after the first `at` ones; both parts hold branches of the receipts and the leases.
+    /// Metrics and logs are split between chunks only, so the first part may then hold more than `at`.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let mut rest = self.fork();
+        rest.chunks.clear();
+        let mut left = at;
+        let mut kept = 0;
+        while kept < self.chunks.len() && left > 0 {
+            let chunk = &mut self.chunks[kept];
+            kept += 1;
+            if chunk.records > left && chunk.index.is_some() {
+                let mut tail = chunk.clone();
+                let cut: Vec<usize> = chunk.alive.ones().collect();
+                for (n, &id) in cut.iter().enumerate() {
+                    if n < left { tail.alive.clear(id) } else { chunk.alive.clear(id) }
+                }
+                tail.records = chunk.records - left;
+                chunk.records = left;
+                rest.chunks.push(tail);
+                left = 0;
+            } else {
+                left = left.saturating_sub(chunk.records);
+            }
+        }
+        rest.chunks.extend(self.chunks.drain(kept..));
+        rest
+    }
+
+    /// Another branch of this batch: the same data, a branch of every receipt, the same leases.
+    pub fn fork(&self) -> Self {
+        Self {
+            signal: self.signal,
+            chunks: self.chunks.clone(),
+            receipts: self.receipts.iter().map(Receipt::branch).collect(),
+            leases: self.leases.clone(),
+        }
+    }
+
+    /// Adds someone who waits for the batch.
+    pub fn with_receipt(mut self, receipt: Receipt) -> Self {
+        self.receipts.push(receipt);
+        self
+    }
+
+    /// Adds the lease on the memory that the batch takes; it is given back when the last branch is gone.
+    pub fn with_lease(mut self, lease: Lease) -> Self {
+        self.leases.push(lease);
+        self
+    }
+
+    /// Settles everyone who waits for this branch of the batch.
+    pub fn settle(self, outcome: &Outcome) {
+        for receipt in self.receipts {
+            receipt.settle(outcome.clone());
+        }
+    }
+
+    /// Takes the receipts out, for a consumer that answers before it is done with the data (an in-memory queue).
+    pub fn take_receipts(&mut self) -> Vec<Receipt> {
+        std::mem::take(&mut self.receipts)
+    }
+}
+
+impl Chunk {
+    fn is_untouched(&self) -> bool {
+        self.overlay.is_none() && self.alive.is_all()
+    }
+
+    fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        self.index.iter().flat_map(move |index| {
+            self.alive.ones().map(move |id| Span::new(&self.bytes, index, id, self.overlay.as_deref()))
+        })
+    }
+}
+
+/// The request message of a signal.
+pub fn message_of(signal: Signal) -> &'static schema::Message {
+    match signal {
+        Signal::Traces => &schema::TRACES,
+        Signal::Metrics => &schema::METRICS,
+        Signal::Logs => &schema::LOGS,
+    }
+}
+
+/// Messages found by following field numbers down.
+fn count_at(bytes: &[u8], path: &[u32]) -> usize {
+    let Some((number, rest)) = path.split_first() else { return 1 };
+    Fields::new(bytes).filter(|f| f.number == *number).map(|f| count_at(f.bytes, rest)).sum()
+}
+
+/// Data points of an ExportMetricsServiceRequest: whatever kind of metric, its points are field 1.
+fn count_data_points(bytes: &[u8]) -> usize {
+    [5, 7, 9, 10, 11].iter().map(|kind| count_at(bytes, &[1, 2, 2, *kind, 1])).sum()
+}
+
+#[cfg(test)]
+mod tests;

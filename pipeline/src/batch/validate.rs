@@ -1,4 +1,218 @@
-//! Complete validation of foreign bytes.
+//! Complete validation of foreign bytes, driven by the tables of [`crate::otlp::schema`].
+//!
+//! After [`validate`] has accepted a request, every view into it is infallible: all lengths fit, all known fields have
+//! their wire type, all strings are UTF-8, nesting is bounded.
+//!
+//! Decision: two things that protobuf allows and no OTLP encoder does are refused, because they would make a field mean
+//! something else than its bytes say: a singular *message* field that occurs twice (protobuf would merge the two), and
+//! a second member of a `oneof`. A scalar that occurs twice is fine: the last one counts.
 
-/// How deep messages may be nested below the request, as in prost and the Go implementation's spirit.
+use std::fmt;
+
+use super::wire::{Fault, LEN, Reader, VARINT};
+use crate::otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message};
+
+/// How many levels deep messages may be nested below the request: prost's limit too.
 pub const MAX_DEPTH: usize = 100;
+
+/// Where and why bytes are not the message they claim to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The request's message type.
+    pub message: &'static str,
+    /// Offset of the offending field's tag (or of the missing byte) from the start of the request.
+    pub offset: usize,
+    /// Path of the offending field: `resource_spans[0].scope_spans[1].spans[3].name`. Empty at the top level.
+    pub path: String,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed {} at byte {}", self.message, self.offset)?;
+        if !self.path.is_empty() {
+            write!(f, ", {}", self.path)?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Checks that `bytes` are one complete `message`.
+pub fn validate(message: &'static Message, bytes: &[u8]) -> Result<(), Malformed> {
+    check(message, bytes, MAX_DEPTH).map_err(|(offset, fault)| Malformed {
+        message: message.name,
+        offset,
+        path: path_to(message, bytes, offset),
+        fault,
+    })
+}
+
+/// Offset within the message, and the fault there.
+type Located = (usize, Fault);
+
+fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Located> {
+    let mut reader = Reader::new(bytes);
+    // Singular message fields seen so far, by field number (all are below 64), and whether a oneof member was.
+    let mut seen = 0u64;
+    let mut chosen = false;
+    while !reader.is_empty() {
+        let start = reader.pos();
+        let at = |fault| (start, fault);
+        let (number, wire_type) = reader.tag().map_err(at)?;
+        let Some(field) = message.field(number) else {
+            reader.skip_value(wire_type, number, depth).map_err(at)?;
+            continue;
+        };
+        if field.oneof {
+            if chosen {
+                return Err(at(Fault::Twice));
+            }
+            chosen = true;
+        }
+        if wire_type != field.kind.wire_type() {
+            packed(field, wire_type, &mut reader).map_err(at)?;
+            continue;
+        }
+        match field.kind {
+            Kind::String => {
+                let body = reader.len_delimited().map_err(at)?;
+                simdutf8::basic::from_utf8(body).map_err(|_| at(Fault::Utf8))?;
+            }
+            Kind::Message(inner) => {
+                if !field.repeated {
+                    let bit = 1u64 << (number & 63);
+                    if seen & bit != 0 {
+                        return Err(at(Fault::Twice));
+                    }
+                    seen |= bit;
+                }
+                if depth == 0 {
+                    return Err(at(Fault::TooDeep));
+                }
+                let body = reader.len_delimited().map_err(at)?;
+                let nested = if std::ptr::eq(inner, &KEY_VALUE) {
+                    key_value(body, depth - 1)
+                } else {
+                    check(inner, body, depth - 1)
+                };
+                nested.map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
+            }
+            Kind::Bytes | Kind::Id => drop(reader.len_delimited().map_err(at)?),
+            _ => reader.skip_value(wire_type, number, 0).map_err(at)?,
+        }
+    }
+    Ok(())
+}
+
+/// Attributes are most of every request, and nearly all are a key and a string: that shape is checked without tables.
+#[inline]
+fn key_value(bytes: &[u8], depth: usize) -> Result<(), Located> {
+    plain_key_value(bytes, depth).map_or_else(|| check(&KEY_VALUE, bytes, depth), Ok)
+}
+
+/// `Some` if the bytes are exactly a key and a scalar value with one-byte tags; `None` asks for the full check.
+#[inline]
+fn plain_key_value(bytes: &[u8], depth: usize) -> Option<()> {
+    if depth == 0 {
+        return None;
+    }
+    let mut reader = Reader::new(bytes);
+    if reader.tag().ok()? != (1, LEN) {
+        return None;
+    }
+    simdutf8::basic::from_utf8(reader.len_delimited().ok()?).ok()?;
+    if reader.tag().ok()? != (2, LEN) {
+        return None;
+    }
+    let value = reader.len_delimited().ok()?;
+    if !reader.is_empty() {
+        return None;
+    }
+    let mut reader = Reader::new(value);
+    match reader.tag().ok()? {
+        (1, LEN) => drop(simdutf8::basic::from_utf8(reader.len_delimited().ok()?).ok()?),
+        (2 | 3, VARINT) => drop(reader.varint().ok()?),
+        (4, super::wire::FIXED64) => reader.skip(8).ok()?,
+        _ => return None,
+    }
+    reader.is_empty().then_some(())
+}
+
+/// A repeated scalar may come packed into one length-delimited field; anything else with that wire type is wrong.
+fn packed(field: &Field, wire_type: u8, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    let element = field.kind.wire_type();
+    if !field.repeated || wire_type != LEN || element == LEN {
+        return Err(Fault::WireTypeMismatch(wire_type, element));
+    }
+    let body = reader.len_delimited()?;
+    match element {
+        VARINT => {
+            let mut inner = Reader::new(body);
+            while !inner.is_empty() {
+                inner.varint()?;
+            }
+            Ok(())
+        }
+        _ => {
+            let size = if element == super::wire::FIXED64 { 8 } else { 4 };
+            if body.len().is_multiple_of(size) { Ok(()) } else { Err(Fault::PackedLength) }
+        }
+    }
+}
+
+/// Names the field that covers `offset`, by walking again as far as the bytes are sound. Only errors pay for this.
+fn path_to(message: &'static Message, bytes: &[u8], offset: usize) -> String {
+    let mut path = String::new();
+    let (mut message, mut bytes, mut offset) = (message, bytes, offset);
+    'descend: loop {
+        let mut reader = Reader::new(bytes);
+        let mut counts = [0usize; 64];
+        while let Ok((number, wire_type)) = {
+            let start = reader.pos();
+            if start > offset { Err(Fault::Truncated) } else { reader.tag() }
+        } {
+            let start_of_value = reader.pos();
+            let field = message.field(number);
+            let count = &mut counts[number as usize & 63];
+            let body = if wire_type == LEN { reader.len_delimited().ok() } else { None };
+            if body.is_none() && wire_type != LEN && reader.skip_value(wire_type, number, MAX_DEPTH).is_err() {
+                push_segment(&mut path, field, *count);
+                return path;
+            }
+            let inside = wire_type == LEN && body.is_none() || offset < reader.pos();
+            if !inside {
+                *count += 1;
+                continue;
+            }
+            push_segment(&mut path, field, *count);
+            if let (Some(Field { kind: Kind::Message(inner), .. }), Some(body)) = (field, body) {
+                let body_start = reader.pos() - body.len();
+                if offset >= body_start && offset > start_of_value - 1 {
+                    (message, bytes, offset) = (inner, body, offset - body_start);
+                    continue 'descend;
+                }
+            }
+            return path;
+        }
+        return path;
+    }
+}
+
+fn push_segment(path: &mut String, field: Option<&Field>, count: usize) {
+    let Some(field) = field else { return };
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(field.name);
+    if field.repeated {
+        path.push_str(&format!("[{count}]"));
+    }
+}
+
+/// Validates the bytes of one `AnyValue`.
+pub fn validate_any_value(bytes: &[u8]) -> Result<(), Malformed> {
+    validate(&ANY_VALUE, bytes)
+}

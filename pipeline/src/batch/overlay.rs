@@ -1,0 +1,223 @@
+//! What processors added to a chunk, kept beside the bytes until they are encoded again.
+//!
+//! An added attribute is stored as it will stand on the wire: tag, length, `KeyValue`. Protobuf's repeated fields
+//! concatenate, so encoding a span is its old bytes followed by its overlay. An attribute that replaces or removes
+//! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
+
+use super::view::{KeyValue, Text, Value};
+use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
+
+/// Field number of `Span.attributes`.
+pub(crate) const SPAN_ATTRIBUTES: u32 = 9;
+
+/// The end of a span's list of entries.
+const NONE: u32 = u32::MAX;
+
+/// A value to write into an attribute.
+#[derive(Debug, Clone, Copy)]
+pub enum NewValue<'a> {
+    /// `string_value`
+    Str(&'a str),
+    /// `bool_value`
+    Bool(bool),
+    /// `int_value`
+    Int(i64),
+    /// `double_value`
+    Double(f64),
+    /// `bytes_value`
+    Bytes(&'a [u8]),
+    /// The encoded bytes of an `AnyValue` that came from a view.
+    Raw(&'a [u8]),
+}
+
+impl NewValue<'_> {
+    /// Encoded size of the `AnyValue`.
+    fn encoded_len(self) -> usize {
+        match self {
+            Self::Str(s) => bytes_field_len(1, s.len()),
+            Self::Bool(_) => 2,
+            Self::Int(i) => 1 + varint_len(i as u64),
+            Self::Double(_) => 9,
+            Self::Bytes(b) => bytes_field_len(7, b.len()),
+            Self::Raw(raw) => raw.len(),
+        }
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Str(s) => put_bytes(out, 1, s.as_bytes()),
+            Self::Bool(b) => put_uint(out, 2, u64::from(b)),
+            Self::Int(i) => put_uint(out, 3, i as u64),
+            Self::Double(d) => {
+                put_tag(out, 4, super::wire::FIXED64);
+                out.extend_from_slice(&d.to_bits().to_le_bytes());
+            }
+            Self::Bytes(b) => put_bytes(out, 7, b),
+            Self::Raw(raw) => out.extend_from_slice(raw),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// The encoded field in the arena. For a removal: just the key.
+    start: u32,
+    end: u32,
+    /// The key within the arena.
+    key: u32,
+    key_len: u32,
+    next: u32,
+    kind: EntryKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EntryKind {
+    Set,
+    Remove,
+    /// Superseded by a later entry with the same key.
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SpanEdits {
+    head: u32,
+    tail: u32,
+    /// Bytes of all `Set` entries.
+    added: u32,
+    /// Whether some entry may replace or remove one of the span's own attributes.
+    shadowing: bool,
+}
+
+const UNTOUCHED: SpanEdits = SpanEdits { head: NONE, tail: NONE, added: 0, shadowing: false };
+
+/// The edits of one chunk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overlay {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    spans: Vec<SpanEdits>,
+}
+
+impl Overlay {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes that the overlay adds to the encoded form at most.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub(crate) fn is_touched(&self, span: usize) -> bool {
+        self.spans.get(span).is_some_and(|s| s.head != NONE)
+    }
+
+    pub(crate) fn is_shadowing(&self, span: usize) -> bool {
+        self.spans.get(span).is_some_and(|s| s.shadowing)
+    }
+
+    /// Bytes of the attributes added to a span.
+    pub(crate) fn added_len(&self, span: usize) -> usize {
+        self.spans.get(span).map_or(0, |s| s.added as usize)
+    }
+
+    /// Appends the attributes added to a span.
+    pub(crate) fn put_added(&self, span: usize, out: &mut Vec<u8>) {
+        for entry in self.entries(span).filter(|e| e.kind == EntryKind::Set) {
+            out.extend_from_slice(&self.arena[entry.start as usize..entry.end as usize]);
+        }
+    }
+
+    /// Attributes added to a span, in the order they were added.
+    pub(crate) fn added(&self, span: usize) -> impl Iterator<Item = (Text<'_>, Value<'_>)> {
+        self.entries(span).filter(|e| e.kind == EntryKind::Set).flat_map(|e| {
+            Fields::new(&self.arena[e.start as usize..e.end as usize]).map(|f| KeyValue::parse(f.bytes).pair())
+        })
+    }
+
+    /// Whether the span's own attribute of this key is replaced or removed.
+    pub(crate) fn hides(&self, span: usize, key: &[u8]) -> bool {
+        self.entries(span).any(|e| e.kind != EntryKind::Dead && self.key(e) == key)
+    }
+
+    /// Sets an attribute. With `absent` the caller vouches that neither the span nor the overlay has the key yet.
+    pub(crate) fn set(&mut self, span: usize, span_count: usize, key: &str, value: NewValue<'_>, absent: bool) {
+        if !absent {
+            self.supersede(span, key.as_bytes());
+        }
+        let value_len = value.encoded_len();
+        let body = bytes_field_len(1, key.len()) + bytes_field_len(2, value_len);
+        let start = self.arena.len() as u32;
+        put_tag(&mut self.arena, SPAN_ATTRIBUTES, LEN);
+        put_varint(&mut self.arena, body as u64);
+        put_tag(&mut self.arena, 1, LEN);
+        put_varint(&mut self.arena, key.len() as u64);
+        let key_at = self.arena.len() as u32;
+        self.arena.extend_from_slice(key.as_bytes());
+        put_tag(&mut self.arena, 2, LEN);
+        put_varint(&mut self.arena, value_len as u64);
+        value.put(&mut self.arena);
+        let end = self.arena.len() as u32;
+        let key_len = key.len() as u32;
+        self.link(span, span_count, Entry { start, end, key: key_at, key_len, next: NONE, kind: EntryKind::Set });
+        let edits = &mut self.spans[span];
+        edits.added += end - start;
+        edits.shadowing |= !absent;
+    }
+
+    /// Removes an attribute, the span's own and an added one.
+    pub(crate) fn remove(&mut self, span: usize, span_count: usize, key: &str) {
+        self.supersede(span, key.as_bytes());
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(key.as_bytes());
+        let end = self.arena.len() as u32;
+        self.link(
+            span,
+            span_count,
+            Entry { start, end, key: start, key_len: end - start, next: NONE, kind: EntryKind::Remove },
+        );
+        self.spans[span].shadowing = true;
+    }
+
+    fn link(&mut self, span: usize, span_count: usize, entry: Entry) {
+        if self.spans.len() < span_count {
+            self.spans.resize(span_count, UNTOUCHED);
+        }
+        let id = self.entries.len() as u32;
+        self.entries.push(entry);
+        let edits = &mut self.spans[span];
+        if edits.head == NONE {
+            edits.head = id;
+        } else {
+            self.entries[edits.tail as usize].next = id;
+        }
+        edits.tail = id;
+    }
+
+    fn supersede(&mut self, span: usize, key: &[u8]) {
+        let Some(mut at) = self.spans.get(span).map(|s| s.head) else { return };
+        while at != NONE {
+            let entry = self.entries[at as usize];
+            if entry.kind != EntryKind::Dead && self.key(&entry) == key {
+                if entry.kind == EntryKind::Set {
+                    self.spans[span].added -= entry.end - entry.start;
+                }
+                self.entries[at as usize].kind = EntryKind::Dead;
+            }
+            at = entry.next;
+        }
+    }
+
+    fn key(&self, entry: &Entry) -> &[u8] {
+        &self.arena[entry.key as usize..(entry.key + entry.key_len) as usize]
+    }
+
+    fn entries(&self, span: usize) -> impl Iterator<Item = &Entry> {
+        let mut at = self.spans.get(span).map_or(NONE, |s| s.head);
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(at as usize)?;
+            at = entry.next;
+            Some(entry)
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! A span of a batch, to read and to change.
+
+use super::index::{Index, SpanEntry};
+use super::overlay::{NewValue, Overlay, SPAN_ATTRIBUTES};
+use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
+use super::wire::Fields;
+
+/// A view of one span, overlay included.
+#[derive(Clone, Copy)]
+pub struct Span<'a> {
+    bytes: &'a [u8],
+    index: &'a Index,
+    id: usize,
+    overlay: Option<&'a Overlay>,
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn new(bytes: &'a [u8], index: &'a Index, id: usize, overlay: Option<&'a Overlay>) -> Self {
+        Self { bytes, index, id, overlay }
+    }
+
+    pub(super) fn id(self) -> usize {
+        self.id
+    }
+
+    fn entry(self) -> Option<&'a SpanEntry> {
+        self.index.spans.get(self.id)
+    }
+
+    /// The span's message as it arrived, without the overlay.
+    pub fn raw(self) -> &'a [u8] {
+        self.entry().map_or(&[], |s| s.extent.payload(self.bytes))
+    }
+
+    /// All singular fields in one walk.
+    pub fn fields(self) -> SpanFields<'a> {
+        SpanFields::parse(self.raw())
+    }
+
+    /// The span's name.
+    pub fn name(self) -> Text<'a> {
+        self.fields().name
+    }
+
+    /// The attributes as they will be encoded: the span's own, less replaced and removed ones, then the added ones.
+    /// Duplicate keys that the client sent stay duplicates.
+    pub fn attributes(self) -> impl Iterator<Item = (Text<'a>, Value<'a>)> {
+        let id = self.id;
+        let shadowing = self.overlay.filter(|o| o.is_shadowing(id));
+        self.own_attributes()
+            .filter(move |kv| shadowing.is_none_or(|o| !o.hides(id, kv.key.as_bytes())))
+            .map(KeyValue::pair)
+            .chain(self.overlay.into_iter().flat_map(move |o| o.added(id)))
+    }
+
+    /// The value of the last attribute with this key, overlay first.
+    pub fn attr(self, key: &str) -> Option<Value<'a>> {
+        if let Some(overlay) = self.overlay.filter(|o| o.is_touched(self.id)) {
+            if let Some((_, value)) = overlay.added(self.id).filter(|(k, _)| k == key).last() {
+                return Some(value);
+            }
+            if overlay.is_shadowing(self.id) && overlay.hides(self.id, key.as_bytes()) {
+                return None;
+            }
+        }
+        self.own_attributes().filter(|kv| kv.key == *key).last().map(|kv| kv.pair().1)
+    }
+
+    /// The span's events in order.
+    pub fn events(self) -> impl Iterator<Item = Event<'a>> {
+        Fields::new(self.raw()).filter(|f| f.number == 11).map(|f| Event(f.bytes))
+    }
+
+    /// The span's links in order.
+    pub fn links(self) -> impl Iterator<Item = Link<'a>> {
+        Fields::new(self.raw()).filter(|f| f.number == 13).map(|f| Link(f.bytes))
+    }
+
+    /// The resource the span belongs to.
+    pub fn resource(self) -> Resource<'a> {
+        self.entry().map_or_else(Resource::default, |s| self.index.resource_of(s.scope, self.bytes))
+    }
+
+    /// The resource's attributes.
+    pub fn resource_attributes(self) -> Attributes<'a> {
+        self.resource().attributes()
+    }
+
+    /// The instrumentation scope the span belongs to.
+    pub fn scope(self) -> Scope<'a> {
+        self.entry().map_or_else(Scope::default, |s| self.index.scope_of(s.scope, self.bytes))
+    }
+
+    fn own_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
+        Fields::new(self.raw()).filter(|f| f.number == SPAN_ATTRIBUTES).map(|f| KeyValue::parse(f.bytes))
+    }
+}
+
+/// A span that can be changed.
+pub struct SpanMut<'a> {
+    bytes: &'a [u8],
+    index: &'a Index,
+    id: usize,
+    overlay: &'a mut Overlay,
+}
+
+impl<'a> SpanMut<'a> {
+    pub(super) fn new(bytes: &'a [u8], index: &'a Index, id: usize, overlay: &'a mut Overlay) -> Self {
+        Self { bytes, index, id, overlay }
+    }
+
+    /// The span as it is now.
+    pub fn view(&self) -> Span<'_> {
+        Span::new(self.bytes, self.index, self.id, Some(self.overlay))
+    }
+
+    /// Sets an attribute, whether or not the span has the key.
+    pub fn set(&mut self, key: &str, value: NewValue<'_>) {
+        self.overlay.set(self.id, self.index.spans.len(), key, value, false);
+    }
+
+    /// Adds an attribute whose key the caller has just seen to be absent; cheaper than [`Self::set`]. If the key does
+    /// exist the span ends up with a duplicate.
+    pub fn insert_absent(&mut self, key: &str, value: NewValue<'_>) {
+        self.overlay.set(self.id, self.index.spans.len(), key, value, true);
+    }
+
+    /// Removes every attribute with this key.
+    pub fn remove(&mut self, key: &str) {
+        self.overlay.remove(self.id, self.index.spans.len(), key);
+    }
+}
