@@ -109,7 +109,8 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Size of the encoded form in bytes, from above: dropped spans of a chunk still count until the batch is encoded.
+    /// About the size of the encoded form in bytes: dropped spans of a chunk still count, and length prefixes that grow
+    /// by a few bytes do not.
     pub fn size_hint(&self) -> usize {
         self.chunks.iter().map(|c| c.bytes.len() + c.overlay.as_ref().map_or(0, |o| o.len_bytes())).sum()
     }
@@ -265,6 +266,3 @@ fn count_at(bytes: &[u8], path: &[u32]) -> usize {
 fn count_data_points(bytes: &[u8]) -> usize {
     [5, 7, 9, 10, 11].iter().map(|kind| count_at(bytes, &[1, 2, 2, *kind, 1])).sum()
 }
-
-#[cfg(test)]
-mod tests;
