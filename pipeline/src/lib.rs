@@ -1,7 +1,8 @@
 //! The core of Weir: what moves ([`batch`]), who is waiting for it ([`receipt`]), what nodes promise each other
-//! ([`node`]), and how a configuration becomes a running graph.
+//! ([`node`]), and how a configuration becomes a running graph ([`config`], [`graph`]).
 //!
-//! This crate does no I/O of its own: it knows bytes, serde and tokio's channels and clock.
+//! This crate does no network or storage I/O: it knows bytes, serde and tokio's channels and clock. (`${file:…}` in a
+//! configuration is read with the standard library.)
 
 #![warn(missing_docs)]
 
@@ -9,6 +10,8 @@ pub mod batch;
 pub mod budget;
 pub mod channel;
 pub mod clock;
+pub mod config;
+pub mod graph;
 pub mod node;
 pub mod otlp;
 pub mod receipt;

@@ -1,0 +1,136 @@
+//! What pricing one span costs: `cargo bench -p weir-processors --bench cost`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use weir_pipeline::batch::view::Value;
+use weir_processors::cost::{Catalog, CostStatus, Pricer, UsageReader};
+
+/// 2025-06-10
+const TIME: u64 = 1_749_513_600_000_000_000;
+
+enum Attribute {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+}
+
+impl Attribute {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Text(s) => Value::Str(s.as_str().into()),
+            Self::Int(n) => Value::Int(*n),
+            Self::Bool(b) => Value::Bool(*b),
+        }
+    }
+}
+
+/// A chat as OpenLLMetry writes it: 25 attributes, most of them messages.
+fn openllmetry(model: &str, operation: &str) -> Vec<(String, Attribute)> {
+    let text = |s: &str| Attribute::Text(s.to_owned());
+    let mut out = vec![
+        ("llm.request.type".to_owned(), text(operation)),
+        ("gen_ai.system".to_owned(), text("OpenAI")),
+        ("gen_ai.request.model".to_owned(), text(model)),
+        ("gen_ai.request.temperature".to_owned(), text("0.2")),
+        ("llm.headers".to_owned(), text("None")),
+        ("llm.is_streaming".to_owned(), Attribute::Bool(false)),
+        ("gen_ai.openai.api_base".to_owned(), text("https://api.openai.com/v1/")),
+    ];
+    for n in 0..4 {
+        out.push((format!("gen_ai.prompt.{n}.role"), text("user")));
+        out.push((format!("gen_ai.prompt.{n}.content"), text(&"a question ".repeat(20))));
+    }
+    out.extend([
+        ("gen_ai.response.model".to_owned(), text(model)),
+        ("gen_ai.response.id".to_owned(), text("chatcmpl-AAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+        ("gen_ai.openai.system_fingerprint".to_owned(), text("fp_0123456789")),
+        ("llm.usage.total_tokens".to_owned(), Attribute::Int(1_157)),
+        ("gen_ai.usage.prompt_tokens".to_owned(), Attribute::Int(1_149)),
+        ("gen_ai.usage.completion_tokens".to_owned(), Attribute::Int(8)),
+        ("gen_ai.usage.cache_read_input_tokens".to_owned(), Attribute::Int(1_024)),
+        ("gen_ai.completion.0.finish_reason".to_owned(), text("stop")),
+        ("gen_ai.completion.0.role".to_owned(), text("assistant")),
+        ("gen_ai.completion.0.content".to_owned(), text(&"an answer ".repeat(20))),
+    ]);
+    out
+}
+
+fn views(attributes: &[(String, Attribute)]) -> Vec<(&[u8], Value<'_>)> {
+    attributes.iter().map(|(key, attribute)| (key.as_bytes(), attribute.value())).collect()
+}
+
+fn price(c: &mut Criterion) {
+    let catalog = Catalog::embedded().expect("the embedded catalog loads");
+    let cases = [
+        ("priced", "gpt-4o-2024-08-06", "chat", CostStatus::Priced),
+        ("tiered_and_dated", "gpt-5.6-luna", "chat", CostStatus::Priced),
+        ("unknown_model", "a-model-nobody-knows-2024-08-06", "chat", CostStatus::UnknownModel),
+    ];
+    for (name, model, operation, status) in cases {
+        let attributes = openllmetry(model, operation);
+        let views = views(&attributes);
+        assert_eq!(views.len(), 25);
+        let mut pricer = Pricer::new(catalog.clone());
+        assert_eq!(pricer.price(views.iter().copied(), "", TIME).status, status);
+        c.bench_function(&format!("cost/span/{name}"), |b| {
+            b.iter(|| {
+                let priced = pricer.price(black_box(&views).iter().copied(), "openai", black_box(TIME));
+                (priced.status, priced.cost.map(|cost| cost.total.to_f64()), priced.price_id.map(str::len))
+            });
+        });
+    }
+}
+
+fn parts(c: &mut Criterion) {
+    let catalog = Catalog::embedded().expect("the embedded catalog loads");
+    let attributes = openllmetry("gpt-4o-2024-08-06", "chat");
+    let views = views(&attributes);
+    c.bench_function("cost/usage", |b| {
+        b.iter(|| {
+            let mut reader = UsageReader::default();
+            for (key, value) in black_box(&views) {
+                reader.visit(key, *value);
+            }
+            reader.finish("").usage
+        });
+    });
+
+    let prompts: Vec<_> = views.iter().copied().filter(|(key, _)| key.starts_with(b"gen_ai.prompt.")).collect();
+    c.bench_function(&format!("cost/usage/{} keys of others", prompts.len()), |b| {
+        let mut reader = UsageReader::default();
+        b.iter(|| {
+            for (key, value) in black_box(&prompts) {
+                reader.visit(key, *value);
+            }
+        });
+    });
+
+    let plain: Vec<_> =
+        views.iter().copied().filter(|(key, _)| !key.starts_with(b"gen_ai.") && !key.starts_with(b"llm.u")).collect();
+    let mut pricer = Pricer::new(catalog.clone());
+    let mut n = 0u64;
+    c.bench_function("cost/span/a new model name each time", |b| {
+        b.iter(|| {
+            n += 1;
+            let model = format!("a-model-nobody-knows-{n}");
+            let more = [
+                (&b"gen_ai.system"[..], Value::Str("openai".into())),
+                (b"gen_ai.request.model", Value::Str(model.as_str().into())),
+                (b"gen_ai.usage.input_tokens", Value::Int(5)),
+                (b"gen_ai.usage.output_tokens", Value::Int(5)),
+            ];
+            pricer.price(plain.iter().copied().chain(more), "", TIME).status
+        });
+    });
+    c.bench_function("cost/price display", |b| {
+        let mut pricer = Pricer::new(catalog.clone());
+        let cost = pricer.price(views.iter().copied(), "", TIME).cost.expect("it is priced");
+        b.iter(|| black_box(&cost).total.to_string());
+    });
+    let json = include_str!("../catalog/catalog.json");
+    c.bench_function("cost/catalog parse and check", |b| b.iter(|| Catalog::parse(json).map(|c| c.model_count())));
+}
+
+criterion_group!(benches, price, parts);
+criterion_main!(benches);

@@ -1,0 +1,216 @@
+//! From the names on a span to a model of the catalog.
+//!
+//! Deterministic, a function of the names and the catalog:
+//!
+//! 1. **Provider.** The name on the span, read with the table in `names` and then the catalog's own rules. If it is
+//!    OpenAI's, which every compatible endpoint claims to be, the address of the call decides: a known host is its
+//!    owner's, another public host is [`CostStatus::UnknownProvider`], and an address inside the user's own network
+//!    (loopback, private, single-label) says nothing, since proxies and gateways live there. If the name is a
+//!    framework's, or absent: the address, LangChain's metadata, the prefix of the model (`openai/gpt-4o-mini`), and
+//!    last the first provider that claims models of this name.
+//! 2. **Model.** The response's, then the request's; on Bedrock the request's first, since only it has the region.
+//!    Names are tried as they are, then without path, prefix, Bedrock region and version, then without a date, then
+//!    with dashes for dots. Within a provider the first model in file order wins.
+//! 3. **Fallback.** One step to the providers whose prices hold too (Azure → OpenAI), then to that of a prefix.
+//!
+//! Answers are cached, unknown names included, so that an unknown model costs no more than a known one.
+
+mod address;
+mod cache;
+mod names;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use weir_pipeline::batch::view::Text;
+
+use self::address::Endpoint;
+use self::cache::{Cache, hash};
+use self::names::ProviderName;
+use super::catalog::{Catalog, ModelId, ProviderId};
+use super::{CostStatus, Reading};
+
+/// How a model's name was recognised, the most certain first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MatchStep {
+    /// As it stood on the span.
+    Exact,
+    /// Without prefix, path, region or version.
+    Rewritten,
+    /// Without its date, or with dashes for dots.
+    Undated,
+    /// At a provider that the span's own falls back to.
+    Fallback,
+}
+
+/// A model that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Match {
+    /// The model.
+    pub model: ModelId,
+    /// How its name was recognised.
+    pub step: MatchStep,
+    /// Whether the provider had to be inferred, because the span named none or a framework.
+    pub inferred_provider: bool,
+}
+
+/// Finds models, remembering what it found. Each lane has its own.
+#[derive(Debug)]
+pub struct Matcher {
+    catalog: Arc<Catalog>,
+    cache: Cache<Result<Match, CostStatus>>,
+    key: Vec<u8>,
+}
+
+/// Longer names are no names of a provider or model.
+const MAX_NAME: usize = 255;
+
+impl Matcher {
+    /// A matcher with an empty cache.
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog, cache: Cache::new(), key: Vec::with_capacity(5 * (MAX_NAME + 1)) }
+    }
+
+    /// The model that a span's call used, or why there is none: `no_model`, `unknown_provider` or `unknown_model`.
+    pub fn find(&mut self, reading: &Reading<'_>) -> Result<Match, CostStatus> {
+        self.key.clear();
+        for name in names_of(reading) {
+            // A host is at the start of its URL: nothing that decides is cut off.
+            let bytes = name.as_bytes().get(..MAX_NAME).unwrap_or(name.as_bytes());
+            self.key.push(bytes.len() as u8);
+            self.key.extend_from_slice(bytes);
+        }
+        let hash = hash(&self.key);
+        if let Some(answer) = self.cache.get(hash, &self.key) {
+            return answer;
+        }
+        let answer = Search { catalog: &self.catalog, reading }.run();
+        self.cache.insert(hash, &self.key, answer);
+        answer
+    }
+
+    /// The catalog it searches.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+}
+
+/// Everything that decides.
+fn names_of<'a>(reading: &Reading<'a>) -> [Text<'a>; 5] {
+    [reading.provider, reading.langchain_provider, reading.request_model, reading.response_model, reading.address]
+}
+
+/// One search for names not seen before.
+struct Search<'s, 'a> {
+    catalog: &'s Catalog,
+    reading: &'s Reading<'a>,
+}
+
+impl Search<'_, '_> {
+    fn run(&self) -> Result<Match, CostStatus> {
+        let request = lower(self.reading.request_model).ok_or(CostStatus::UnknownModel)?;
+        let response = lower(self.reading.response_model).ok_or(CostStatus::UnknownModel)?;
+        if request.is_empty() && response.is_empty() {
+            return Err(CostStatus::NoModel);
+        }
+        let named = lower(self.reading.provider).ok_or(CostStatus::UnknownProvider)?;
+        let (provider, inferred_provider) = match names::provider(&named) {
+            ProviderName::Named(name) => (self.named(name, &request)?, false),
+            ProviderName::Framework => (self.inferred(&request, &response)?, true),
+        };
+        let models =
+            if self.catalog.provider_name(provider) == "aws" { [&request, &response] } else { [&response, &request] };
+        for model in models {
+            if let Some((model, step)) = self.find(provider, model) {
+                return Ok(Match { model, step, inferred_provider });
+            }
+        }
+        // A proxy behind the provider's API may forward to the one in the model's prefix.
+        for model in models {
+            if let Some(other) = self.provider_of_prefix(model)?
+                && other != provider
+                && let Some((model, step)) = self.find(other, model)
+            {
+                return Ok(Match { model, step, inferred_provider: true });
+            }
+        }
+        Err(CostStatus::UnknownModel)
+    }
+
+    fn named(&self, name: &str, request: &str) -> Result<ProviderId, CostStatus> {
+        let provider = self.catalog.provider_by_id(name).or_else(|| self.catalog.provider_by_name(name));
+        let id = provider.map(|p| self.catalog.provider_name(p));
+        // The Anthropic SDK has a Bedrock client, whose spans say `anthropic`.
+        if id == Some("anthropic") && request.contains("anthropic.claude") {
+            return self.catalog.provider_by_id("aws").ok_or(CostStatus::UnknownProvider);
+        }
+        if id.is_some_and(|id| id != "openai") {
+            return provider.ok_or(CostStatus::UnknownProvider);
+        }
+        match (self.endpoint(), provider) {
+            (Endpoint::Provider(owner), _) => Ok(owner),
+            (Endpoint::Silent, Some(provider)) => Ok(provider),
+            (Endpoint::Silent, None) | (Endpoint::Unknown, _) => Err(CostStatus::UnknownProvider),
+        }
+    }
+
+    fn inferred(&self, request: &str, response: &str) -> Result<ProviderId, CostStatus> {
+        match self.endpoint() {
+            Endpoint::Provider(owner) => return Ok(owner),
+            Endpoint::Unknown => return Err(CostStatus::UnknownProvider),
+            Endpoint::Silent => {}
+        }
+        let metadata = lower(self.reading.langchain_provider).ok_or(CostStatus::UnknownProvider)?;
+        if let ProviderName::Named(name) = names::provider(&metadata) {
+            let provider = self.catalog.provider_by_id(name).or_else(|| self.catalog.provider_by_name(name));
+            return provider.ok_or(CostStatus::UnknownProvider);
+        }
+        for model in [request, response] {
+            if let Some(provider) = self.provider_of_prefix(model)? {
+                return Ok(provider);
+            }
+        }
+        let claims = |model: &str| {
+            let by_family = || self.catalog.provider_by_id(names::provider_of_family(model)?);
+            self.catalog.provider_by_model(model).or_else(by_family).filter(|_| !model.is_empty())
+        };
+        claims(response).or_else(|| claims(request)).ok_or(CostStatus::UnknownModel)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let address = self.reading.address.as_str();
+        let end = address.floor_char_boundary(MAX_NAME);
+        address::endpoint(self.catalog, address.get(..end).unwrap_or_default())
+    }
+
+    /// The provider that a LiteLLM prefix names, an error if it names one that has no prices.
+    fn provider_of_prefix(&self, model: &str) -> Result<Option<ProviderId>, CostStatus> {
+        let Some((prefix, _)) = model.split_once('/') else { return Ok(None) };
+        if names::is_unpriced_prefix(prefix) {
+            return Err(CostStatus::UnknownProvider);
+        }
+        Ok(names::alias(prefix).and_then(|id| self.catalog.provider_by_id(id)))
+    }
+
+    fn find(&self, provider: ProviderId, model: &str) -> Option<(ModelId, MatchStep)> {
+        if model.is_empty() {
+            return None;
+        }
+        let is_bedrock = self.catalog.provider_name(provider) == "aws";
+        let spellings = rewrite::spellings(model, is_bedrock);
+        let find_at = |provider| {
+            spellings.iter().find_map(|(name, step)| Some((self.catalog.find_model(provider, name)?, *step)))
+        };
+        find_at(provider).or_else(|| {
+            let (model, _) = self.catalog.fallback(provider).iter().find_map(|other| find_at(*other))?;
+            Some((model, MatchStep::Fallback))
+        })
+    }
+}
+
+/// The name trimmed and in lower case; `None` if it is too long to be one.
+fn lower(name: Text<'_>) -> Option<String> {
+    (name.len() <= MAX_NAME).then(|| name.as_str().trim().to_lowercase())
+}

@@ -1,0 +1,217 @@
+//! Exact money: rates per token and amounts in pico-USD, in integers.
+//!
+//! A rate of `r` USD per million tokens is `r × 10⁶` pico-USD per token, so a rate with up to six decimals times a whole
+//! number of tokens is a whole number of pico-USD: exact, no rounding anywhere. The few rates with more decimals (thirds
+//! that somebody divided in floating point, such as `0.08333333333333334`) keep up to 18 decimals in [`Rate::rest`];
+//! an amount sums these parts exactly and is rounded once, half to even, when it is [`Amount::finish`]ed.
+//!
+//! Nothing can overflow: a rate is at most 10⁶ USD per million (< 2⁴⁰ pico-USD per token), a count below 2⁵⁶ (a few
+//! [`MAX_TOKENS`]), so a product is below 2⁹⁶ and 2³² of them fit an `u128`.
+
+use std::fmt;
+use std::ops::Add;
+
+/// Largest token count taken for real; every whole double up to here is exact.
+pub const MAX_TOKENS: u64 = 1 << 53;
+
+/// Decimals of a rate beyond the pico-USD per token.
+const REST_DECIMALS: usize = 12;
+const REST_SCALE: u64 = 10u64.pow(REST_DECIMALS as u32);
+/// Decimals of USD per million tokens that are whole pico-USD per token.
+const PICO_DECIMALS: usize = 6;
+const PICO_PER_USD: u128 = 1_000_000_000_000;
+const MAX_USD_PER_MILLION: u64 = 1_000_000;
+
+/// A price per million units (tokens, requests).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Rate {
+    /// Whole pico-USD per unit.
+    pico: u64,
+    /// What is left, in 10⁻¹² pico-USD per unit; below 10¹².
+    rest: u64,
+}
+
+impl Rate {
+    /// Reads a plain decimal of USD per million: digits, optionally a point and up to 18 digits.
+    pub fn parse(text: &str) -> Result<Self, RateError> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        if whole.is_empty() || fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
+        {
+            return Err(RateError::NotDecimal);
+        }
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.len() > PICO_DECIMALS + REST_DECIMALS {
+            return Err(RateError::TooPrecise);
+        }
+        let usd = whole.parse::<u64>().ok().filter(|usd| *usd <= MAX_USD_PER_MILLION).ok_or(RateError::TooLarge)?;
+        let digits = |range: std::ops::Range<usize>| {
+            range.fold(0u64, |n, at| n * 10 + fraction.as_bytes().get(at).map_or(0, |b| u64::from(b - b'0')))
+        };
+        let pico = usd * 10u64.pow(PICO_DECIMALS as u32) + digits(0..PICO_DECIMALS);
+        Ok(Self { pico, rest: digits(PICO_DECIMALS..PICO_DECIMALS + REST_DECIMALS) })
+    }
+
+    /// A rate per thousand units as one per million.
+    pub fn from_per_thousand(self) -> Result<Self, RateError> {
+        let rest = self.rest * 1_000;
+        let pico = self.pico * 1_000 + rest / REST_SCALE;
+        if pico > MAX_USD_PER_MILLION * 10u64.pow(PICO_DECIMALS as u32) {
+            return Err(RateError::TooLarge);
+        }
+        Ok(Self { pico, rest: rest % REST_SCALE })
+    }
+}
+
+/// What is wrong with the text of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RateError {
+    /// Not `digits` or `digits.digits`.
+    #[error("a rate is a plain decimal such as \"0.25\", in USD per million tokens")]
+    NotDecimal,
+    /// More than 18 decimals.
+    #[error("a rate has at most 18 decimals")]
+    TooPrecise,
+    /// More than a million USD per million tokens.
+    #[error("a rate is at most 1000000 USD per million")]
+    TooLarge,
+}
+
+/// A sum of counts times rates, not yet rounded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Amount {
+    pico: u128,
+    rest: u128,
+}
+
+impl Amount {
+    /// Adds `count` units at `rate`. Counts are sums of a few of at most [`MAX_TOKENS`].
+    #[inline]
+    pub fn add(&mut self, count: u64, rate: Rate) {
+        debug_assert!(count <= 8 * MAX_TOKENS);
+        self.pico += u128::from(count) * u128::from(rate.pico);
+        if rate.rest != 0 {
+            self.rest += u128::from(count) * u128::from(rate.rest);
+        }
+    }
+
+    /// The amount in whole pico-USD, rounded half to even.
+    #[inline]
+    pub fn finish(self) -> Usd {
+        if self.rest == 0 { Usd(self.pico) } else { Usd(self.pico + round_half_even(self.rest)) }
+    }
+}
+
+fn round_half_even(rest: u128) -> u128 {
+    let scale = u128::from(REST_SCALE);
+    let (whole, part) = (rest / scale, rest % scale);
+    let up = part * 2 > scale || (part * 2 == scale && whole % 2 == 1);
+    whole + u128::from(up)
+}
+
+/// An exact amount of US dollars in whole pico-USD (10⁻¹²). Displays as a plain decimal without trailing zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Usd(u128);
+
+impl Usd {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// From pico-USD.
+    pub const fn from_pico(pico: u128) -> Self {
+        Self(pico)
+    }
+
+    /// In pico-USD.
+    pub const fn as_pico(self) -> u128 {
+        self.0
+    }
+
+    /// The nearest double; correctly rounded below 9,007 USD, where both operands of the division are exact.
+    #[inline]
+    pub fn to_f64(self) -> f64 {
+        // A conversion from 64 bits is one instruction, from 128 a call.
+        let pico = u64::try_from(self.0).map_or(self.0 as f64, |pico| pico as f64);
+        pico / 1e12
+    }
+}
+
+impl Add for Usd {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, mut fraction) = (self.0 / PICO_PER_USD, (self.0 % PICO_PER_USD) as u64);
+        if fraction == 0 {
+            return write!(f, "{whole}");
+        }
+        let mut decimals = 12;
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            decimals -= 1;
+        }
+        write!(f, "{whole}.{fraction:0decimals$}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(count: u64, rate: &str) -> String {
+        let mut amount = Amount::default();
+        amount.add(count, Rate::parse(rate).unwrap());
+        amount.finish().to_string()
+    }
+
+    #[test]
+    fn amounts_are_exact_decimals() {
+        assert_eq!(amount(1, "2.5"), "0.0000025");
+        assert_eq!(amount(1_000_000, "2.5"), "2.5");
+        assert_eq!(amount(1, "0.000001"), "0.000000000001");
+        assert_eq!(amount(0, "15"), "0");
+        assert_eq!(amount(3_000_000, "5"), "15");
+        assert_eq!(amount(12, "0.08333333333333334"), "0.000001");
+        assert_eq!(amount(MAX_TOKENS, "1000000"), "9007199254740992");
+    }
+
+    #[test]
+    fn the_rest_is_rounded_once_and_half_to_even() {
+        // Half a pico-USD per token.
+        assert_eq!(amount(1, "0.0000005"), "0");
+        assert_eq!(amount(2, "0.0000005"), "0.000000000001");
+        assert_eq!(amount(3, "0.0000005"), "0.000000000002");
+        assert_eq!(amount(5, "0.0000005"), "0.000000000002");
+        assert_eq!(amount(1, "0.000000500000000001"), "0.000000000001");
+    }
+
+    #[test]
+    fn bad_rates_are_refused() {
+        for text in ["", ".", "1.", ".5", "-1", "1e-6", "0x1", "1,5", " 1", "1.2.3", "NaN", "٣"] {
+            assert_eq!(Rate::parse(text), Err(RateError::NotDecimal), "{text:?}");
+        }
+        assert_eq!(Rate::parse("0.0000000000000000001"), Err(RateError::TooPrecise));
+        assert_eq!(Rate::parse("1000001"), Err(RateError::TooLarge));
+        assert_eq!(Rate::parse("99999999999999999999999"), Err(RateError::TooLarge));
+        assert_eq!(Rate::parse("1.5000000000000000000000"), Rate::parse("1.5"));
+    }
+
+    #[test]
+    fn per_thousand_becomes_per_million() {
+        let per_thousand = |text: &str| Rate::parse(text).unwrap().from_per_thousand();
+        assert_eq!(per_thousand("12"), Rate::parse("12000"));
+        assert_eq!(per_thousand("0.0000000015"), Rate::parse("0.0000015"));
+        assert_eq!(per_thousand("1001"), Err(RateError::TooLarge));
+    }
+
+    #[test]
+    fn doubles_are_the_nearest() {
+        assert_eq!(Usd::from_pico(2_500_000).to_f64(), 0.000_002_5);
+        assert_eq!(Usd::from_pico(10_000_000_000_000).to_f64(), 10.0);
+        assert_eq!(Usd::from_pico(123_456_789_012).to_f64(), 0.123_456_789_012);
+    }
+}

@@ -1,0 +1,111 @@
+//! One call from a span's attributes to its cost.
+
+use std::sync::Arc;
+
+use weir_pipeline::batch::view::{Text, Value};
+
+use super::price::{Cost, price};
+use super::{Catalog, CostStatus, Match, Matcher, Reading, Usage, UsageReader};
+
+/// Prices spans. A pure function of the span and the catalog; what it keeps between spans is only a cache. Each lane
+/// has its own.
+#[derive(Debug)]
+pub struct Pricer {
+    matcher: Matcher,
+}
+
+/// What is known about a span's cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Priced<'p, 'a> {
+    /// Whether there is a cost, or why not.
+    pub status: CostStatus,
+    /// The counts; those that are known even where there is no cost.
+    pub usage: Usage,
+    /// The cost; `Some` exactly if the status is [`CostStatus::Priced`].
+    pub cost: Option<Cost>,
+    /// Id of the price in the catalog: `openai/o3@2025-06-10`.
+    pub price_id: Option<&'p str>,
+    /// Id of the provider in the catalog: `openai`.
+    pub provider: Option<&'p str>,
+    /// Id of the model in the catalog: `o3`.
+    pub model: Option<&'p str>,
+    /// How the model was found.
+    pub matched: Option<Match>,
+    /// Whether the span had attributes of the kind Weir writes.
+    pub has_output_keys: bool,
+    /// The provider as the span names it; empty if it does not.
+    pub span_provider: Text<'a>,
+    /// The model as the span names it: the response's, else the request's; empty if it does not.
+    pub span_model: Text<'a>,
+}
+
+impl Pricer {
+    /// A pricer with this catalog.
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        Self { matcher: Matcher::new(catalog) }
+    }
+
+    /// The catalog it prices with.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        self.matcher.catalog()
+    }
+
+    /// Prices the span that has these attributes. Its price is the one valid when it ended.
+    pub fn price<'a, 'k>(
+        &mut self,
+        attributes: impl IntoIterator<Item = (&'k [u8], Value<'a>)>,
+        scope_name: &str,
+        end_time_unix_nano: u64,
+    ) -> Priced<'_, 'a> {
+        let mut reader = UsageReader::default();
+        for (key, value) in attributes {
+            reader.visit(key, value);
+        }
+        self.price_reading(&reader.finish(scope_name), end_time_unix_nano)
+    }
+
+    /// Prices what was read before.
+    pub fn price_reading<'a>(&mut self, reading: &Reading<'a>, end_time_unix_nano: u64) -> Priced<'_, 'a> {
+        let span_model = if reading.response_model.is_empty() { reading.request_model } else { reading.response_model };
+        let mut priced = Priced {
+            status: CostStatus::Priced,
+            usage: Usage::default(),
+            cost: None,
+            price_id: None,
+            provider: None,
+            model: None,
+            matched: None,
+            has_output_keys: reading.has_output_keys,
+            span_provider: reading.provider,
+            span_model,
+        };
+        priced.status = match self.fill(reading, end_time_unix_nano, &mut priced) {
+            Ok(()) => CostStatus::Priced,
+            Err(status) => status,
+        };
+        priced
+    }
+}
+
+impl Pricer {
+    fn fill<'p>(
+        &'p mut self,
+        reading: &Reading<'_>,
+        end_time_unix_nano: u64,
+        priced: &mut Priced<'p, '_>,
+    ) -> Result<(), CostStatus> {
+        priced.usage = reading.usage?;
+        let found = self.matcher.find(reading)?;
+        let catalog = self.matcher.catalog();
+        let at = catalog.price_at(found.model, end_time_unix_nano).ok_or(CostStatus::UnknownModel)?;
+        priced.matched = Some(found);
+        priced.provider = catalog.provider_of(found.model).map(|p| catalog.provider_name(p));
+        priced.model = Some(catalog.model_name(found.model));
+        priced.price_id = Some(at.id());
+        priced.cost = Some(price(&priced.usage, at)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

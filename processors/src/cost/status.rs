@@ -1,0 +1,84 @@
+//! Why a span has a cost, or why it has none.
+
+use std::fmt;
+
+/// The outcome of pricing one span. Nothing that is unknown is ever written as a cost of 0: it has one of these names
+/// instead. A model which the catalog lists as free is [`Self::Priced`] at 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CostStatus {
+    /// A cost was computed.
+    Priced,
+    /// No call of a model: nothing is written to such a span.
+    NotLlm,
+    /// The span repeats or sums up the usage of other spans (agent, workflow, outer Vercel AI span).
+    Aggregate,
+    /// A model was called but the span does not say how many tokens it used, or says zero for all of them.
+    NoUsage,
+    /// The span does not name a model.
+    NoModel,
+    /// The provider, or the host behind an OpenAI-compatible endpoint, is not in the catalog.
+    UnknownProvider,
+    /// The provider is in the catalog, the model is not.
+    UnknownModel,
+    /// The catalog has the model but no rate for a kind of token the span reports.
+    NoRate,
+    /// The counts contradict each other, for instance more cached than input tokens where input includes them.
+    Inconsistent,
+    /// A token count is not a number of tokens (negative, NaN, fractional, absurdly large, not numeric).
+    Invalid,
+}
+
+impl CostStatus {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Priced,
+        Self::NotLlm,
+        Self::Aggregate,
+        Self::NoUsage,
+        Self::NoModel,
+        Self::UnknownProvider,
+        Self::UnknownModel,
+        Self::NoRate,
+        Self::Inconsistent,
+        Self::Invalid,
+    ];
+
+    /// The stable name, as written to spans and used as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Priced => "priced",
+            Self::NotLlm => "not_llm",
+            Self::Aggregate => "aggregate",
+            Self::NoUsage => "no_usage",
+            Self::NoModel => "no_model",
+            Self::UnknownProvider => "unknown_provider",
+            Self::UnknownModel => "unknown_model",
+            Self::NoRate => "no_rate",
+            Self::Inconsistent => "inconsistent",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+impl fmt::Display for CostStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CostStatus;
+
+    #[test]
+    fn names_are_distinct_and_snake_case() {
+        let mut names: Vec<_> = CostStatus::ALL.iter().map(|s| s.as_str()).collect();
+        assert!(names.iter().all(|n| n.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CostStatus::ALL.len());
+        for (number, status) in CostStatus::ALL.into_iter().enumerate() {
+            assert_eq!(status as usize, number);
+        }
+    }
+}
