@@ -1,5 +1,7 @@
 //! The batch against prost: whatever a view reads, prost reads too; whatever the encoder writes, prost agrees with.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../../tests/support/corpus.rs"]
 mod corpus;
 mod support;
@@ -41,7 +43,8 @@ fn metrics_and_logs_of_the_corpus_are_counted_and_kept() {
     for (path, bytes) in corpus::files("logs/") {
         let batch = Batch::decode(Signal::Logs, bytes.clone().into()).unwrap_or_else(|e| panic!("{path}: {e}"));
         let request = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
-        let records = request.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum();
+        let records: usize =
+            request.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum();
         assert_eq!(batch.len(), records, "{path}");
         assert_eq!(batch.encode(), bytes);
     }

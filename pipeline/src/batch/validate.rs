@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::wire::{Fault, LEN, Reader, VARINT};
+use super::wire::{FIXED64, Fault, LEN, Reader, VARINT};
 use crate::otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message};
 
 /// How many levels deep messages may be nested below the request: prost's limit too.
@@ -79,7 +79,9 @@ fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Lo
         match field.kind {
             Kind::String => {
                 let body = reader.len_delimited().map_err(at)?;
-                simdutf8::basic::from_utf8(body).map_err(|_| at(Fault::Utf8))?;
+                if !is_utf8(body) {
+                    return Err(at(Fault::Utf8));
+                }
             }
             Kind::Message(inner) => {
                 if !field.repeated {
@@ -113,32 +115,57 @@ fn key_value(bytes: &[u8], depth: usize) -> Result<(), Located> {
     plain_key_value(bytes, depth).map_or_else(|| check(&KEY_VALUE, bytes, depth), Ok)
 }
 
-/// `Some` if the bytes are exactly a key and a scalar value with one-byte tags; `None` asks for the full check.
+/// `Some` if the bytes are exactly a key and a scalar value, written as every encoder does; `None` asks for the full
+/// check, which also finds out what is wrong.
 #[inline]
 fn plain_key_value(bytes: &[u8], depth: usize) -> Option<()> {
     if depth == 0 {
         return None;
     }
-    let mut reader = Reader::new(bytes);
-    if reader.tag().ok()? != (1, LEN) {
+    // 0a <length> key 12 <length> value, and nothing behind it
+    let (key, rest) = short_prefix(bytes.strip_prefix(&[0x0a])?)?;
+    let value = whole_prefix(rest.strip_prefix(&[0x12])?)?;
+    if !is_utf8(key) {
         return None;
     }
-    simdutf8::basic::from_utf8(reader.len_delimited().ok()?).ok()?;
-    if reader.tag().ok()? != (2, LEN) {
-        return None;
+    let (&tag, rest) = value.split_first()?;
+    match tag {
+        0x0a => is_utf8(whole_prefix(rest)?).then_some(()),
+        0x10 | 0x18 => {
+            let mut reader = Reader::new(rest);
+            reader.varint().ok()?;
+            reader.is_empty().then_some(())
+        }
+        0x21 => (rest.len() == 8).then_some(()),
+        _ => None,
     }
-    let value = reader.len_delimited().ok()?;
-    if !reader.is_empty() {
-        return None;
-    }
-    let mut reader = Reader::new(value);
-    match reader.tag().ok()? {
-        (1, LEN) => drop(simdutf8::basic::from_utf8(reader.len_delimited().ok()?).ok()?),
-        (2 | 3, VARINT) => drop(reader.varint().ok()?),
-        (4, super::wire::FIXED64) => reader.skip(8).ok()?,
+}
+
+/// The bytes covered by a length prefix of one byte, and what follows them.
+#[inline]
+fn short_prefix(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&len, rest) = bytes.split_first()?;
+    if len < 0x80 { rest.split_at_checked(len as usize) } else { None }
+}
+
+/// The bytes covered by a length prefix of up to three bytes, if they are all there is.
+#[inline]
+fn whole_prefix(bytes: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = match *bytes {
+        [a, ref rest @ ..] if a < 0x80 => (usize::from(a), rest),
+        [a, b, ref rest @ ..] if b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, rest),
+        [a, b, c, ref rest @ ..] if c < 0x80 => {
+            (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, rest)
+        }
         _ => return None,
-    }
-    reader.is_empty().then_some(())
+    };
+    (rest.len() == len).then_some(rest)
+}
+
+/// Most strings are short and ASCII, which is cheaper to see than to decode.
+#[inline]
+fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
 /// A repeated scalar may come packed into one length-delimited field; anything else with that wire type is wrong.
@@ -157,7 +184,7 @@ fn packed(field: &Field, wire_type: u8, reader: &mut Reader<'_>) -> Result<(), F
             Ok(())
         }
         _ => {
-            let size = if element == super::wire::FIXED64 { 8 } else { 4 };
+            let size = if element == FIXED64 { 8 } else { 4 };
             if body.len().is_multiple_of(size) { Ok(()) } else { Err(Fault::PackedLength) }
         }
     }

@@ -1,0 +1,56 @@
+//! Foreign bytes as a trace request: what Weir accepts prost accepts, reads alike, and still does after an edit.
+
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest as Request;
+use prost::Message;
+use weir_pipeline::batch::wire::Fault;
+use weir_pipeline::batch::{Batch, NewValue};
+use weir_pipeline::signal::Signal;
+
+fuzz_target!(|bytes: &[u8]| {
+    for signal in [Signal::Metrics, Signal::Logs] {
+        let _ = Batch::decode(signal, Bytes::copy_from_slice(bytes));
+    }
+    let batch = Batch::decode(Signal::Traces, Bytes::copy_from_slice(bytes));
+    let request = Request::decode(bytes);
+    let (mut batch, mut request) = match (batch, request) {
+        (Ok(batch), Ok(request)) => (batch, request),
+        (Ok(_), Err(error)) => panic!("prost refuses what the batch accepts: {error}"),
+        (Err(error), Ok(_)) => return assert_eq!(error.fault, Fault::Twice, "prost accepts what the batch refuses: {error}"),
+        (Err(_), Err(_)) => return,
+    };
+    assert_eq!(batch.encode(), bytes);
+    let mut spans = request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans).flat_map(|s| &mut s.spans);
+    batch.for_each_mut(|view| {
+        let span = spans.next().expect("as many spans as prost");
+        let fields = view.view().fields();
+        assert_eq!(fields.trace_id, span.trace_id);
+        assert_eq!(fields.span_id, span.span_id);
+        assert_eq!(fields.name, span.name.as_str());
+        assert_eq!(fields.kind, span.kind);
+        assert_eq!(fields.end_time_unix_nano, span.end_time_unix_nano);
+        let keys: Vec<String> = view.view().attributes().map(|(k, _)| k.to_string()).collect();
+        assert_eq!(keys, span.attributes.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>());
+        assert_eq!(view.view().events().count(), span.events.len());
+        // Every other attribute goes, one comes.
+        for key in keys.iter().step_by(2) {
+            view.remove(key);
+            span.attributes.retain(|kv| kv.key != *key);
+        }
+        view.set("weir", NewValue::Int(-1));
+        span.attributes.retain(|kv| kv.key != "weir");
+        span.attributes.push(opentelemetry_proto::tonic::common::v1::KeyValue {
+            key: "weir".into(),
+            value: Some(opentelemetry_proto::tonic::common::v1::AnyValue {
+                value: Some(opentelemetry_proto::tonic::common::v1::any_value::Value::IntValue(-1)),
+            }),
+            key_strindex: 0,
+        });
+    });
+    assert!(spans.next().is_none(), "as many spans as prost");
+    let encoded = Request::decode(batch.encode()).expect("what is encoded is valid");
+    assert_eq!(encoded.encode_to_vec(), request.encode_to_vec());
+});

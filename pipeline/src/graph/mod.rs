@@ -1,0 +1,21 @@
+//! From a configuration to a running graph.
+//!
+//! ```text
+//!  Document ──build──► Graph (shared: factories)  ──run──► lane 0: receivers ─► pipelines ─► exporters
+//!  (validated ids       every component's own               lane 1: receivers ─► pipelines ─► exporters
+//!   and references)     configuration is checked             …      (own instances, own thread)
+//! ```
+//!
+//! Building has no side effects: `weir validate` builds the same graph and drops it.
+
+mod build;
+mod components;
+mod forward;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use self::build::{ExporterNode, Graph, PipelineNode, ReceiverNode};
+pub use self::components::{Component, Components, ConnectorFactory};
+pub use self::forward::Forward;
+pub use self::run::{RunError, Running, start};

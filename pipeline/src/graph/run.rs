@@ -1,0 +1,230 @@
+//! Running: one thread per lane, every node instantiated in each.
+//!
+//! Stopping follows the data: receivers stop accepting and finish what is under way, which drops their outlets; a
+//! pipeline whose inlets are gone lets go of what it holds and ends, which drops those of the next; then the exporters
+//! drain. From the moment of the request everything that holds data back lets go of it at once, so that clients who
+//! wait for a receipt get it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::build::{End, Graph};
+use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::channel::{Inlet, Intake, channel};
+use crate::node::{Exporter, Outlet, Outlets, Processor, Shutdown, ShutdownTrigger, StartError};
+use crate::signal::Signal;
+
+/// Batches that may wait before a pipeline, per lane.
+const PIPELINE_BATCHES: usize = 256;
+/// Bytes that may wait before a pipeline, per lane.
+const PIPELINE_BYTES: usize = 64 << 20;
+
+/// Why a graph cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A component could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A lane ended although nobody asked it to.
+    #[error("lane {0} has stopped unexpectedly; its last log line says why")]
+    LaneDied(usize),
+}
+
+/// A graph that is running.
+pub struct Running {
+    graph: Arc<Graph>,
+    trigger: ShutdownTrigger,
+    lanes: Vec<oneshot::Receiver<()>>,
+}
+
+/// Binds the receivers and starts `lanes` threads.
+///
+/// # Errors
+/// If a receiver cannot bind; nothing runs then.
+pub fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
+    let graph = Arc::new(graph);
+    let lanes = lanes.max(1);
+    for node in &graph.receivers {
+        node.receiver.bind(lanes)?;
+    }
+    let (trigger, shutdown) = Shutdown::channel();
+    let mut running = Vec::with_capacity(lanes);
+    for lane in 0..lanes {
+        let (done, ended) = oneshot::channel();
+        let (graph, shutdown) = (Arc::clone(&graph), shutdown.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("weir-lane-{lane}")).spawn(move || {
+            runtime.block_on(run_lane(&graph, lane, shutdown));
+            // What is left, such as idle connections of clients, ends with the runtime.
+            runtime.shutdown_background();
+            let _ = done.send(());
+        })?;
+        running.push(ended);
+    }
+    Ok(Running { graph, trigger, lanes: running })
+}
+
+impl Running {
+    /// Resolves only if a lane dies, with its number.
+    pub async fn died(&mut self) -> RunError {
+        std::future::poll_fn(|cx| {
+            for (lane, ended) in self.lanes.iter_mut().enumerate() {
+                if std::pin::Pin::new(ended).poll(cx).is_ready() {
+                    return std::task::Poll::Ready(RunError::LaneDied(lane));
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    /// Stops the graph: receivers first, then everything is flushed. Returns whether that was done within `limit`.
+    pub async fn stop(self, limit: Duration) -> bool {
+        self.trigger.request();
+        let all = async {
+            for ended in self.lanes {
+                let _ = ended.await;
+            }
+            for exporter in &self.graph.exporters {
+                exporter.factory.finish().await;
+            }
+        };
+        tokio::time::timeout(limit, all).await.is_ok()
+    }
+}
+
+async fn run_lane(graph: &Arc<Graph>, lane: usize, shutdown: Shutdown) {
+    let mut exporters: BTreeMap<(usize, Signal), Arc<dyn Exporter>> = BTreeMap::new();
+    let mut inlets: Vec<Inlet> = Vec::new();
+    let mut pipelines = JoinSet::new();
+    // Downstream first, so that the pipelines a connector feeds have their inlets already.
+    for pipeline in &graph.pipelines {
+        let mut ends: Vec<Arc<dyn Exporter>> = Vec::new();
+        for end in &pipeline.ends {
+            ends.push(match end {
+                End::Exporter(i) => {
+                    let instance = exporters.entry((*i, pipeline.id.signal)).or_insert_with(|| {
+                        graph.exporters[*i].factory.create(lane, pipeline.id.signal, shutdown.clone())
+                    });
+                    Arc::clone(instance)
+                }
+                End::Connector(factory, fed) => {
+                    let targets = fed.iter().map(|&i| (graph.pipelines[i].id.clone(), inlets[i].clone())).collect();
+                    factory.create(lane, pipeline.id.signal, targets, shutdown.clone())
+                }
+            });
+        }
+        let (inlet, intake) = channel(PIPELINE_BATCHES, PIPELINE_BYTES);
+        inlets.push(inlet);
+        let chain = pipeline.processors.iter().map(|p| p.create(lane)).collect();
+        pipelines.spawn(Pipeline { chain, ends, ready: Vec::new() }.run(intake, shutdown.clone()));
+    }
+    let mut receivers = JoinSet::new();
+    for node in &graph.receivers {
+        let outlet = |signal| {
+            let fed: Vec<usize> =
+                node.feeds.iter().copied().filter(|&i| graph.pipelines[i].id.signal == signal).collect();
+            let mut budgets: Vec<Arc<Budget>> = Vec::new();
+            for budget in fed.iter().flat_map(|&i| graph.pipelines[i].budgets()) {
+                if !budgets.iter().any(|known| Arc::ptr_eq(known, &budget)) {
+                    budgets.push(budget);
+                }
+            }
+            let inlets: Vec<Inlet> = fed.iter().map(|&i| inlets[i].clone()).collect();
+            (!inlets.is_empty()).then(|| Outlet::new(inlets, budgets))
+        };
+        let outlets =
+            Outlets { traces: outlet(Signal::Traces), metrics: outlet(Signal::Metrics), logs: outlet(Signal::Logs) };
+        receivers.spawn(Arc::clone(&node.receiver).run(lane, outlets, shutdown.clone()));
+    }
+    drop(inlets);
+    receivers.join_all().await;
+    pipelines.join_all().await;
+    for exporter in exporters.values() {
+        exporter.drain().await;
+    }
+}
+
+/// The processors of one pipeline in one lane, and where it ends.
+struct Pipeline {
+    chain: Vec<Box<dyn Processor>>,
+    ends: Vec<Arc<dyn Exporter>>,
+    /// What came out of the chain and is not yet handed on.
+    ready: Vec<Batch>,
+}
+
+impl Pipeline {
+    async fn run(mut self, mut intake: Intake, mut shutdown: Shutdown) {
+        loop {
+            let deadline = self.chain.iter().filter_map(|p| p.deadline()).min();
+            let stopping = shutdown.is_requested();
+            tokio::select! {
+                batch = intake.recv() => match batch {
+                    Some(batch) => {
+                        process(&mut self.chain, batch, &mut self.ready);
+                        if stopping {
+                            drain(&mut self.chain, &mut self.ready);
+                        }
+                    }
+                    None => break,
+                },
+                () = sleep_until(deadline), if deadline.is_some() => {
+                    tick(&mut self.chain, Instant::now(), &mut self.ready);
+                }
+                () = shutdown.requested(), if !stopping => drain(&mut self.chain, &mut self.ready),
+            }
+            self.hand_on().await;
+        }
+        drain(&mut self.chain, &mut self.ready);
+        self.hand_on().await;
+    }
+
+    async fn hand_on(&mut self) {
+        for batch in std::mem::take(&mut self.ready) {
+            if let Some((last, others)) = self.ends.split_last() {
+                for end in others {
+                    end.consume(batch.fork()).await;
+                }
+                last.consume(batch).await;
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+fn process(chain: &mut [Box<dyn Processor>], batch: Batch, ready: &mut Vec<Batch>) {
+    match chain.split_first_mut() {
+        Some((first, rest)) => first.process(batch, &mut |batch| process(rest, batch, ready)),
+        None => ready.push(batch),
+    }
+}
+
+fn tick(chain: &mut [Box<dyn Processor>], now: Instant, ready: &mut Vec<Batch>) {
+    if let Some((first, rest)) = chain.split_first_mut() {
+        if first.deadline().is_some_and(|deadline| deadline <= now) {
+            first.tick(now, &mut |batch| process(rest, batch, ready));
+        }
+        tick(rest, now, ready);
+    }
+}
+
+fn drain(chain: &mut [Box<dyn Processor>], ready: &mut Vec<Batch>) {
+    if let Some((first, rest)) = chain.split_first_mut() {
+        first.drain(&mut |batch| process(rest, batch, ready));
+        drain(rest, ready);
+    }
+}

@@ -1,0 +1,222 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::batch::{Batch, wire};
+use crate::clock::Environment;
+use crate::config::{ConfigError, Document, Node};
+use crate::node::*;
+use crate::receipt::{Outcome, Receipt};
+use crate::signal::Signal;
+use crate::telemetry::Telemetry;
+
+/// A receiver that takes its batches from a channel of the test.
+struct Feed(Mutex<Option<mpsc::UnboundedReceiver<Batch>>>);
+
+#[async_trait]
+impl Receiver for Feed {
+    fn bind(&self, _: usize) -> Result<(), StartError> {
+        Ok(())
+    }
+
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        Vec::new()
+    }
+
+    async fn run(self: Arc<Self>, _: usize, outlets: Outlets, mut shutdown: Shutdown) {
+        let Some(mut batches) = self.0.lock().unwrap().take() else { return shutdown.requested().await };
+        loop {
+            tokio::select! {
+                biased;
+                batch = batches.recv() => match batch {
+                    Some(batch) => outlets.get(batch.signal()).unwrap().send(batch).await,
+                    None => return,
+                },
+                () = shutdown.requested() => return,
+            }
+        }
+    }
+}
+
+/// A processor that holds everything back until it is drained.
+struct Hold(Vec<Batch>);
+
+impl Processor for Hold {
+    fn process(&mut self, batch: Batch, _: &mut dyn FnMut(Batch)) {
+        self.0.push(batch);
+    }
+
+    fn drain(&mut self, out: &mut dyn FnMut(Batch)) {
+        self.0.drain(..).for_each(out);
+    }
+}
+
+struct HoldFactory;
+
+impl ProcessorFactory for HoldFactory {
+    fn create(&self, _: usize) -> Box<dyn Processor> {
+        Box::new(Hold(Vec::new()))
+    }
+}
+
+/// An exporter that counts records and settles as its name says: `sink/refuse` rejects.
+struct Sink {
+    seen: crate::telemetry::Counter,
+    outcome: Outcome,
+}
+
+#[async_trait]
+impl Exporter for Sink {
+    async fn consume(&self, batch: Batch) {
+        self.seen.add(batch.len());
+        batch.settle(&self.outcome);
+    }
+
+    async fn drain(&self) {}
+}
+
+struct SinkFactory(Context);
+
+#[async_trait]
+impl ExporterFactory for SinkFactory {
+    fn create(&self, _: usize, _: Signal, _: Shutdown) -> Arc<dyn Exporter> {
+        let rejects = self.0.id.ends_with("refuse");
+        let outcome = if rejects { Outcome::Rejected("no".into()) } else { Outcome::Done };
+        Arc::new(Sink { seen: self.0.telemetry.counter("seen", &[("exporter", &self.0.id)]), outcome })
+    }
+
+    fn promise(&self) -> String {
+        format!("{} has seen it", self.0.id)
+    }
+}
+
+thread_local! {
+    /// What the next `feed` receiver built on this thread reads from.
+    static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
+}
+
+fn components() -> Components {
+    fn feed(_: &Node, _: &str, _: &Context) -> Result<Arc<dyn Receiver>, ConfigError> {
+        Ok(Arc::new(Feed(Mutex::new(NEXT_FEED.take()))))
+    }
+    fn hold(_: &Node, _: &str, _: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+        Ok(Arc::new(HoldFactory))
+    }
+    fn sink(_: &Node, _: &str, context: &Context) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+        Ok(Arc::new(SinkFactory(context.clone())))
+    }
+    let traces = &[Signal::Traces];
+    Components {
+        receivers: vec![Component { name: "feed", aliases: &["old_feed"], signals: traces, build: feed }],
+        processors: vec![Component { name: "hold", aliases: &[], signals: traces, build: hold }],
+        exporters: vec![Component { name: "sink", aliases: &[], signals: traces, build: sink }],
+        connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
+    }
+}
+
+fn build(yaml: &str, telemetry: &Telemetry) -> Result<Graph, String> {
+    let document = Document::parse([("weir.yaml", yaml)], &|_| None).map_err(|e| e.to_string())?;
+    let environment = Environment::with(|| 0, 1);
+    Graph::build(&document, &components(), telemetry, &environment).map_err(|e| e.to_string())
+}
+
+fn one_span() -> Batch {
+    let mut layers = vec![0x30, 0];
+    for number in [2, 2, 1] {
+        let mut outer = Vec::new();
+        wire::put_bytes(&mut outer, number, &layers);
+        layers = outer;
+    }
+    Batch::decode(Signal::Traces, layers.into()).unwrap()
+}
+
+#[tokio::test]
+async fn batches_reach_every_exporter_through_connectors_and_the_worst_outcome_comes_back() {
+    let (feed, batches) = mpsc::unbounded_channel();
+    NEXT_FEED.set(Some(batches));
+    let telemetry = Telemetry::default();
+    let graph = build(
+        "
+receivers: {old_feed: }
+processors: {hold: }
+exporters: {sink/a: , sink/refuse: }
+connectors: {forward: }
+service:
+  pipelines:
+    traces/in: {receivers: [old_feed], exporters: [sink/a, forward]}
+    traces/out: {receivers: [forward], exporters: [sink/refuse, sink/a]}
+",
+        &telemetry,
+    )
+    .unwrap();
+    let running = start(graph, 2).unwrap();
+    let (receipt, waiter) = Receipt::pair();
+    feed.send(one_span().with_receipt(receipt)).unwrap();
+    assert_eq!(waiter.await, Outcome::Rejected("no".into()));
+    assert!(running.stop(Duration::from_secs(10)).await);
+    let seen = |id: &str| telemetry.counter("seen", &[("exporter", id)]).get();
+    assert_eq!((seen("sink/a"), seen("sink/refuse")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_stop_lets_go_of_what_processors_hold_back() {
+    let (feed, batches) = mpsc::unbounded_channel();
+    NEXT_FEED.set(Some(batches));
+    let telemetry = Telemetry::default();
+    let graph = build(
+        "
+receivers: {feed: }
+processors: {hold: , hold/again: }
+exporters: {sink: }
+service: {pipelines: {traces: {receivers: [feed], processors: [hold, hold/again], exporters: [sink]}}}
+",
+        &telemetry,
+    )
+    .unwrap();
+    let running = start(graph, 1).unwrap();
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let (receipt, waiter) = Receipt::pair();
+            feed.send(one_span().with_receipt(receipt)).unwrap();
+            waiter
+        })
+        .collect();
+    assert!(running.stop(Duration::from_secs(10)).await);
+    for waiter in waiters {
+        assert_eq!(waiter.await, Outcome::Done);
+    }
+    assert_eq!(telemetry.sum("seen"), 3);
+}
+
+#[test]
+fn what_cannot_be_built_is_named_where_it_stands() {
+    let refused = |yaml: &str| build(yaml, &Telemetry::default()).err().unwrap();
+    assert_eq!(
+        refused(
+            "receivers: {feeds: }\nexporters: {sink: }\nservice: {pipelines: {traces: {receivers: [feeds], exporters: [sink]}}}\n"
+        ),
+        "weir.yaml:1:13: receivers: unknown type: \"feeds\" for id: \"feeds\": did you mean `feed`? valid values: [feed]"
+    );
+    assert_eq!(
+        refused(
+            "receivers: {feed: }\nexporters: {sink: }\nservice:\n  pipelines:\n    logs: {receivers: [feed], exporters: [sink]}\n"
+        ),
+        "weir.yaml:5:43: service::pipelines::logs: exporter \"sink\" does not support logs: it supports traces\n\
+         weir.yaml:5:24: service::pipelines::logs: receiver \"feed\" does not support logs: it supports traces"
+    );
+}
+
+#[test]
+fn promises_follow_the_pipelines() {
+    let graph = build(
+        "receivers: {feed: }\nexporters: {sink: }\nservice: {pipelines: {traces: {receivers: [feed], exporters: [sink]}}}\n",
+        &Telemetry::default(),
+    )
+    .unwrap();
+    let promises: Vec<String> = graph.promises().iter().map(|(p, e, s)| format!("{p} {e} {s}")).collect();
+    assert_eq!(promises, ["traces sink sink has seen it"]);
+}
