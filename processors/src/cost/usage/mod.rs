@@ -74,7 +74,9 @@ pub struct Reading<'a> {
     pub address: Text<'a>,
     /// `gen_ai.operation.name`, else `llm.request.type`.
     pub operation: Text<'a>,
-    /// Whether the span already had attributes of the kind Weir writes (`gen_ai.usage.cost.*`, `weir.cost.*`).
+    /// Input and output tokens as the span reports them, before they are normalised.
+    pub reported: [Option<u64>; 2],
+    /// Whether the span already had attributes of the kind Weir writes (`gen_ai.usage.cost.*`, `weir.*`).
     pub has_output_keys: bool,
 }
 
@@ -95,7 +97,7 @@ pub struct UsageReader<'a> {
 const UNSET: u8 = u8::MAX;
 
 /// Prefixes of the attributes which Weir writes.
-pub const OUTPUT_PREFIXES: [&str; 2] = ["gen_ai.usage.cost.", "weir.cost."];
+pub const OUTPUT_PREFIXES: [&str; 3] = ["gen_ai.usage.cost.", "weir.cost.", "weir.usage."];
 
 /// Scopes that add cached tokens to the input even for Bedrock: they normalise all providers alike.
 const INCLUSIVE_SCOPES: [&str; 6] = ["langchain", "llamaindex", "litellm", "openinference", "pydantic", "logfire"];
@@ -160,6 +162,7 @@ impl<'a> UsageReader<'a> {
             response_model: self.name(Name::ResponseModel),
             address: self.name(Name::Address),
             operation: if operation.is_empty() { request_type } else { operation },
+            reported: [self.count(Count::Input), self.count(Count::Output)],
             has_output_keys: self.has_output_keys,
         }
     }

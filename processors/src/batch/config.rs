@@ -1,0 +1,59 @@
+//! Settings of the `batch` processor, with the Collector's keys and defaults.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use weir_pipeline::config::units::{ByteSize, GoDuration};
+use weir_pipeline::config::{ConfigError, Node};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    send_batch_size: u32,
+    send_batch_bytes: ByteSize,
+    send_batch_max_size: u32,
+    timeout: GoDuration,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            send_batch_size: 8192,
+            send_batch_bytes: ByteSize(2 << 20),
+            send_batch_max_size: 0,
+            timeout: GoDuration(Duration::from_millis(200)),
+        }
+    }
+}
+
+/// Settings of the `batch` processor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Records that trigger a batch; 0 = no such trigger.
+    pub send_batch_size: usize,
+    /// Bytes that trigger a batch; 0 = no such trigger.
+    pub send_batch_bytes: usize,
+    /// Records above which a batch is split; 0 = never.
+    pub send_batch_max_size: usize,
+    /// Longest wait; zero = send at once.
+    pub timeout: Duration,
+}
+
+impl Settings {
+    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+        let raw: Raw = node.parse_as(path)?;
+        if raw.send_batch_max_size > 0 && raw.send_batch_max_size < raw.send_batch_size {
+            let message = format!(
+                "send_batch_max_size ({}) must be greater or equal to send_batch_size ({})",
+                raw.send_batch_max_size, raw.send_batch_size
+            );
+            return Err(node.get("send_batch_max_size").unwrap_or(node).error(path, message));
+        }
+        Ok(Self {
+            send_batch_size: raw.send_batch_size as usize,
+            send_batch_bytes: usize::try_from(raw.send_batch_bytes.0).unwrap_or(usize::MAX),
+            send_batch_max_size: raw.send_batch_max_size as usize,
+            timeout: raw.timeout.0,
+        })
+    }
+}

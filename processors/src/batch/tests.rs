@@ -1,0 +1,92 @@
+use weir_pipeline::receipt::{Outcome, Receipt, Waiter};
+use weir_pipeline::signal::Signal;
+
+use super::*;
+
+/// A request of `n` spans, each of four bytes with its framing.
+fn spans(n: usize) -> (Batch, Waiter) {
+    let body = [0x12, 2, 0x30, 0].repeat(n);
+    let wrap = |tag: u8, body: Vec<u8>| {
+        let mut out = Vec::new();
+        weir_pipeline::batch::wire::put_bytes(&mut out, u32::from(tag >> 3), &body);
+        out
+    };
+    let bytes = wrap(0x0a, wrap(0x12, body));
+    let (receipt, waiter) = Receipt::pair();
+    (Batch::decode(Signal::Traces, bytes.into()).unwrap().with_receipt(receipt), waiter)
+}
+
+fn batcher(yaml: &str) -> Batcher {
+    let node = Node::parse("test.yaml", yaml).unwrap();
+    Batcher { settings: Settings::parse(&node, "processors::batch").unwrap(), pending: None }
+}
+
+fn feed(batcher: &mut Batcher, sizes: &[usize]) -> (Vec<Batch>, Vec<Waiter>) {
+    let (mut out, mut waiters) = (Vec::new(), Vec::new());
+    for &n in sizes {
+        let (batch, waiter) = spans(n);
+        waiters.push(waiter);
+        batcher.process(batch, &mut |b| out.push(b));
+    }
+    (out, waiters)
+}
+
+fn lens(batches: &[Batch]) -> Vec<usize> {
+    batches.iter().map(Batch::len).collect()
+}
+
+#[test]
+fn defaults_are_the_collectors() {
+    let settings = Settings::parse(&Node::null("test.yaml"), "processors::batch").unwrap();
+    assert_eq!((settings.send_batch_size, settings.send_batch_max_size), (8192, 0));
+    assert_eq!(settings.timeout, Duration::from_millis(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_trigger_and_the_rest_waits_for_the_timeout() {
+    let mut batcher = batcher("{send_batch_size: 10, timeout: 1s}");
+    let (out, _waiters) = feed(&mut batcher, &[4, 5, 3, 2]);
+    assert_eq!(lens(&out), [12]);
+    let deadline = batcher.deadline().unwrap();
+    assert_eq!(deadline, Instant::now() + Duration::from_secs(1));
+    let mut late = Vec::new();
+    batcher.tick(deadline, &mut |b| late.push(b));
+    assert_eq!(lens(&late), [2]);
+    assert_eq!(batcher.deadline(), None);
+}
+
+#[tokio::test]
+async fn bytes_trigger() {
+    let mut batcher = batcher("{send_batch_size: 0, send_batch_bytes: 100, timeout: 1s}");
+    let (out, _waiters) = feed(&mut batcher, &[10, 10, 10, 10]);
+    assert_eq!(lens(&out), [30], "three requests of 44 bytes reach 100");
+}
+
+#[tokio::test]
+async fn larger_batches_are_split_and_every_client_hears_of_its_own_data() {
+    let mut batcher = batcher("{send_batch_size: 4, send_batch_max_size: 4, timeout: 1s}");
+    let (out, mut waiters) = feed(&mut batcher, &[3, 6]);
+    assert_eq!(lens(&out), [4, 4, 1]);
+    let second = waiters.pop().unwrap();
+    let first = waiters.pop().unwrap();
+    for (i, batch) in out.into_iter().enumerate() {
+        batch.settle(&if i == 2 { Outcome::Rejected("no".into()) } else { Outcome::Done });
+    }
+    // Both clients' data shares the last part's receipts: a split batch cannot tell whose record failed.
+    assert_eq!((first.await, second.await), (Outcome::Rejected("no".into()), Outcome::Rejected("no".into())));
+}
+
+#[tokio::test]
+async fn without_a_timeout_nothing_waits() {
+    let mut batcher = batcher("{timeout: 0s}");
+    let (out, _waiters) = feed(&mut batcher, &[1, 2]);
+    assert_eq!(lens(&out), [1, 2]);
+    assert_eq!(batcher.deadline(), None);
+}
+
+#[test]
+fn a_maximum_below_the_trigger_is_refused_where_it_stands() {
+    let node = Node::parse("weir.yaml", "send_batch_size: 10\nsend_batch_max_size: 5\n").unwrap();
+    let error = Settings::parse(&node, "processors::batch").unwrap_err().to_string();
+    assert!(error.starts_with("weir.yaml:2:22: processors::batch: send_batch_max_size (5) must be greater"), "{error}");
+}

@@ -1,0 +1,60 @@
+//! The `memory_limiter` processor: a bound on the bytes in flight (I7).
+//!
+//! ```yaml
+//! processors:
+//!   memory_limiter:
+//!     check_interval: 1s           # required by the Collector; here nothing is polled
+//!     limit_mib: 1000              # or limit_percentage: 75, of the container's or the machine's memory
+//!     spike_limit_mib: 200         # default: 20 % of the limit
+//! ```
+//!
+//! The Collector polls the heap and refuses after decoding. Weir counts bytes: a receiver takes the memory of a request
+//! from the limiter *before* it reads or inflates the body, and gives it back when the last copy of the data is gone.
+//! Where there is no room, the client is told to come again (HTTP 503 with `Retry-After`, gRPC `UNAVAILABLE` with
+//! `RetryInfo`) and nothing is allocated.
+//!
+//! Decision: the bytes in flight may be half of the soft limit (limit less spike), because a request that a processor
+//! changed exists twice while it is encoded again.
+
+mod config;
+
+use std::sync::Arc;
+
+use weir_pipeline::batch::Batch;
+use weir_pipeline::budget::Budget;
+use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::node::{Context, Processor, ProcessorFactory};
+
+pub use self::config::Settings;
+
+/// Builds the processor from its configuration.
+///
+/// # Errors
+/// If the settings are wrong.
+pub fn build(node: &Node, path: &str, _: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    let settings = Settings::parse(node, path, config::total_memory)?;
+    Ok(Arc::new(MemoryLimiter { budget: Budget::new(settings.bytes_in_flight) }))
+}
+
+struct MemoryLimiter {
+    budget: Arc<Budget>,
+}
+
+impl ProcessorFactory for MemoryLimiter {
+    fn create(&self, _lane: usize) -> Box<dyn Processor> {
+        Box::new(PassOn)
+    }
+
+    fn budget(&self) -> Option<Arc<Budget>> {
+        Some(Arc::clone(&self.budget))
+    }
+}
+
+/// The work is done at the receiver, through the budget.
+struct PassOn;
+
+impl Processor for PassOn {
+    fn process(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
+        out(batch);
+    }
+}
