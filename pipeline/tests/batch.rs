@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1 as otel;
 use proptest::prelude::*;
 use prost::Message;
 use weir_pipeline::batch::view::{Attributes, Value};
-use weir_pipeline::batch::{Batch, NewValue, Span};
+use weir_pipeline::batch::{AttributeBlock, Batch, NewValue, Span};
 use weir_pipeline::receipt::{Outcome, Receipt};
 use weir_pipeline::signal::Signal;
 
@@ -239,10 +239,20 @@ fn arb_edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
 }
 
 fn apply_to_batch(batch: &mut Batch, edits: &[(usize, Edit)], survivors: &[usize]) {
+    let (spans, mut blocks) = (batch.len(), true);
     // Two passes, as two processors would: the second continues the first one's overlay.
     for part in [&edits[..edits.len() / 2], &edits[edits.len() / 2..]] {
         let mut nth = 0;
         batch.for_each_mut(|span| {
+            // Blocks and single attributes must be one to everything that comes after.
+            if blocks && nth % 2 == 0 && span.view().attr("a").is_none() && span.view().attr("b").is_none() {
+                let mut block = AttributeBlock::default();
+                block.push("b", NewValue::Bool(true));
+                let slot = block.push_double("a");
+                block.set_double(slot, 0.5);
+                span.append_absent(&block);
+            }
+            blocks = blocks && nth + 1 < spans;
             for (_, edit) in part.iter().filter(|(target, _)| *target == nth) {
                 match edit {
                     Edit::Set(key, NewAttr::Str(s)) => span.set(key, NewValue::Str(s)),
@@ -271,6 +281,13 @@ fn apply_to_prost(request: &mut Request, edits: &[(usize, Edit)], survivors: &[u
         for s in &mut r.scope_spans {
             let had_spans = !s.spans.is_empty();
             s.spans.retain_mut(|span| {
+                if nth % 2 == 0 && !span.attributes.iter().any(|kv| kv.key == "a" || kv.key == "b") {
+                    let value = |v| Some(AnyValue { value: Some(v) });
+                    span.attributes.extend([
+                        KeyValue { key: "b".into(), value: value(Any::BoolValue(true)), key_strindex: 0 },
+                        KeyValue { key: "a".into(), value: value(Any::DoubleValue(0.5)), key_strindex: 0 },
+                    ]);
+                }
                 for (_, edit) in edits.iter().filter(|(target, _)| *target == nth) {
                     match edit {
                         Edit::Set(key, value) => {
@@ -529,4 +546,26 @@ fn unknown_fields_survive_an_edit() {
     let span = [&span[..], &added].concat();
     let expected = level(wrap(0x0a, &level(wrap(0x12, &level(wrap(0x12, &span))))));
     assert_eq!(batch.encode(), expected);
+}
+
+#[test]
+fn a_block_is_seen_and_encoded_like_single_attributes() {
+    let bytes = [0x0a, 6, 0x12, 4, 0x12, 2, 0x30, 0];
+    let mut batch = Batch::decode(Signal::Traces, Bytes::copy_from_slice(&bytes)).unwrap();
+    let mut block = AttributeBlock::default();
+    block.push("b", NewValue::Bool(true));
+    let slot = block.push_double("a");
+    block.push("c", NewValue::Str("text"));
+    block.set_double(slot, 0.5);
+    batch.for_each_mut(|span| span.append_absent(&block));
+    let show = |batch: &Batch| {
+        batch.spans().flat_map(|s| s.attributes()).map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(show(&batch), ["b=Bool(true)", "a=Double(0.5)", "c=Str(\"text\")"]);
+    batch.for_each_mut(|span| span.set("a", NewValue::Int(1)));
+    assert_eq!(show(&batch), ["b=Bool(true)", "c=Str(\"text\")", "a=Int(1)"]);
+    batch.for_each_mut(|span| span.remove("c"));
+    assert_eq!(show(&batch), ["b=Bool(true)", "a=Int(1)"]);
+    let again = Batch::decode(Signal::Traces, batch.encode()).unwrap();
+    assert_eq!(show(&again), show(&batch));
 }

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Receivers: where data enters Weir.
+
+#![warn(missing_docs)]
+
+pub mod otlp;

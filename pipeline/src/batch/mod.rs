@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::overlay::NewValue;
+pub use self::overlay::{AttributeBlock, DoubleSlot, NewValue};
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
 use self::{alive::Alive, index::Index, overlay::Overlay, wire::Fields};

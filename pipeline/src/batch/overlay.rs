@@ -4,7 +4,7 @@
 //! concatenate, so encoding a span is its old bytes followed by its overlay. An attribute that replaces or removes
 //! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
 
-use super::view::{KeyValue, Text, Value};
+use super::view::KeyValue;
 use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
 
 /// Field number of `Span.attributes`.
@@ -58,6 +58,52 @@ impl NewValue<'_> {
     }
 }
 
+/// Attributes encoded ahead of time, to be added to many spans as one copy. Doubles can be changed in place.
+#[derive(Debug, Clone, Default)]
+pub struct AttributeBlock {
+    bytes: Vec<u8>,
+}
+
+/// Where a double stands in an [`AttributeBlock`].
+#[derive(Debug, Clone, Copy)]
+pub struct DoubleSlot(usize);
+
+impl AttributeBlock {
+    /// Appends an attribute.
+    pub fn push(&mut self, key: &str, value: NewValue<'_>) {
+        put_attribute(&mut self.bytes, key, value);
+    }
+
+    /// Appends a double whose value is given later, by [`set_double`](Self::set_double).
+    pub fn push_double(&mut self, key: &str) -> DoubleSlot {
+        self.push(key, NewValue::Double(0.0));
+        DoubleSlot(self.bytes.len() - 8)
+    }
+
+    /// Changes the double at a slot of this block.
+    #[inline]
+    pub fn set_double(&mut self, slot: DoubleSlot, value: f64) {
+        if let Some(at) = self.bytes.get_mut(slot.0..slot.0 + 8) {
+            at.copy_from_slice(&value.to_bits().to_le_bytes());
+        }
+    }
+}
+
+/// Appends an attribute as it stands in a span and returns where its key begins.
+fn put_attribute(out: &mut Vec<u8>, key: &str, value: NewValue<'_>) -> usize {
+    let value_len = value.encoded_len();
+    put_tag(out, SPAN_ATTRIBUTES, LEN);
+    put_varint(out, (bytes_field_len(1, key.len()) + bytes_field_len(2, value_len)) as u64);
+    put_tag(out, 1, LEN);
+    put_varint(out, key.len() as u64);
+    let key_at = out.len();
+    out.extend_from_slice(key.as_bytes());
+    put_tag(out, 2, LEN);
+    put_varint(out, value_len as u64);
+    value.put(out);
+    key_at
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// The encoded field in the arena. For a removal: just the key.
@@ -73,16 +119,24 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryKind {
     Set,
+    /// Several attributes in a row, added as one.
+    Block,
     Remove,
     /// Superseded by a later entry with the same key.
     Dead,
+}
+
+impl EntryKind {
+    const fn adds(self) -> bool {
+        matches!(self, Self::Set | Self::Block)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SpanEdits {
     head: u32,
     tail: u32,
-    /// Bytes of all `Set` entries.
+    /// Bytes of all `Set` and `Block` entries.
     added: u32,
     /// Whether some entry may replace or remove one of the span's own attributes.
     shadowing: bool,
@@ -123,21 +177,23 @@ impl Overlay {
 
     /// Appends the attributes added to a span.
     pub(crate) fn put_added(&self, span: usize, out: &mut Vec<u8>) {
-        for entry in self.entries(span).filter(|e| e.kind == EntryKind::Set) {
+        for entry in self.entries(span).filter(|e| e.kind.adds()) {
             out.extend_from_slice(&self.arena[entry.start as usize..entry.end as usize]);
         }
     }
 
     /// Attributes added to a span, in the order they were added.
-    pub(crate) fn added(&self, span: usize) -> impl Iterator<Item = (Text<'_>, Value<'_>)> {
-        self.entries(span).filter(|e| e.kind == EntryKind::Set).flat_map(|e| {
-            Fields::new(&self.arena[e.start as usize..e.end as usize]).map(|f| KeyValue::parse(f.bytes).pair())
-        })
+    pub(crate) fn added(&self, span: usize) -> impl Iterator<Item = KeyValue<'_>> {
+        self.entries(span).filter(|e| e.kind.adds()).flat_map(|e| self.attributes_of(e))
     }
 
     /// Whether the span's own attribute of this key is replaced or removed.
     pub(crate) fn hides(&self, span: usize, key: &[u8]) -> bool {
-        self.entries(span).any(|e| e.kind != EntryKind::Dead && self.key(e) == key)
+        self.entries(span).any(|e| match e.kind {
+            EntryKind::Set | EntryKind::Remove => self.key(e) == key,
+            EntryKind::Block => self.attributes_of(e).any(|kv| kv.key.as_bytes() == key),
+            EntryKind::Dead => false,
+        })
     }
 
     /// Sets an attribute. With `absent` the caller vouches that neither the span nor the overlay has the key yet.
@@ -145,44 +201,50 @@ impl Overlay {
         if !absent {
             self.supersede(span, key.as_bytes());
         }
-        let value_len = value.encoded_len();
-        let body = bytes_field_len(1, key.len()) + bytes_field_len(2, value_len);
+        self.make_room(span_count);
         let start = self.arena.len() as u32;
-        put_tag(&mut self.arena, SPAN_ATTRIBUTES, LEN);
-        put_varint(&mut self.arena, body as u64);
-        put_tag(&mut self.arena, 1, LEN);
-        put_varint(&mut self.arena, key.len() as u64);
-        let key_at = self.arena.len() as u32;
-        self.arena.extend_from_slice(key.as_bytes());
-        put_tag(&mut self.arena, 2, LEN);
-        put_varint(&mut self.arena, value_len as u64);
-        value.put(&mut self.arena);
+        let key_at = put_attribute(&mut self.arena, key, value) as u32;
         let end = self.arena.len() as u32;
         let key_len = key.len() as u32;
-        self.link(span, span_count, Entry { start, end, key: key_at, key_len, next: NONE, kind: EntryKind::Set });
+        self.link(span, Entry { start, end, key: key_at, key_len, next: NONE, kind: EntryKind::Set });
         let edits = &mut self.spans[span];
         edits.added += end - start;
         edits.shadowing |= !absent;
     }
 
+    /// Adds a block of attributes of which the caller vouches that the span has none.
+    pub(crate) fn append(&mut self, span: usize, span_count: usize, block: &AttributeBlock) {
+        self.make_room(span_count);
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(&block.bytes);
+        let end = self.arena.len() as u32;
+        self.link(span, Entry { start, end, key: start, key_len: 0, next: NONE, kind: EntryKind::Block });
+        self.spans[span].added += end - start;
+    }
+
     /// Removes an attribute, the span's own and an added one.
     pub(crate) fn remove(&mut self, span: usize, span_count: usize, key: &str) {
         self.supersede(span, key.as_bytes());
+        self.make_room(span_count);
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(key.as_bytes());
         let end = self.arena.len() as u32;
-        self.link(
-            span,
-            span_count,
-            Entry { start, end, key: start, key_len: end - start, next: NONE, kind: EntryKind::Remove },
-        );
+        self.link(span, Entry { start, end, key: start, key_len: end - start, next: NONE, kind: EntryKind::Remove });
         self.spans[span].shadowing = true;
     }
 
-    fn link(&mut self, span: usize, span_count: usize, entry: Entry) {
+    #[inline]
+    fn make_room(&mut self, span_count: usize) {
         if self.spans.len() < span_count {
             self.spans.resize(span_count, UNTOUCHED);
+            // A processor that changes one span mostly changes all of them.
+            self.entries.reserve(span_count);
+            self.arena.reserve(span_count * 256);
         }
+    }
+
+    #[inline]
+    fn link(&mut self, span: usize, entry: Entry) {
         let id = self.entries.len() as u32;
         self.entries.push(entry);
         let edits = &mut self.spans[span];
@@ -194,18 +256,41 @@ impl Overlay {
         edits.tail = id;
     }
 
+    /// Makes sure that no entry of the span has this key.
     fn supersede(&mut self, span: usize, key: &[u8]) {
         let Some(mut at) = self.spans.get(span).map(|s| s.head) else { return };
         while at != NONE {
             let entry = self.entries[at as usize];
-            if entry.kind != EntryKind::Dead && self.key(&entry) == key {
-                if entry.kind == EntryKind::Set {
-                    self.spans[span].added -= entry.end - entry.start;
+            match entry.kind {
+                EntryKind::Set | EntryKind::Remove if self.key(&entry) == key => {
+                    if entry.kind == EntryKind::Set {
+                        self.spans[span].added -= entry.end - entry.start;
+                    }
+                    self.entries[at as usize].kind = EntryKind::Dead;
                 }
-                self.entries[at as usize].kind = EntryKind::Dead;
+                EntryKind::Block => self.cut(span, at, key),
+                _ => {}
             }
             at = entry.next;
         }
+    }
+
+    /// Cuts the attributes with this key out of a block. The block's other bytes move to the end of the arena.
+    fn cut(&mut self, span: usize, at: u32, key: &[u8]) {
+        let entry = self.entries[at as usize];
+        let block = self.arena[entry.start as usize..entry.end as usize].to_vec();
+        let start = self.arena.len() as u32;
+        for field in Fields::new(&block).filter(|f| KeyValue::parse(f.bytes).key.as_bytes() != key) {
+            self.arena.extend_from_slice(&block[field.start..field.end]);
+        }
+        let end = self.arena.len() as u32;
+        self.spans[span].added -= (entry.end - entry.start) - (end - start);
+        let entry = &mut self.entries[at as usize];
+        (entry.start, entry.end) = (start, end);
+    }
+
+    fn attributes_of(&self, entry: &Entry) -> impl Iterator<Item = KeyValue<'_>> {
+        Fields::new(&self.arena[entry.start as usize..entry.end as usize]).map(|f| KeyValue::parse(f.bytes))
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {

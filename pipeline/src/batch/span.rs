@@ -1,9 +1,9 @@
 //! A span of a batch, to read and to change.
 
 use super::index::{Index, SpanEntry};
-use super::overlay::{NewValue, Overlay, SPAN_ATTRIBUTES};
+use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
-use super::wire::Fields;
+use super::wire::{Fields, Repeated};
 
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
@@ -45,19 +45,41 @@ impl<'a> Span<'a> {
     /// The attributes as they will be encoded: the span's own, less replaced and removed ones, then the added ones.
     /// Duplicate keys that the client sent stay duplicates.
     pub fn attributes(self) -> impl Iterator<Item = (Text<'a>, Value<'a>)> {
+        self.raw_attributes().map(KeyValue::pair)
+    }
+
+    /// One walk over the span for all there is: `on_attribute` sees the attributes as [`Self::raw_attributes`] has them,
+    /// and the singular fields come back.
+    #[inline]
+    pub fn visit(self, mut on_attribute: impl FnMut(KeyValue<'a>)) -> SpanFields<'a> {
+        let overlay = self.overlay.filter(|o| o.is_touched(self.id));
+        let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
+        let fields = SpanFields::visit(self.raw(), |bytes| {
+            let kv = KeyValue::parse(bytes);
+            if shadowing.is_none_or(|o| !o.hides(self.id, kv.key.as_bytes())) {
+                on_attribute(kv);
+            }
+        });
+        overlay.into_iter().flat_map(|o| o.added(self.id)).for_each(on_attribute);
+        fields
+    }
+
+    /// The attributes with their values not yet read: for a reader that wants few of them.
+    #[inline]
+    pub fn raw_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
         let id = self.id;
-        let shadowing = self.overlay.filter(|o| o.is_shadowing(id));
+        let overlay = self.overlay.filter(|o| o.is_touched(id));
+        let shadowing = overlay.filter(|o| o.is_shadowing(id));
         self.own_attributes()
             .filter(move |kv| shadowing.is_none_or(|o| !o.hides(id, kv.key.as_bytes())))
-            .map(KeyValue::pair)
-            .chain(self.overlay.into_iter().flat_map(move |o| o.added(id)))
+            .chain(overlay.into_iter().flat_map(move |o| o.added(id)))
     }
 
     /// The value of the last attribute with this key, overlay first.
     pub fn attr(self, key: &str) -> Option<Value<'a>> {
         if let Some(overlay) = self.overlay.filter(|o| o.is_touched(self.id)) {
-            if let Some((_, value)) = overlay.added(self.id).filter(|(k, _)| k == key).last() {
-                return Some(value);
+            if let Some(value) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
+                return Some(value.value());
             }
             if overlay.is_shadowing(self.id) && overlay.hides(self.id, key.as_bytes()) {
                 return None;
@@ -92,7 +114,7 @@ impl<'a> Span<'a> {
     }
 
     fn own_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
-        Fields::new(self.raw()).filter(|f| f.number == SPAN_ATTRIBUTES).map(|f| KeyValue::parse(f.bytes))
+        Repeated::new(self.raw(), SPAN_ATTRIBUTES).map(KeyValue::parse)
     }
 }
 
@@ -123,6 +145,12 @@ impl<'a> SpanMut<'a> {
     /// exist the span ends up with a duplicate.
     pub fn insert_absent(&mut self, key: &str, value: NewValue<'_>) {
         self.overlay.set(self.id, self.index.spans.len(), key, value, true);
+    }
+
+    /// Adds a block of attributes whose keys the caller has just seen to be absent, in one copy.
+    #[inline]
+    pub fn append_absent(&mut self, block: &AttributeBlock) {
+        self.overlay.append(self.id, self.index.spans.len(), block);
     }
 
     /// Removes every attribute with this key.

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::wire::{FIXED64, Fault, LEN, Reader, VARINT};
-use crate::otlp::schema::{ANY_VALUE, Field, KEY_VALUE, Kind, Message};
+use crate::otlp::schema::{ANY_VALUE, Field, Kind, Message};
 
 /// How many levels deep messages may be nested below the request: prost's limit too.
 pub const MAX_DEPTH: usize = 100;
@@ -58,7 +58,17 @@ fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Lo
     // Singular message fields seen so far, by field number (all are below 64), and whether a oneof member was.
     let mut seen = 0u64;
     let mut chosen = false;
+    let attributes = message.attributes;
     while !reader.is_empty() {
+        // Most fields of most messages are attributes, and most attributes are plain.
+        if let Some(tag) = attributes
+            && let mut ahead = reader
+            && let Some(body) = ahead.field_if(tag)
+            && plain_key_value(body, depth).is_some()
+        {
+            reader = ahead;
+            continue;
+        }
         let start = reader.pos();
         let at = |fault| (start, fault);
         let (number, wire_type) = reader.tag().map_err(at)?;
@@ -95,12 +105,7 @@ fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Lo
                     return Err(at(Fault::TooDeep));
                 }
                 let body = reader.len_delimited().map_err(at)?;
-                let nested = if std::ptr::eq(inner, &KEY_VALUE) {
-                    key_value(body, depth - 1)
-                } else {
-                    check(inner, body, depth - 1)
-                };
-                nested.map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
+                check(inner, body, depth - 1).map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
             }
             Kind::Bytes | Kind::Id => drop(reader.len_delimited().map_err(at)?),
             _ => reader.skip_value(wire_type, number, 0).map_err(at)?,
@@ -109,17 +114,12 @@ fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Lo
     Ok(())
 }
 
-/// Attributes are most of every request, and nearly all are a key and a string: that shape is checked without tables.
-#[inline]
-fn key_value(bytes: &[u8], depth: usize) -> Result<(), Located> {
-    plain_key_value(bytes, depth).map_or_else(|| check(&KEY_VALUE, bytes, depth), Ok)
-}
-
 /// `Some` if the bytes are exactly a key and a scalar value, written as every encoder does; `None` asks for the full
 /// check, which also finds out what is wrong.
 #[inline]
 fn plain_key_value(bytes: &[u8], depth: usize) -> Option<()> {
-    if depth == 0 {
+    // It nests two messages.
+    if depth < 2 {
         return None;
     }
     // 0a <length> key 12 <length> value, and nothing behind it

@@ -70,6 +70,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, pos: 0 }
     }
@@ -84,6 +85,23 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.pos >= self.bytes.len()
+    }
+
+    /// Skips a length-delimited field if the next byte is exactly this tag and the field is whole; else stays.
+    #[inline]
+    pub fn field_if(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let rest = self.bytes.get(self.pos..)?;
+        let (len, head) = match *rest {
+            [t, a, ..] if t == tag && a < 0x80 => (usize::from(a), 2),
+            [t, a, b, ..] if t == tag && b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, 3),
+            [t, a, b, c, ..] if t == tag && c < 0x80 => {
+                (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, 4)
+            }
+            _ => return None,
+        };
+        let body = rest.get(head..head + len)?;
+        self.pos += head + len;
+        Some(body)
     }
 
     /// Reads a varint of at most 64 bits.
@@ -173,6 +191,41 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The payloads of one length-delimited field with a number below 16, in wire order: what [`Fields`] finds, faster where
+/// most fields are of that one kind.
+#[derive(Clone)]
+pub struct Repeated<'a> {
+    fields: Fields<'a>,
+    number: u32,
+    tag: u8,
+}
+
+impl<'a> Repeated<'a> {
+    /// The occurrences of field `number` in `message`.
+    #[inline]
+    pub fn new(message: &'a [u8], number: u32) -> Self {
+        debug_assert!(number < 16, "the tag must be one byte");
+        Self { fields: Fields::new(message), number, tag: (number << 3) as u8 | LEN }
+    }
+}
+
+impl<'a> Iterator for Repeated<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            if let Some(body) = self.fields.next_if(self.tag) {
+                return Some(body);
+            }
+            let field = self.fields.next()?;
+            if field.number == self.number {
+                return Some(field.bytes);
+            }
+        }
+    }
+}
+
 /// One field of a validated message.
 #[derive(Debug, Clone, Copy)]
 pub struct RawField<'a> {
@@ -206,6 +259,15 @@ impl<'a> Fields<'a> {
         Self { bytes: message, pos: 0 }
     }
 
+    /// The payload of the next field, if that is a length-delimited one with this one-byte tag.
+    #[inline]
+    pub fn next_if(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let mut reader = Reader { bytes: self.bytes, pos: self.pos };
+        let body = reader.field_if(tag)?;
+        self.pos = reader.pos;
+        Some(body)
+    }
+
     #[inline]
     fn varint(&mut self) -> Option<u64> {
         let first = *self.bytes.get(self.pos)?;
@@ -213,7 +275,16 @@ impl<'a> Fields<'a> {
         if first < 0x80 {
             return Some(u64::from(first));
         }
-        let mut value = u64::from(first & 0x7f);
+        let second = *self.bytes.get(self.pos)?;
+        if second < 0x80 {
+            self.pos += 1;
+            return Some(u64::from(first & 0x7f) | u64::from(second) << 7);
+        }
+        self.varint_slow(u64::from(first & 0x7f))
+    }
+
+    #[cold]
+    fn varint_slow(&mut self, mut value: u64) -> Option<u64> {
         let mut shift = 7;
         loop {
             let b = *self.bytes.get(self.pos)?;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::components::{Component, Components, ConnectorFactory, find};
+use super::components::{Component, Components, ConnectorFactory, Section, find};
 use crate::budget::Budget;
 use crate::clock::Environment;
-use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, PipelineId};
+use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId};
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
@@ -74,7 +74,7 @@ impl Graph {
         telemetry: &Telemetry,
         environment: &Environment,
     ) -> Result<Self, ConfigErrors> {
-        let mut builder = Builder { telemetry, environment, errors: Vec::new() };
+        let mut builder = Builder { document, telemetry, environment, errors: Vec::new() };
         let receivers = builder.section("receivers", &document.receivers, &components.receivers);
         let processors = builder.section("processors", &document.processors, &components.processors);
         let exporters = builder.section("exporters", &document.exporters, &components.exporters);
@@ -154,6 +154,7 @@ impl Graph {
 type Built<T> = BTreeMap<ComponentId, (&'static [Signal], T)>;
 
 struct Builder<'a> {
+    document: &'a Document,
     telemetry: &'a Telemetry,
     environment: &'a Environment,
     errors: Vec<ConfigError>,
@@ -167,14 +168,24 @@ impl Builder<'_> {
             let path = format!("{section}::{name}");
             let context =
                 Context { id: name.clone(), telemetry: self.telemetry.clone(), environment: self.environment.clone() };
-            let result = find(types, section, &id.kind, &name, node)
-                .and_then(|kind| (kind.build)(node, &path, &context).map(|component| (kind.signals, component)));
+            let signals = self.signals_of(id);
+            let result = find(types, section, &id.kind, &name, node).and_then(|kind| {
+                let component = (kind.build)(Section { node, path: &path, signals: &signals, context })?;
+                Ok((kind.signals, component))
+            });
             match result {
                 Ok(entry) => drop(built.insert(id.clone(), entry)),
                 Err(error) => self.errors.push(error),
             }
         }
         built
+    }
+
+    fn signals_of(&self, id: &ComponentId) -> Vec<Signal> {
+        let names = |list: &[(ComponentId, Location)]| list.iter().any(|(name, _)| name == id);
+        let pipelines = &self.document.service.pipelines;
+        let uses = |p: &Pipeline| names(&p.receivers) || names(&p.processors) || names(&p.exporters);
+        Signal::ALL.into_iter().filter(|s| pipelines.iter().any(|p| p.id.signal == *s && uses(p))).collect()
     }
 
     fn check_signal(&mut self, signals: &[Signal], what: &str, id: &ComponentId, pipeline: &PipelineId, at: &Location) {

@@ -15,8 +15,20 @@ pub struct Component<T> {
     pub aliases: &'static [&'static str],
     /// The signals it handles.
     pub signals: &'static [Signal],
-    /// Builds it from the body of its configuration, which stands at the path (`exporters::otlp_http`).
-    pub build: fn(&Node, &str, &Context) -> Result<T, ConfigError>,
+    /// Builds it from its configuration.
+    pub build: fn(Section<'_>) -> Result<T, ConfigError>,
+}
+
+/// A component's part of the configuration, and what it is built with.
+pub struct Section<'a> {
+    /// The component's body.
+    pub node: &'a Node,
+    /// Where that stands: `exporters::otlp_http`.
+    pub path: &'a str,
+    /// The signals of the pipelines that name the component; empty if none does.
+    pub signals: &'a [Signal],
+    /// Id, counters, clock.
+    pub context: Context,
 }
 
 /// All component types of a binary.

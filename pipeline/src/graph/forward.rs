@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::components::ConnectorFactory;
+use super::components::{ConnectorFactory, Section};
 use crate::batch::Batch;
 use crate::channel::Inlet;
-use crate::config::{ConfigError, Node, PipelineId};
-use crate::node::{Context, Exporter, Outlet, Shutdown};
+use crate::config::{ConfigError, PipelineId};
+use crate::node::{Exporter, Outlet, Shutdown};
 use crate::signal::Signal;
 
 /// The `forward` connector. It has no settings.
@@ -34,8 +34,8 @@ impl Forward {
     ///
     /// # Errors
     /// If there is any key.
-    pub fn build(node: &Node, path: &str, _: &Context) -> Result<Arc<dyn ConnectorFactory>, ConfigError> {
-        node.parse_as::<NoSettings>(path)?;
+    pub fn build(section: Section<'_>) -> Result<Arc<dyn ConnectorFactory>, ConfigError> {
+        section.node.parse_as::<NoSettings>(section.path)?;
         Ok(Arc::new(Self))
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::batch::{Batch, wire};
 use crate::clock::Environment;
-use crate::config::{ConfigError, Document, Node};
+use crate::config::{ConfigError, Document};
 use crate::node::*;
 use crate::receipt::{Outcome, Receipt};
 use crate::signal::Signal;
@@ -100,14 +100,14 @@ thread_local! {
 }
 
 fn components() -> Components {
-    fn feed(_: &Node, _: &str, _: &Context) -> Result<Arc<dyn Receiver>, ConfigError> {
+    fn feed(_: Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
         Ok(Arc::new(Feed(Mutex::new(NEXT_FEED.take()))))
     }
-    fn hold(_: &Node, _: &str, _: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    fn hold(_: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
         Ok(Arc::new(HoldFactory))
     }
-    fn sink(_: &Node, _: &str, context: &Context) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
-        Ok(Arc::new(SinkFactory(context.clone())))
+    fn sink(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+        Ok(Arc::new(SinkFactory(section.context)))
     }
     let traces = &[Signal::Traces];
     Components {

@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::node::{Context, Processor, ProcessorFactory};
+use weir_pipeline::config::ConfigError;
+use weir_pipeline::graph::Section;
+use weir_pipeline::node::{Processor, ProcessorFactory};
 
 pub use self::config::Settings;
 
@@ -32,8 +33,8 @@ pub use self::config::Settings;
 ///
 /// # Errors
 /// If the settings are wrong.
-pub fn build(node: &Node, path: &str, _: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    Ok(Arc::new(Batching { settings: Settings::parse(node, path)? }))
+pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    Ok(Arc::new(Batching { settings: Settings::parse(section.node, section.path)? }))
 }
 
 struct Batching {

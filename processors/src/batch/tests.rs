@@ -1,3 +1,4 @@
+use weir_pipeline::config::Node;
 use weir_pipeline::receipt::{Outcome, Receipt, Waiter};
 use weir_pipeline::signal::Signal;
 

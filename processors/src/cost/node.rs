@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use weir_pipeline::batch::{Batch, NewValue, SpanMut};
-use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::node::{Context, Processor, ProcessorFactory};
+use weir_pipeline::batch::{AttributeBlock, Batch, DoubleSlot, NewValue, SpanMut};
+use weir_pipeline::config::ConfigError;
+use weir_pipeline::graph::Section;
+use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
 use super::{Catalog, CostStatus, Priced, Pricer, UsageReader, Usd};
@@ -26,10 +27,11 @@ struct Settings {}
 ///
 /// # Errors
 /// If there is a key, or the embedded catalog cannot be read.
-pub fn build(node: &Node, path: &str, context: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    node.parse_as::<Settings>(path)?;
-    let catalog = Catalog::embedded().map_err(|e| node.error(path, format!("the price catalog: {e}")))?;
-    Ok(Arc::new(CostFactory { catalog, counters: Counters::new(&context.telemetry, &context.id) }))
+pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    section.node.parse_as::<Settings>(section.path)?;
+    let catalog =
+        Catalog::embedded().map_err(|e| section.node.error(section.path, format!("the price catalog: {e}")))?;
+    Ok(Arc::new(CostFactory { catalog, counters: Counters::new(&section.context.telemetry, &section.context.id) }))
 }
 
 struct CostFactory {
@@ -43,6 +45,7 @@ impl ProcessorFactory for CostFactory {
             version: self.catalog.version().to_string(),
             pricer: Pricer::new(Arc::clone(&self.catalog)),
             counters: self.counters.clone(),
+            templates: Templates::default(),
         })
     }
 }
@@ -70,6 +73,7 @@ struct CostProcessor {
     pricer: Pricer,
     version: String,
     counters: Counters,
+    templates: Templates,
 }
 
 impl Processor for CostProcessor {
@@ -88,15 +92,17 @@ impl Processor for CostProcessor {
 
 impl CostProcessor {
     fn price(&mut self, span: &mut SpanMut<'_>) -> CostStatus {
-        let Self { pricer, version, .. } = self;
+        let Self { pricer, version, templates, .. } = self;
         let mut reader = UsageReader::default();
         let view = span.view();
-        view.attributes().for_each(|(key, value)| reader.visit(key.as_bytes(), value));
+        let fields = view.visit(|kv| reader.visit_raw(kv));
         let reading = reader.finish(view.scope().name().as_str());
-        let priced = pricer.price_reading(&reading, view.fields().end_time_unix_nano);
+        let priced = pricer.price_reading(&reading, fields.end_time_unix_nano);
         let found = Found::of(&priced, reading.reported);
         if priced.status == CostStatus::NotLlm {
             // Nothing to say.
+        } else if !priced.has_output_keys && found.corrected == [None; 2] {
+            span.append_absent(templates.fill(&found, version));
         } else if !priced.has_output_keys {
             found.write(version, true, &mut |key, value| span.insert_absent(key, value));
         } else if view.attr(STATUS).is_none() {
@@ -106,6 +112,58 @@ impl CostProcessor {
         }
         // Else another Weir was here before: its cost, with the catalog it names, stands.
         found.status
+    }
+}
+
+/// What is written to the spans of one price is the same but for the amounts: it is encoded once and copied from then on.
+#[derive(Default)]
+struct Templates(Vec<Template>);
+
+struct Template {
+    price_id: Option<String>,
+    status: CostStatus,
+    /// Which amounts there are.
+    amounts: [bool; 5],
+    block: AttributeBlock,
+    /// Where those amounts stand.
+    slots: Vec<DoubleSlot>,
+}
+
+/// More prices than this at a time is not what one application uses; the templates are then made anew.
+const MAX_TEMPLATES: usize = 64;
+
+impl Templates {
+    /// The block for what was found, valid until the next call.
+    fn fill(&mut self, found: &Found<'_>, catalog: &str) -> &AttributeBlock {
+        let amounts = found.amounts.map(|a| a.is_some());
+        let known = self
+            .0
+            .iter()
+            .position(|t| t.status == found.status && t.amounts == amounts && t.price_id.as_deref() == found.price_id);
+        let at = known.unwrap_or_else(|| {
+            if self.0.len() >= MAX_TEMPLATES {
+                self.0.clear();
+            }
+            self.0.push(Template::new(found, amounts, catalog));
+            self.0.len() - 1
+        });
+        let template = &mut self.0[at];
+        for (slot, amount) in template.slots.iter().zip(found.amounts.iter().flatten()) {
+            template.block.set_double(*slot, amount.to_f64());
+        }
+        &template.block
+    }
+}
+
+impl Template {
+    fn new(found: &Found<'_>, amounts: [bool; 5], catalog: &str) -> Self {
+        let (mut block, mut slots) = (AttributeBlock::default(), Vec::new());
+        // The only doubles are the amounts, in their order.
+        found.write(catalog, true, &mut |key, value| match value {
+            NewValue::Double(_) => slots.push(block.push_double(key)),
+            value => block.push(key, value),
+        });
+        Self { price_id: found.price_id.map(str::to_owned), status: found.status, amounts, block, slots }
     }
 }
 

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use weir_pipeline::batch::Batch;
 use weir_pipeline::budget::Budget;
-use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::node::{Context, Processor, ProcessorFactory};
+use weir_pipeline::config::ConfigError;
+use weir_pipeline::graph::Section;
+use weir_pipeline::node::{Processor, ProcessorFactory};
 
 pub use self::config::Settings;
 
@@ -31,8 +32,8 @@ pub use self::config::Settings;
 ///
 /// # Errors
 /// If the settings are wrong.
-pub fn build(node: &Node, path: &str, _: &Context) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    let settings = Settings::parse(node, path, config::total_memory)?;
+pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    let settings = Settings::parse(section.node, section.path, config::total_memory)?;
     Ok(Arc::new(MemoryLimiter { budget: Budget::new(settings.bytes_in_flight) }))
 }
 

@@ -28,7 +28,7 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-use weir_pipeline::batch::view::{Text, Value};
+use weir_pipeline::batch::view::{KeyValue, Text, Value};
 
 use self::keys::{COUNTS, Count, Field, NAMES, Name};
 use self::number::Number;
@@ -119,10 +119,29 @@ impl<'a> UsageReader<'a> {
     /// Looks at one attribute.
     #[inline]
     pub fn visit(&mut self, key: &[u8], value: Value<'a>) {
-        let Some((field, rank)) = keys::find(key) else {
+        if let Some((field, rank)) = self.find(key) {
+            self.take(field, rank, value);
+        }
+    }
+
+    /// Looks at one attribute, and at its value only if the key is one that counts.
+    #[inline]
+    pub fn visit_raw(&mut self, attribute: KeyValue<'a>) {
+        if let Some((field, rank)) = self.find(attribute.key.as_bytes()) {
+            self.take(field, rank, attribute.value());
+        }
+    }
+
+    #[inline]
+    fn find(&mut self, key: &[u8]) -> Option<(Field, u8)> {
+        let found = keys::find(key);
+        if found.is_none() {
             self.has_output_keys |= is_output_key(key);
-            return;
-        };
+        }
+        found
+    }
+
+    fn take(&mut self, field: Field, rank: u8, value: Value<'a>) {
         match field {
             Field::Count(count) => {
                 let at = count as usize;

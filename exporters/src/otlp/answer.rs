@@ -1,0 +1,181 @@
+//! What a server's answer means (OTLP specification, "OTLP/gRPC Response", "OTLP/HTTP Response").
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use weir_pipeline::otlp::status::{Code, Status, partial_success};
+
+use super::body::MAX_RESPONSE;
+use super::client::Reply;
+use super::compress::decompress;
+use crate::queue::{Accepted, Failure};
+
+/// Characters of a server's message that are passed on.
+const MAX_MESSAGE: usize = 256;
+
+/// Binary metadata comes with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads the end of a gRPC call.
+pub(super) fn grpc(reply: &Reply) -> Result<Accepted, Failure> {
+    // A call that failed before there was a message carries its status in the headers.
+    let trailers = [reply.answer.trailers.as_ref(), Some(&reply.headers)];
+    let Some(trailers) = trailers.into_iter().flatten().find(|t| t.contains_key("grpc-status")) else {
+        return Err(without_grpc_status(reply));
+    };
+    let code = number(trailers, "grpc-status").map_or(Code::Unknown, Code::from_number);
+    if code == Code::Ok {
+        return Ok(message_of(reply).as_deref().map(accepted).unwrap_or_default());
+    }
+    let details = trailers
+        .get("grpc-status-details-bin")
+        .and_then(|value| BASE64.decode(value.as_bytes()).ok())
+        .and_then(|bytes| Status::decode(&bytes));
+    let delay = details.and_then(|status| status.retry_delay);
+    let text = trailers.get("grpc-message").map(|value| percent_decoded(value.as_bytes())).unwrap_or_default();
+    Err(failure(is_repeatable(code, delay), delay, format!("{}: {}", code.name(), shortened(&text))))
+}
+
+/// Reads an HTTP response; `now` is the time that a date in `Retry-After` is compared with.
+pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failure> {
+    if reply.status.is_success() {
+        // JSON answers are not asked for; what such a server has to say beside "OK" is passed over.
+        let is_protobuf = content_type(&reply.headers).starts_with(b"application/x-protobuf");
+        return Ok(if is_protobuf { accepted(&reply.answer.data) } else { Accepted::default() });
+    }
+    let is_repeatable = matches!(
+        reply.status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    );
+    let is_throttling = matches!(reply.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let delay = is_throttling.then(|| retry_after(&reply.headers, now_unix_nanos)).flatten();
+    let mut message = format!("HTTP status {}", reply.status);
+    // Only the message of a `Status`: a page from a proxy may quote the request, and so the prompts in it.
+    if content_type(&reply.headers).starts_with(b"application/x-protobuf")
+        && let Some(status) = Status::decode(&reply.answer.data)
+        && !status.message.is_empty()
+    {
+        message = format!("{message}: {}", shortened(&status.message));
+    }
+    Err(failure(is_repeatable, delay, message))
+}
+
+fn failure(is_repeatable: bool, delay: Option<Duration>, message: String) -> Failure {
+    if is_repeatable { Failure::Transient { delay, message } } else { Failure::Permanent(message) }
+}
+
+/// `ResourceExhausted` is a quota if the server says when to come again, and a size limit if it does not.
+fn is_repeatable(code: Code, delay: Option<Duration>) -> bool {
+    match code {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::ResourceExhausted => delay.is_some(),
+        _ => false,
+    }
+}
+
+/// What a response that no gRPC server sent stands for (gRPC, "HTTP to gRPC Status Code Mapping").
+fn without_grpc_status(reply: &Reply) -> Failure {
+    match reply.status {
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Failure::transient(format!("HTTP status {}", reply.status)),
+        StatusCode::OK if reply.answer.is_cut => {
+            Failure::transient(format!("the response is larger than {} KiB", MAX_RESPONSE >> 10))
+        }
+        StatusCode::OK if content_type(&reply.headers).starts_with(b"application/grpc") => {
+            Failure::transient("the response ended without a gRPC status")
+        }
+        StatusCode::OK => Failure::Permanent("the server does not speak gRPC".to_owned()),
+        status => Failure::Permanent(format!("HTTP status {status} without a gRPC status")),
+    }
+}
+
+/// The message of a gRPC response, decompressed. `None` if there is none that can be read, which matters little: the
+/// call has succeeded.
+fn message_of(reply: &Reply) -> Option<Bytes> {
+    let data = &reply.answer.data;
+    let (head, message) = data.split_first_chunk::<5>()?;
+    let [flag, a, b, c, d] = *head;
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+    let message = message.get(..length)?;
+    match flag {
+        0 => Some(data.slice_ref(message)),
+        1 => decompress(reply.headers.get("grpc-encoding")?.as_bytes(), message, MAX_RESPONSE),
+        _ => None,
+    }
+}
+
+fn accepted(response: &[u8]) -> Accepted {
+    partial_success(response).map_or_else(Accepted::default, |partial| Accepted {
+        rejected: usize::try_from(partial.rejected).unwrap_or(0),
+        message: shortened(&partial.message),
+    })
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_after(headers: &HeaderMap, now_unix_nanos: u64) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(at.saturating_sub(Duration::from_nanos(now_unix_nanos)))
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<i32> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+fn content_type(headers: &HeaderMap) -> &[u8] {
+    headers.get(CONTENT_TYPE).map_or(&[], |value| value.as_bytes())
+}
+
+/// A foreign text on one line, of bounded length.
+fn shortened(text: &str) -> String {
+    let mut out: String = text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MAX_MESSAGE).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// gRPC percent-encodes `grpc-message`; what is not well-formed is kept as it is.
+fn percent_decoded(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = |b: &u8| char::from(*b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        match tail {
+            [high, low, after @ ..] if *first == b'%' => {
+                if let (Some(high), Some(low)) = (hex(high), hex(low)) {
+                    out.push(high << 4 | low);
+                    rest = after;
+                    continue;
+                }
+                out.push(*first);
+                rest = tail;
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

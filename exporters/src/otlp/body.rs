@@ -1,0 +1,88 @@
+//! Bodies: what goes out without a copy, and what comes back within a limit.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// Largest response that is read.
+pub(super) const MAX_RESPONSE: usize = 64 << 10;
+
+/// A request's body: a head of a few bytes and the data, each sent as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Payload {
+    head: Bytes,
+    data: Bytes,
+}
+
+impl Payload {
+    /// A body of `data` alone.
+    pub(super) fn plain(data: Bytes) -> Self {
+        Self { head: Bytes::new(), data }
+    }
+
+    /// A gRPC message: flag, length, data. `None` if the length does not fit its 32 bits.
+    pub(super) fn grpc(data: Bytes, is_compressed: bool) -> Option<Self> {
+        let mut head = BytesMut::with_capacity(5);
+        head.extend_from_slice(&[u8::from(is_compressed)]);
+        head.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
+        Some(Self { head: head.freeze(), data })
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = if self.head.is_empty() { std::mem::take(&mut self.data) } else { std::mem::take(&mut self.head) };
+        Poll::Ready((!next.is_empty()).then(|| Ok(Frame::data(next))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_empty() && self.data.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.head.len() + self.data.len()) as u64)
+    }
+}
+
+/// A response's body.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// The data, as far as the limit allows.
+    pub(super) data: Bytes,
+    /// Trailers, if the body was read to its end and has some.
+    pub(super) trailers: Option<HeaderMap>,
+    /// Whether there was more than [`MAX_RESPONSE`].
+    pub(super) is_cut: bool,
+}
+
+/// Reads a body up to [`MAX_RESPONSE`], without a copy if it comes in one piece.
+pub(super) async fn collect(mut body: Incoming) -> Result<Answer, hyper::Error> {
+    let mut answer = Answer::default();
+    let mut pieces = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) if answer.data.len() + pieces.len() + data.len() > MAX_RESPONSE => {
+                answer.is_cut = true;
+                break;
+            }
+            Ok(data) if answer.data.is_empty() && pieces.is_empty() => answer.data = data,
+            Ok(data) => {
+                pieces.extend_from_slice(&std::mem::take(&mut answer.data));
+                pieces.extend_from_slice(&data);
+            }
+            Err(frame) => answer.trailers = frame.into_trailers().ok(),
+        }
+    }
+    if !pieces.is_empty() {
+        answer.data = pieces.freeze();
+    }
+    Ok(answer)
+}

@@ -1,0 +1,194 @@
+//! Endpoints as the Collector reads them.
+
+use http::Uri;
+use http::uri::Scheme;
+use weir_pipeline::signal::Signal;
+
+/// What is wrong with an endpoint. The text does not quote the endpoint where it may hold a password.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct InvalidEndpoint(String);
+
+/// An address for gRPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GrpcEndpoint {
+    /// Name or address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// `https://` was written, which asks for TLS whatever `tls::insecure` says.
+    pub(super) is_https: bool,
+}
+
+impl GrpcEndpoint {
+    /// Reads `host:port`, optionally after `http://`, `https://`, `dns:///` or `passthrough:///`.
+    ///
+    /// A scheme does not choose between TLS and plain text, except that `https://` asks for TLS.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
+        let invalid = |what: &str| InvalidEndpoint(format!("{what}: write it as host:port, such as localhost:4317"));
+        if text.is_empty() {
+            return Err(invalid("must be specified"));
+        }
+        let is_https = text.starts_with("https://");
+        let rest = ["http://", "https://", "dns:///", "passthrough:///"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme))
+            .unwrap_or(text);
+        if rest.contains("://") || rest.starts_with("unix:") || rest.starts_with("dns:") {
+            return Err(InvalidEndpoint(
+                "has a scheme that is not supported: write it as host:port, optionally after http://, https:// or dns:///"
+                    .to_owned(),
+            ));
+        }
+        let (host, port) = rest.rsplit_once(':').ok_or_else(|| invalid("has no port"))?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']').ok_or_else(|| invalid("has an unclosed bracket"))?,
+            None if host.contains(':') => return Err(invalid("is an IPv6 address without brackets")),
+            None => host,
+        };
+        if host.contains(['/', '@', '?', '#']) || host.contains(char::is_whitespace) {
+            return Err(invalid("is more than a host and a port"));
+        }
+        let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(|| invalid("has no valid port"))?;
+        let host = if host.is_empty() { "localhost" } else { host };
+        Ok(Self { host: host.to_owned(), port, is_https })
+    }
+
+    /// `host:port` as it stands in `:authority`.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A URL to post to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HttpEndpoint {
+    /// The whole URL.
+    pub(super) uri: Uri,
+    /// Name or address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) is_https: bool,
+}
+
+impl HttpEndpoint {
+    /// The endpoint of a signal below the base URL `endpoint`.
+    pub(super) fn below(base: &str, signal: Signal) -> Result<Self, InvalidEndpoint> {
+        if base.contains(['?', '#']) {
+            let message = format!("cannot have a query: write the whole URL as {signal}_endpoint");
+            return Err(InvalidEndpoint(message));
+        }
+        // By itself first: a missing host would otherwise be taken from the path.
+        Self::parse(base)?;
+        Self::parse(&format!("{}/v1/{signal}", base.strip_suffix('/').unwrap_or(base)))
+    }
+
+    /// A URL to be used as it is.
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
+        let invalid = |what: &str| InvalidEndpoint(format!("{what}: write a URL such as https://example.com:4318"));
+        let uri: Uri = text.parse().map_err(|_| invalid("is not a URL"))?;
+        let is_https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(_) => return Err(invalid("has a scheme that is neither http nor https")),
+            None => return Err(invalid("has neither http:// nor https:// in front")),
+        };
+        let authority = uri.authority().ok_or_else(|| invalid("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidEndpoint("cannot have a user name or password: send them as a header".to_owned()));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(invalid("has no host"));
+        }
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if is_https => 443,
+            Some("") => 80,
+            rest => rest
+                .and_then(|r| r.strip_prefix(':')?.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(|| invalid("has no valid port"))?,
+        };
+        Ok(Self { host, port, is_https, uri })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grpc(text: &str) -> Result<(String, u16, bool), String> {
+        GrpcEndpoint::parse(text).map(|e| (e.host, e.port, e.is_https)).map_err(|e| e.to_string())
+    }
+
+    fn http(text: &str) -> Result<(String, String, u16, bool), String> {
+        let endpoint = HttpEndpoint::below(text, Signal::Traces).map_err(|e| e.to_string())?;
+        Ok((endpoint.uri.to_string(), endpoint.host, endpoint.port, endpoint.is_https))
+    }
+
+    #[test]
+    fn grpc_endpoints_are_host_and_port() {
+        for text in ["tempo:4317", "http://tempo:4317", "dns:///tempo:4317", "passthrough:///tempo:4317"] {
+            assert_eq!(grpc(text), Ok(("tempo".to_owned(), 4317, false)), "{text}");
+        }
+        assert_eq!(grpc("https://tempo:443"), Ok(("tempo".to_owned(), 443, true)));
+        assert_eq!(grpc("[::1]:4317"), Ok(("::1".to_owned(), 4317, false)));
+        assert_eq!(grpc(":4317"), Ok(("localhost".to_owned(), 4317, false)));
+        assert_eq!(GrpcEndpoint::parse("[::1]:1").unwrap().authority(), "[::1]:1");
+        for text in [
+            "",
+            "tempo",
+            "tempo:",
+            "tempo:http",
+            "tempo:0",
+            "tempo:70000",
+            "::1:4317",
+            "[::1:4317",
+            "tempo:4317/",
+            "a/b:1",
+            "u@h:1",
+            "unix:///tmp/x:1",
+            "ftp://h:1",
+            "dns://8.8.8.8/h:1",
+        ] {
+            assert!(grpc(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn http_endpoints_are_bases_or_whole_urls() {
+        let ok = |uri: &str, host: &str, port, is_https| Ok((uri.to_owned(), host.to_owned(), port, is_https));
+        assert_eq!(http("http://h:4318"), ok("http://h:4318/v1/traces", "h", 4318, false));
+        assert_eq!(http("http://h:4318/"), ok("http://h:4318/v1/traces", "h", 4318, false));
+        assert_eq!(http("https://h/otlp"), ok("https://h/otlp/v1/traces", "h", 443, true));
+        assert_eq!(http("http://[::1]"), ok("http://[::1]/v1/traces", "::1", 80, false));
+        for text in [
+            "",
+            "h:4318",
+            "/v1",
+            "ftp://h",
+            "http://",
+            "https://u:secret@h",
+            "http://h:x",
+            "http://h:0",
+            "http://h?a=b",
+        ] {
+            assert!(http(text).is_err(), "{text}");
+        }
+        assert!(!http("https://u:secret@h").unwrap_err().contains("secret"));
+        let whole = HttpEndpoint::parse("https://h/custom?x=1").unwrap();
+        assert_eq!(whole.uri.path_and_query().unwrap(), "/custom?x=1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = (GrpcEndpoint::parse(&text), HttpEndpoint::parse(&text), HttpEndpoint::below(&text, Signal::Logs));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `otlp_grpc` (alias `otlp`): exports over OTLP/gRPC.
+//!
+//! ```yaml
+//! exporters:
+//!   otlp_grpc:
+//!     endpoint: tempo:4317       # host:port; http://, https:// and dns:/// in front are tolerated
+//!     headers: {authorization: "Bearer ${env:TOKEN}"}
+//!     compression: gzip          # gzip (default) | zstd | none
+//!     timeout: 5s                # of one attempt; 0: none
+//!     authority: tempo.example   # `:authority`; by default the endpoint
+//!     user_agent: my-collector   # by default weir/<version>
+//!     keepalive: {time: 10s, timeout: 10s, permit_without_stream: false}   # off by default
+//!     tls:                       # TLS is on unless `insecure: true`
+//!       insecure: false
+//!       insecure_skip_verify: false
+//!       ca_file: ca.pem          # by default the system's roots
+//!       include_system_ca_certs_pool: false
+//!       cert_file: client.pem
+//!       key_file: client.key
+//!       server_name_override: tempo.internal
+//!       min_version: "1.2"
+//!     sending_queue: {}          # see `queue`
+//!     retry_on_failure: {}
+//! ```
+//!
+//! Keys of the Collector that are not listed here are errors. One HTTP/2 connection per lane and signal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Uri};
+use serde::Deserialize;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
+use weir_pipeline::signal::Signal;
+
+use super::answer;
+use super::body::Payload;
+use super::client::{Client, Protocol, Target, Template};
+use super::compress::{Compress, Compression};
+use super::config::{Headers, KeepaliveConfig, TlsConfig, limit, plain};
+use super::endpoint::GrpcEndpoint;
+use super::exchange::{Exchange, exchange};
+use super::queues::Queues;
+use crate::queue::config::{QueueConfig, RetryConfig, error_at};
+use crate::queue::{Accepted, Destination, Failure, Lane};
+
+/// `otlp_grpc`, as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct GrpcConfig {
+    endpoint: String,
+    headers: Headers,
+    compression: Compression,
+    #[serde(deserialize_with = "units::duration")]
+    timeout: Duration,
+    tls: TlsConfig,
+    keepalive: Optional<KeepaliveConfig>,
+    authority: Option<String>,
+    user_agent: Option<String>,
+    sending_queue: QueueConfig,
+    retry_on_failure: RetryConfig,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers: Headers::default(),
+            compression: Compression::default(),
+            timeout: Duration::from_secs(5),
+            tls: TlsConfig::default(),
+            keepalive: Optional::default(),
+            authority: None,
+            user_agent: None,
+            sending_queue: QueueConfig::default(),
+            retry_on_failure: RetryConfig::default(),
+        }
+    }
+}
+
+/// `otlp_grpc`, validated.
+#[derive(Debug, Clone)]
+pub(super) struct GrpcSettings {
+    pub(super) target: Target,
+    /// `:authority`, which is also what a proxy routes by.
+    pub(super) authority: Authority,
+    /// The user's headers and `user-agent`.
+    pub(super) headers: HeaderMap,
+    pub(super) exchange: Exchange,
+}
+
+/// Makes the lanes of one `otlp_grpc` exporter.
+pub struct OtlpGrpc {
+    settings: GrpcSettings,
+    queues: Queues,
+}
+
+impl GrpcSettings {
+    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+        let config: GrpcConfig = node.parse_as(path)?;
+        let error = |key: &str, message: &str| error_at(node, path, &[key], message);
+        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
+        if matches!(config.compression, Compression::Zlib | Compression::Deflate) {
+            return Err(error("compression", "is not known to gRPC: use gzip, zstd or none"));
+        }
+        let authority = config.authority.filter(|a| !a.is_empty());
+        let key = if authority.is_some() { "authority" } else { "endpoint" };
+        let authority = authority.unwrap_or_else(|| endpoint.authority());
+        let authority = Authority::try_from(authority).map_err(|_| error(key, "is not a host and a port"))?;
+        let mut headers = config.headers.validate(node, path)?;
+        if let Some(user_agent) = config.user_agent.filter(|u| !u.is_empty()) {
+            let value = HeaderValue::try_from(user_agent);
+            headers
+                .insert(USER_AGENT, value.map_err(|_| error("user_agent", "is not a value that a header can have"))?);
+        }
+        let timeout = limit(config.timeout);
+        let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, timeout);
+        target.keepalive = config.keepalive.into_inner().map(|k| k.validate(node, path)).transpose()?;
+        if endpoint.is_https || !config.tls.is_plain() {
+            config.tls.secure(&mut target, node, path)?;
+        }
+        let exchange = Exchange {
+            timeout,
+            compression: config.compression,
+            queue: config.sending_queue.validate(node, path)?,
+            retry: config.retry_on_failure.validate(node, path)?,
+        };
+        Ok(Self { target, authority, headers, exchange })
+    }
+}
+
+impl OtlpGrpc {
+    /// The exporter that is configured at `path`. Reads the files that `tls` names.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do.
+    pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
+        Ok(Self::new(GrpcSettings::parse(node, path)?, context.clone()))
+    }
+
+    pub(super) fn new(settings: GrpcSettings, context: Context) -> Self {
+        Self { queues: Queues::new(context, &settings.exchange), settings }
+    }
+}
+
+#[async_trait]
+impl ExporterFactory for OtlpGrpc {
+    fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
+        let GrpcSettings { target, exchange, .. } = &self.settings;
+        let destination = GrpcDestination {
+            client: Client::new(target.clone(), template(&self.settings, signal)),
+            compress: Compress::new(exchange.compression),
+            exchange: exchange.clone(),
+        };
+        Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
+    }
+
+    fn promise(&self) -> String {
+        self.queues.promise(&self.settings.target.address())
+    }
+}
+
+struct GrpcDestination {
+    client: Client,
+    compress: Compress,
+    exchange: Exchange,
+}
+
+impl Destination for GrpcDestination {
+    type Payload = Payload;
+
+    async fn prepare(&self, batch: &Batch) -> Result<Payload, Failure> {
+        let data = self.compress.run(batch.encode()).await.map_err(|e| Failure::transient(e.to_string()))?;
+        Payload::grpc(data, self.exchange.compression != Compression::None)
+            .ok_or_else(|| Failure::Permanent("the request is larger than the 4 GiB that gRPC can carry".to_owned()))
+    }
+
+    async fn attempt(&self, payload: &Payload) -> Result<Accepted, Failure> {
+        answer::grpc(&exchange(&self.client, payload, self.exchange.timeout).await?)
+    }
+}
+
+fn template(settings: &GrpcSettings, signal: Signal) -> Template {
+    let path = PathAndQuery::from_static(match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    });
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(if settings.target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(settings.authority.clone());
+    uri.path_and_query = Some(path);
+    // With scheme, authority and path present this cannot fail.
+    let uri = Uri::from_parts(uri).unwrap_or_default();
+
+    let mut headers = settings.headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(name) = settings.exchange.compression.name() {
+        headers.insert("grpc-encoding", HeaderValue::from_static(name));
+    }
+    if let Some(timeout) = settings.exchange.timeout {
+        // At most eight digits: in milliseconds that is more than a day.
+        let millis = timeout.as_millis().clamp(1, 99_999_999) as u32;
+        if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
+            headers.insert("grpc-timeout", value);
+        }
+    }
+    headers.entry(USER_AGENT).or_insert(super::USER_AGENT_VALUE);
+    Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, headers) }
+}

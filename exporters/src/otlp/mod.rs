@@ -1,0 +1,22 @@
+//! OTLP exporters.
+
+mod answer;
+mod body;
+mod client;
+mod compress;
+mod config;
+mod endpoint;
+mod exchange;
+mod grpc;
+mod http;
+mod queues;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use ::http::HeaderValue;
+
+pub use self::grpc::OtlpGrpc;
+pub use self::http::OtlpHttp;
+
+const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));

@@ -1,0 +1,62 @@
+//! The queues of one exporter: one per signal, as in the Collector.
+
+use std::sync::{Arc, OnceLock};
+
+use weir_pipeline::node::Context;
+use weir_pipeline::signal::Signal;
+
+use super::exchange::Exchange;
+use crate::queue::Queue;
+use crate::queue::capacity::{Bytes, DEFAULT_BYTES};
+use crate::queue::settings::{QueueSettings, RetrySettings, Sizer};
+
+pub(super) struct Queues {
+    context: Context,
+    settings: QueueSettings,
+    is_queued: bool,
+    retry: RetrySettings,
+    bytes: Bytes,
+    /// Made when a pipeline of the signal needs it: counters that stay at zero are noise.
+    traces: OnceLock<Arc<Queue>>,
+    metrics: OnceLock<Arc<Queue>>,
+    logs: OnceLock<Arc<Queue>>,
+}
+
+impl Queues {
+    pub(super) fn new(context: Context, exchange: &Exchange) -> Self {
+        let settings = exchange.queue.clone().unwrap_or_else(QueueSettings::direct);
+        // `sizer: bytes` is a choice of the user's, per signal.
+        let bytes = if settings.sizer == Sizer::Bytes { usize::MAX } else { DEFAULT_BYTES };
+        Self {
+            context,
+            is_queued: exchange.queue.is_some(),
+            settings,
+            retry: exchange.retry.clone(),
+            bytes: Bytes::new(bytes),
+            traces: OnceLock::new(),
+            metrics: OnceLock::new(),
+            logs: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn get(&self, signal: Signal) -> Arc<Queue> {
+        let slot = match signal {
+            Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
+            Signal::Logs => &self.logs,
+        };
+        let queue = || Queue::new(&self.context, signal, &self.settings, &self.retry, self.bytes.clone());
+        Arc::clone(slot.get_or_init(queue))
+    }
+
+    /// What an OK to the client means.
+    pub(super) fn promise(&self, address: &str) -> String {
+        match (self.is_queued, self.settings.wait_for_result) {
+            (true, false) => format!(
+                "OK means that the data waits in memory to be sent to {address}: it is lost if the process dies, \
+                 or if {address} stays away for longer than retrying lasts"
+            ),
+            _ => format!("OK means that {address} has taken the data"),
+        }
+    }
+}

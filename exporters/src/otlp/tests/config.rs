@@ -1,0 +1,174 @@
+use ::http::header::AUTHORIZATION;
+use weir_pipeline::config::Node;
+
+use super::super::client::Keepalive;
+use super::*;
+use crate::queue::settings::Sizer;
+use crate::testing::settled;
+
+const PATH: &str = "exporters::under/test";
+
+fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
+    let node = Node::parse("weir.yaml", yaml).unwrap();
+    GrpcSettings::parse(&node, PATH).map_err(|e| e.to_string())
+}
+
+fn http(yaml: &str) -> Result<HttpSettings, String> {
+    let node = Node::parse("weir.yaml", yaml).unwrap();
+    HttpSettings::parse(&node, PATH).map_err(|e| e.to_string())
+}
+
+#[test]
+fn defaults_are_the_collectors() {
+    let settings = grpc("endpoint: tempo:4317").unwrap();
+    assert_eq!((settings.target.host.as_str(), settings.target.port), ("tempo", 4317));
+    assert_eq!(settings.authority, "tempo:4317");
+    assert!(settings.target.tls.is_some() && settings.target.keepalive.is_none());
+    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    assert_eq!((timeout, compression), (Some(Duration::from_secs(5)), Compression::Gzip));
+    assert_eq!((queue, retry), (Some(QueueSettings::default()), RetrySettings::default()));
+
+    let settings = http("endpoint: http://tempo:4318").unwrap();
+    assert_eq!(settings.exchange.timeout, Some(Duration::from_secs(30)));
+    assert_eq!(settings.traces.unwrap().uri, "http://tempo:4318/v1/traces");
+    assert_eq!(settings.logs.unwrap().uri, "http://tempo:4318/v1/logs");
+}
+
+#[test]
+fn every_setting_is_read() {
+    let settings = grpc(
+        r#"
+endpoint: http://tempo:4317
+headers:
+  Authorization: Bearer x
+  x-team: 0123
+compression: zstd
+timeout: 1500ms
+authority: tempo.example
+user_agent: me
+keepalive: {time: 1m, permit_without_stream: true}
+tls: {insecure: true}
+sending_queue: {num_consumers: 2, queue_size: 5000, sizer: items, block_on_overflow: true, wait_for_result: true}
+retry_on_failure:
+  {enabled: false, initial_interval: 1s, randomization_factor: 0, multiplier: 2, max_interval: 10s, max_elapsed_time: 0}
+"#,
+    )
+    .unwrap();
+    assert!(settings.target.tls.is_none());
+    assert_eq!(settings.headers[AUTHORIZATION], "Bearer x");
+    assert!(!format!("{:?}", settings.headers).contains("Bearer"));
+    assert_eq!(
+        (&settings.headers["x-team"], &settings.headers["user-agent"]),
+        (&"0123".parse().unwrap(), &"me".parse().unwrap())
+    );
+    assert_eq!(settings.authority, "tempo.example");
+    let keepalive =
+        Keepalive { time: Duration::from_secs(60), timeout: Duration::from_secs(10), permit_without_stream: true };
+    assert_eq!(settings.target.keepalive, Some(keepalive));
+    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    assert_eq!((timeout, compression), (Some(Duration::from_millis(1_500)), Compression::Zstd));
+    let expected = QueueSettings {
+        num_consumers: 2,
+        queue_size: 5_000,
+        sizer: Sizer::Items,
+        block_on_overflow: true,
+        wait_for_result: true,
+    };
+    assert_eq!(queue, Some(expected));
+    let expected = RetrySettings {
+        enabled: false,
+        initial_interval: Duration::from_secs(1),
+        randomization_factor: 0.0,
+        multiplier: 2.0,
+        max_interval: Duration::from_secs(10),
+        max_elapsed_time: None,
+    };
+    assert_eq!(retry, expected);
+
+    let listed =
+        grpc("{endpoint: 'h:1', headers: [{name: a, value: b}], timeout: 0, sending_queue: {enabled: false}}").unwrap();
+    assert_eq!(listed.headers["a"], "b");
+    assert_eq!((listed.exchange.timeout, listed.exchange.queue), (None, None));
+    let blank = grpc("endpoint: h:1\nsending_queue:\nretry_on_failure:\ntls:\nheaders:\nkeepalive:\n").unwrap();
+    assert_eq!(blank.exchange.queue, Some(QueueSettings::default()));
+    assert!(blank.target.keepalive.is_some());
+}
+
+#[test]
+fn tls_is_on_unless_it_is_off() {
+    let is_secure = |yaml: &str| grpc(yaml).unwrap().target.tls.is_some();
+    assert!(is_secure("endpoint: http://h:1"), "http:// does not switch it off");
+    assert!(!is_secure("{endpoint: 'http://h:1', tls: {insecure: true}}"));
+    assert!(is_secure("{endpoint: 'https://h:1', tls: {insecure: true}}"));
+    assert!(!is_secure("{endpoint: 'h:1', tls: {insecure: true, ca_file: ''}}"));
+    let missing = grpc("{endpoint: 'h:1', tls: {insecure: true, ca_file: /nowhere/ca.pem}}").unwrap_err();
+    assert!(
+        missing.starts_with("weir.yaml:1:") && missing.contains("tls::ca_file: cannot read /nowhere/ca.pem"),
+        "{missing}"
+    );
+    assert!(http("endpoint: https://h").unwrap().traces.unwrap().target.tls.is_some());
+    assert!(http("endpoint: http://h").unwrap().traces.unwrap().target.tls.is_none());
+}
+
+#[test]
+fn signals_have_their_own_endpoints() {
+    let settings = http("{endpoint: 'http://a/x/', logs_endpoint: 'http://b/logs?k=v'}").unwrap();
+    assert_eq!(settings.traces.unwrap().uri, "http://a/x/v1/traces");
+    let logs = settings.logs.unwrap();
+    assert_eq!((logs.uri.to_string().as_str(), logs.target.host.as_str()), ("http://b/logs?k=v", "b"));
+    let settings = http("traces_endpoint: http://a/t").unwrap();
+    assert!(settings.traces.is_some() && settings.metrics.is_none());
+}
+
+#[test]
+fn errors_say_what_is_wrong_and_where() {
+    let expected = [
+        ("{}", "endpoint: must be specified"),
+        ("endpoint: tempo", "endpoint: has no port"),
+        ("{endpoint: 'h:1', compression: snappy}", "compression"),
+        ("{endpoint: 'h:1', compression: zlib}", "compression: is not known to gRPC"),
+        ("{endpoint: 'h:1', headers: {te: x}}", "headers::te: cannot be set"),
+        ("{endpoint: 'h:1', headers: {'a b': x}}", "headers::a b: is not a name"),
+        ("{endpoint: 'h:1', tls: {cert_file: x}}", "tls::cert_file: needs a `key_file`"),
+        ("{endpoint: 'h:1', tls: {min_version: '1.1'}}", "tls::min_version"),
+        ("{endpoint: 'h:1', tls: {server_name_override: 'a b'}}", "tls::server_name_override: is not a host name"),
+        ("{endpoint: 'h:1', keepalive: {time: 0s}}", "keepalive::time: must be positive"),
+        ("{endpoint: 'h:1', sending_queue: {queue_size: 0}}", "sending_queue::queue_size: must be positive"),
+        ("{endpoint: 'h:1', sending_queue: {storage: file_storage}}", "storage"),
+        ("{endpoint: 'h:1', sending_queue: {sizer: spans}}", "sending_queue::sizer"),
+        ("{endpoint: 'h:1', retry_on_failure: {randomization_factor: 2}}", "randomization_factor: must be from 0 to 1"),
+        ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 1s}}", "must not be less than `initial_interval`"),
+        ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 10s}}", "must not be less than `max_interval`"),
+        ("{endpoint: 'h:1', balancer_name: pick_first}", "balancer_name"),
+    ];
+    for (yaml, text) in expected {
+        let error = grpc(yaml).unwrap_err();
+        assert!(error.starts_with("weir.yaml:1:") && error.contains(PATH) && error.contains(text), "{yaml}: {error}");
+    }
+    let expected = [
+        ("{}", "endpoint: at least one endpoint must be specified"),
+        ("endpoint: h:4318", "endpoint"),
+        ("traces_endpoint: h", "traces_endpoint: has neither"),
+        ("{endpoint: 'http://h', encoding: json}", "encoding"),
+    ];
+    for (yaml, text) in expected {
+        let error = http(yaml).unwrap_err();
+        assert!(error.starts_with("weir.yaml:1:") && error.contains(PATH) && error.contains(text), "{yaml}: {error}");
+    }
+    let leak = grpc("{endpoint: 'h:1', headers: {authorization: \"secret\\n\"}}").unwrap_err();
+    assert!(leak.contains("headers::authorization") && !leak.contains("secret"), "{leak}");
+}
+
+#[tokio::test]
+async fn a_configured_exporter_exports() {
+    let stub = super::stub::Stub::grpc([]).await;
+    let yaml = format!("{{endpoint: '{}', tls: {{insecure: true}}, headers: {{x-key: abc}}}}", stub.address);
+    let context = context();
+    let telemetry = context.telemetry.clone();
+    let factory = OtlpGrpc::from_config(&Node::parse("weir.yaml", &yaml).unwrap(), PATH, &context).unwrap();
+    let rig = Rig::of(&factory, telemetry);
+    assert_eq!(rig.export(4).await, Outcome::Done);
+    rig.exporter.drain().await;
+    assert_eq!((stub.only().header("x-key"), stub.only().header("grpc-encoding")), ("abc", "gzip"));
+    settled(&rig.telemetry, 4, 0, 0);
+}

@@ -1,0 +1,93 @@
+//! What `sending_queue` and `retry_on_failure` are set to.
+
+use std::time::Duration;
+
+/// Requests under way at once where there is no queue.
+const DIRECT_REQUESTS: usize = 100;
+
+/// `sending_queue`, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueSettings {
+    /// Requests sent at once, over all lanes.
+    pub(crate) num_consumers: usize,
+    /// Capacity in units of `sizer`, over all lanes. What is being sent counts until it is settled, as in the
+    /// Collector.
+    pub(crate) queue_size: usize,
+    /// The unit of `queue_size`.
+    pub(crate) sizer: Sizer,
+    /// Whether a full queue lets the pipeline wait rather than refuse.
+    pub(crate) block_on_overflow: bool,
+    /// Whether receipts settle when the destination has answered rather than when the batch is queued.
+    pub(crate) wait_for_result: bool,
+}
+
+impl QueueSettings {
+    /// `sending_queue::enabled: false`.
+    ///
+    /// Decision: that is a queue which settles by result and makes the pipeline wait. In the Collector the number of
+    /// requests under way is then that of the callers, which the receiver bounds; here it is bounded by a constant.
+    pub(crate) const fn direct() -> Self {
+        Self {
+            num_consumers: DIRECT_REQUESTS,
+            queue_size: DIRECT_REQUESTS,
+            sizer: Sizer::Requests,
+            block_on_overflow: true,
+            wait_for_result: true,
+        }
+    }
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            num_consumers: 10,
+            queue_size: 1_000,
+            sizer: Sizer::Requests,
+            block_on_overflow: false,
+            wait_for_result: false,
+        }
+    }
+}
+
+/// What a queue's size is counted in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sizer {
+    /// Batches.
+    #[default]
+    Requests,
+    /// Spans, data points or log records.
+    Items,
+    /// Bytes of the batches, uncompressed.
+    Bytes,
+}
+
+/// `retry_on_failure`, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RetrySettings {
+    /// Whether to try again at all.
+    pub(crate) enabled: bool,
+    /// Wait after the first failure, before randomisation.
+    pub(crate) initial_interval: Duration,
+    /// The wait is drawn from `interval ± interval * randomization_factor`.
+    pub(crate) randomization_factor: f64,
+    /// Growth of the interval per failure.
+    pub(crate) multiplier: f64,
+    /// Where the interval stops growing.
+    pub(crate) max_interval: Duration,
+    /// When to give up, counted from the first attempt; `None`: never.
+    pub(crate) max_elapsed_time: Option<Duration>,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: Duration::from_secs(5),
+            randomization_factor: 0.5,
+            multiplier: 1.5,
+            max_interval: Duration::from_secs(30),
+            max_elapsed_time: Some(Duration::from_secs(300)),
+        }
+    }
+}

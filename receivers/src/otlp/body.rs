@@ -1,0 +1,178 @@
+//! Reading a request's body: contiguous, bounded in size and time, and paid for before it is held.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+use weir_pipeline::budget::Lease;
+use weir_pipeline::node::{Outlet, Refused};
+
+use super::refusal::Refusal;
+
+/// Bytes of a gRPC message's prefix: the compressed flag and the length.
+pub(super) const PREFIX: usize = 5;
+
+/// Memory for a body whose length nobody announced is taken in steps of this size.
+const STEP: usize = 256 << 10;
+
+/// An announced length reserves this much at most before the bytes are there.
+const MAX_RESERVE: usize = 8 << 20;
+
+/// How the end of the body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// The body is the message.
+    Plain,
+    /// The body is one length-prefixed gRPC message, returned with its prefix.
+    Grpc,
+}
+
+/// The bounds of a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Largest message in bytes.
+    pub(super) size: usize,
+    /// Longest silence between two pieces.
+    pub(super) idle: Duration,
+    /// Longest time for the whole.
+    pub(super) total: Duration,
+}
+
+/// Memory taken from the limiters downstream for one buffer, growing with it.
+#[derive(Debug)]
+pub(super) struct Hold {
+    outlet: Outlet,
+    leases: Vec<Lease>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Nothing yet.
+    pub(super) fn new(outlet: &Outlet) -> Self {
+        Self { outlet: outlet.clone(), leases: Vec::new(), bytes: 0 }
+    }
+
+    /// Makes sure that `bytes` in all are taken.
+    pub(super) fn cover(&mut self, bytes: usize) -> Result<(), Refused> {
+        if bytes > self.bytes {
+            self.leases.extend(self.outlet.admit(bytes - self.bytes)?);
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// As [`cover`](Self::cover) for a buffer of unknown final size of at most `max` bytes: takes whole steps.
+    pub(super) fn cover_growing(&mut self, bytes: usize, max: usize) -> Result<(), Refused> {
+        if bytes <= self.bytes { Ok(()) } else { self.cover(bytes.next_multiple_of(STEP).min(max.max(bytes))) }
+    }
+
+    /// The leases, for the batch that holds the buffer.
+    pub(super) fn into_leases(self) -> Vec<Lease> {
+        self.leases
+    }
+}
+
+/// Reads a body to its end. A body that came in one piece is returned as it came, others are copied once.
+pub(super) async fn read<B>(body: B, framing: Framing, bounds: Bounds, hold: &mut Hold) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let mut body = std::pin::pin!(body);
+    let mut expected = match framing {
+        Framing::Plain => body.size_hint().exact().map(|announced| within(announced, bounds.size)).transpose()?,
+        Framing::Grpc => None,
+    };
+    hold.cover(expected.unwrap_or(0))?;
+
+    let deadline = Instant::now() + bounds.total;
+    let mut gathered = Gathered::default();
+    loop {
+        let idle = Instant::now() + bounds.idle;
+        let limit = if idle < deadline { bounds.idle } else { bounds.total };
+        let frame = timeout_at(idle.min(deadline), body.frame()).await.map_err(|_| Refusal::Stalled(limit))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| Refusal::Framing(format!("the request body broke off: {error}")))?;
+        // Trailers say nothing that OTLP uses.
+        let Ok(data) = frame.into_data() else { continue };
+        let len = gathered.len() + data.len();
+        match framing {
+            Framing::Plain => {
+                within(len as u64, bounds.size)?;
+                hold.cover_growing(len, bounds.size)?;
+                gathered.push(data, expected.unwrap_or(0));
+            }
+            Framing::Grpc => {
+                gathered.push(data, expected.unwrap_or(0));
+                if let (None, Some(prefix)) = (expected, gathered.prefix()) {
+                    let announced = announced(prefix, bounds.size)?;
+                    hold.cover(announced)?;
+                    expected = Some(announced);
+                }
+                if expected.is_some_and(|expected| len > expected) {
+                    return Err(Refusal::Framing("more bytes than the one message of a unary call".to_owned()));
+                }
+            }
+        }
+    }
+    match (framing, expected) {
+        (Framing::Plain, _) => {}
+        (Framing::Grpc, None) if gathered.len() == 0 => {
+            return Err(Refusal::Framing("the call ended without a message".to_owned()));
+        }
+        (Framing::Grpc, Some(expected)) if gathered.len() == expected => {}
+        (Framing::Grpc, _) => return Err(Refusal::Framing("the call ended inside its message".to_owned())),
+    }
+    Ok(gathered.into_bytes())
+}
+
+/// The length if it is allowed.
+fn within(len: u64, limit: usize) -> Result<usize, Refusal> {
+    usize::try_from(len).ok().filter(|len| *len <= limit).ok_or(Refusal::TooLarge { limit })
+}
+
+/// The length of a gRPC message with its prefix.
+fn announced(prefix: [u8; PREFIX], limit: usize) -> Result<usize, Refusal> {
+    let [flag, length @ ..] = prefix;
+    if flag > 1 {
+        return Err(Refusal::Framing(format!("the message starts with {flag}, neither compressed (1) nor not (0)")));
+    }
+    within(u64::from(u32::from_be_bytes(length)), limit).map(|len| len + PREFIX)
+}
+
+/// Pieces made contiguous.
+#[derive(Default)]
+struct Gathered {
+    /// The only piece so far, unless `rest` has begun.
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        if self.rest.is_empty() { self.first.len() } else { self.rest.len() }
+    }
+
+    fn prefix(&self) -> Option<[u8; PREFIX]> {
+        let bytes = if self.rest.is_empty() { &self.first[..] } else { &self.rest[..] };
+        bytes.first_chunk().copied()
+    }
+
+    fn push(&mut self, data: Bytes, expected: usize) {
+        if self.len() == 0 {
+            self.first = data;
+        } else if !data.is_empty() {
+            if self.rest.is_empty() {
+                self.rest.reserve(expected.min(MAX_RESERVE).max(self.first.len() + data.len()));
+                self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+    }
+}

@@ -1,0 +1,156 @@
+//! Listening sockets: one per lane and address, so that the kernel spreads connections over the lanes.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Socket, Type};
+
+use super::config::Endpoint;
+
+/// Connections waiting to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListenError {
+    #[error("{0} is already in use: another collector?")]
+    InUse(SocketAddr),
+    #[error("cannot listen on {0}: {1}")]
+    Address(SocketAddr, io::Error),
+    #[error("cannot resolve {0}: {1}")]
+    Resolve(String, io::Error),
+}
+
+/// Opens `lanes` sockets on each address of the endpoint: the outer list is by address, the inner by lane.
+pub(super) fn listen(endpoint: &Endpoint, lanes: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+    let (mut addresses, optional) = resolve(endpoint)?;
+    let first = listen_on(addresses.remove(0), lanes)?;
+    // With port 0 the system chose one, and the second address follows.
+    let port = first.first().and_then(|socket| socket.local_addr().ok()).map_or(endpoint.port, |at| at.port());
+    let mut sockets = vec![first];
+    for mut address in addresses {
+        address.set_port(port);
+        match listen_on(address, lanes) {
+            Ok(more) => sockets.push(more),
+            // A chosen port that is taken there is nobody's mistake; one that was asked for is.
+            Err(ListenError::InUse(_)) if endpoint.port == 0 => {}
+            Err(error @ ListenError::InUse(_)) => return Err(error),
+            Err(error) if !optional => return Err(error),
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+    Ok(sockets)
+}
+
+/// The addresses of an endpoint, at least one; and whether all but the first may be missing.
+fn resolve(endpoint: &Endpoint) -> Result<(Vec<SocketAddr>, bool), ListenError> {
+    let port = endpoint.port;
+    let loopback = || vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
+    match endpoint.host.as_str() {
+        "localhost" => Ok((loopback(), true)),
+        "" => {
+            // As Go listens on `:4317`: everywhere, over both protocols if the machine has both.
+            let all: SocketAddr = (Ipv6Addr::UNSPECIFIED, port).into();
+            let has_v6 = Socket::new(Domain::IPV6, Type::STREAM, None).is_ok();
+            Ok((vec![if has_v6 { all } else { (Ipv4Addr::UNSPECIFIED, port).into() }], false))
+        }
+        host => {
+            let failed = |error| ListenError::Resolve(endpoint.to_string(), error);
+            let mut found: Vec<_> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+            found.sort_by_key(SocketAddr::is_ipv6);
+            found.truncate(1);
+            if found.is_empty() {
+                return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+            }
+            Ok((found, false))
+        }
+    }
+}
+
+fn listen_on(address: SocketAddr, lanes: usize) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse(address),
+        _ => ListenError::Address(address, error),
+    };
+    let lanes = lanes.max(1);
+    if lanes == 1 || !cfg!(unix) {
+        let socket = open(address, false).map_err(failed)?;
+        return (0..lanes).map(|_| socket.try_clone().map_err(failed)).collect();
+    }
+    // Two processes of one user may share a port by SO_REUSEPORT, and each would get half of the connections. A socket
+    // without the option is refused if anybody is there.
+    if address.port() != 0 {
+        drop(bind(address, false).map_err(failed)?);
+    }
+    let first = open(address, true).map_err(failed)?;
+    let actual = first.local_addr().map_err(failed)?;
+    let mut sockets = vec![first];
+    for _ in 1..lanes {
+        sockets.push(open(actual, true).map_err(failed)?);
+    }
+    Ok(sockets)
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = bind(address, shared)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let SocketAddr::V6(v6) = address {
+        // `[::]` means both protocols, as in Go; anything else must not claim the other protocol's port.
+        socket.set_only_v6(!v6.ip().is_unspecified())?;
+    }
+    // Without it a restart has to wait for the old connections' TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(host: &str, port: u16) -> Endpoint {
+        Endpoint { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn every_lane_gets_a_socket_on_the_same_port() {
+        for host in ["127.0.0.1", "localhost"] {
+            let sockets = listen(&endpoint(host, 0), 3).unwrap();
+            let port = sockets[0][0].local_addr().unwrap().port();
+            assert_ne!(port, 0);
+            for socket in sockets.iter().flatten() {
+                assert_eq!(socket.local_addr().unwrap().port(), port);
+                assert!(socket.local_addr().unwrap().ip().is_loopback());
+            }
+            assert!(sockets.iter().all(|lanes| lanes.len() == 3));
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_even_where_it_could_be_shared() {
+        for (theirs, ours) in [(1, 1), (1, 4), (4, 1), (4, 4)] {
+            let first = listen(&endpoint("127.0.0.1", 0), theirs).unwrap();
+            let address = first[0][0].local_addr().unwrap();
+            let error = listen(&endpoint("127.0.0.1", address.port()), ours).unwrap_err();
+            assert_eq!(error.to_string(), format!("{address} is already in use: another collector?"));
+            drop(first);
+            listen(&endpoint("127.0.0.1", address.port()), ours).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_an_error() {
+        // A name that the resolver refuses without asking the network.
+        let error = listen(&endpoint("a\0b", 1), 1).unwrap_err();
+        assert!(error.to_string().starts_with("cannot resolve a\0b:1: "), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! OTLP/HTTP: what is taken and how that is answered.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use weir_pipeline::otlp::status::Code;
+use weir_pipeline::receipt::Outcome;
+use weir_pipeline::signal::Signal;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn every_signal_is_taken_as_the_bytes_that_came() {
+    let mut server = Server::start(Options::default()).await;
+    for (path, body, signal, records) in [
+        (TRACES, traces(5), Signal::Traces, 5),
+        ("/v1/metrics", metrics(), Signal::Metrics, 3),
+        ("/v1/logs", logs(), Signal::Logs, 2),
+    ] {
+        let reply = send_bytes(server.http, path, PROTOBUF, body.clone()).await;
+        assert_eq!((reply.status, reply.header("content-type"), &reply.body[..]), (StatusCode::OK, PROTOBUF, &b""[..]));
+        let taken = server.taken().await;
+        assert_eq!((taken.signal, &taken.bytes[..]), (signal, &body[..]));
+        assert_eq!(server.count("accepted", signal, "http"), records);
+    }
+    assert_eq!(server.budget.used(), 0);
+    assert_eq!(server.failed_requests(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_compression_is_undone() {
+    let mut server = Server::start(Options::default()).await;
+    let plain = traces(300);
+    for (encoding, body) in [
+        ("gzip", gzip(&plain)),
+        ("GZIP", gzip(&plain)),
+        ("zstd", zstd(&plain)),
+        ("deflate", zlib(&plain)),
+        ("identity", plain.clone()),
+        ("", plain.clone()),
+    ] {
+        let request = post(TRACES, PROTOBUF).header("content-encoding", encoding).body(Full::new(body.into())).unwrap();
+        assert_eq!(send(server.http, request).await.status, StatusCode::OK, "{encoding}");
+        assert_eq!(server.taken().await.bytes, plain, "{encoding}");
+    }
+    assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_joined() {
+    let mut server = Server::start(Options::default()).await;
+    let plain = traces(2_000);
+    let pieces: Vec<_> =
+        plain.chunks(1_000).map(|c| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(c)))).collect();
+    let request = post(TRACES, PROTOBUF).body(StreamBody::new(stream::iter(pieces))).unwrap();
+    assert_eq!(send(server.http, request).await.status, StatusCode::OK);
+    assert_eq!(server.taken().await.bytes, plain);
+    assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn json_is_taken_and_answered_as_json() {
+    let mut server = Server::start(Options::default()).await;
+    let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"},{"name":"b"}]}]}]}"#;
+    for content_type in [JSON, "application/json; charset=utf-8"] {
+        let reply = send_bytes(server.http, TRACES, content_type, body).await;
+        assert_eq!((reply.status, reply.header("content-type"), &reply.body[..]), (StatusCode::OK, JSON, &b"{}"[..]));
+        let batch = server.taken().await.bytes;
+        assert_eq!(batch, &b"\x0a\x0c\x12\x0a\x12\x03\x2a\x01a\x12\x03\x2a\x01b"[..]);
+    }
+    assert_eq!(server.count("accepted", Signal::Traces, "http"), 4);
+    assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn repeated_slashes_and_queries_do_not_matter() {
+    let mut server = Server::start(Options::default()).await;
+    for path in ["//v1/traces", "/v1//traces", "/v1/traces?token=x"] {
+        assert_eq!(send_bytes(server.http, path, PROTOBUF, traces(1)).await.status, StatusCode::OK, "{path}");
+        server.taken().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn paths_can_be_configured() {
+    let options = Options {
+        edit: |settings| settings.http.as_mut().unwrap().paths.traces = "/api/v1/traces".to_owned(),
+        ..Options::default()
+    };
+    let mut server = Server::start(options).await;
+    assert_eq!(send_bytes(server.http, "/api/v1/traces", PROTOBUF, traces(1)).await.status, StatusCode::OK);
+    server.taken().await;
+    assert_eq!(send_bytes(server.http, TRACES, PROTOBUF, traces(1)).await.status, StatusCode::NOT_FOUND);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_request_succeeds_without_the_pipeline() {
+    let mut server = Server::start(Options::default()).await;
+    server.settle_with(Some(Outcome::Rejected("never asked".into())));
+    // Nothing at all, and a resource without spans.
+    for body in [traces(0), vec![], b"\x0a\x02\x0a\x00".to_vec()] {
+        assert_eq!(send_bytes(server.http, TRACES, PROTOBUF, body).await.status, StatusCode::OK);
+    }
+    assert_eq!(send_bytes(server.http, TRACES, JSON, "{}").await.status, StatusCode::OK);
+    assert!(server.is_quiet());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn outcomes_become_answers() {
+    let mut server = Server::start(Options::default()).await;
+    let retry = |after, reason: &'static str| Outcome::Retry { after, reason: reason.into() };
+    for (outcome, status, code, text, retry_after) in [
+        (Outcome::Rejected("bad key".into()), 500, Code::Internal, "bad key", ""),
+        (retry(None, "queue is full"), 503, Code::Unavailable, "queue is full", "1"),
+        (retry(Some(Duration::from_millis(2_001)), "busy"), 503, Code::Unavailable, "busy", "3"),
+        (retry(Some(Duration::from_millis(10)), "busy"), 503, Code::Unavailable, "busy", "1"),
+        (Outcome::Lost, 503, Code::Unavailable, "the outcome is unknown", "1"),
+    ] {
+        server.settle_with(Some(outcome));
+        let reply = send_bytes(server.http, TRACES, PROTOBUF, traces(2)).await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (status, retry_after), "{text}");
+        assert_eq!(reply.header("content-type"), PROTOBUF);
+        let rpc = reply.rpc_status();
+        assert_eq!((rpc.code, rpc.message.as_str()), (code, text));
+        assert_eq!(rpc.retry_delay.is_some(), status == 503);
+        server.taken().await;
+    }
+    assert_eq!(server.count("refused", Signal::Traces, "http"), 10);
+    assert_eq!(server.count("accepted", Signal::Traces, "http"), 0);
+    assert_eq!((server.failed_requests(), server.budget.used()), (0, 0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_memory_the_client_is_told_to_come_again() {
+    let mut server = Server::start(Options { budget: 10_000, ..Options::default() }).await;
+    let large = traces(2_000);
+    let pieces = vec![Ok::<_, Infallible>(Frame::data(Bytes::from(large.clone())))];
+    let chunked = post(TRACES, PROTOBUF).body(StreamBody::new(stream::iter(pieces))).unwrap();
+    let small_but_large_inside =
+        post(TRACES, PROTOBUF).header("content-encoding", "gzip").body(Full::new(gzip(&large).into())).unwrap();
+    for reply in [
+        send_bytes(server.http, TRACES, PROTOBUF, large.clone()).await,
+        send(server.http, chunked).await,
+        send(server.http, small_but_large_inside).await,
+    ] {
+        assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+        assert_eq!(reply.rpc_status().message, "data refused due to high memory usage");
+        assert_eq!(server.budget.used(), 0);
+    }
+    assert!(server.is_quiet());
+    assert_eq!(server.failed_requests(), 3);
+    // What fits is held until the batch is gone.
+    server.settle_with(None);
+    let body = traces(100);
+    let pending = tokio::spawn(send_bytes(server.http, TRACES, PROTOBUF, body.clone()));
+    let taken = server.taken().await;
+    assert_eq!(server.budget.used(), body.len());
+    taken.batch.unwrap().settle(&Outcome::Done);
+    assert_eq!(pending.await.unwrap().status, StatusCode::OK);
+    assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_that_never_answers_is_not_waited_for_for_ever() {
+    let options = Options { edit: |s| s.timeouts.answer = Duration::from_millis(50), ..Options::default() };
+    let mut server = Server::start(options).await;
+    server.settle_with(None);
+    let reply = send_bytes(server.http, TRACES, PROTOBUF, traces(4)).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    assert_eq!(reply.rpc_status().message, "the pipeline did not answer within 0 s");
+    assert_eq!(server.count("refused", Signal::Traces, "http"), 4);
+    // Settling late changes no count.
+    server.taken().await.batch.unwrap().settle(&Outcome::Done);
+    server.settle_with(Some(Outcome::Done));
+    assert_eq!(send_bytes(server.http, TRACES, PROTOBUF, traces(1)).await.status, StatusCode::OK);
+    assert_eq!(server.count("refused", Signal::Traces, "http"), 4);
+    assert_eq!(server.count("accepted", Signal::Traces, "http"), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn http2_without_tls_works_on_the_http_port() {
+    let mut server = Server::start(Options::default()).await;
+    let mut sender = grpc_connect(server.http).await;
+    let request = http::Request::post("http://weir.test/v1/traces").header("content-type", PROTOBUF);
+    let request = request.body(Full::new(traces(1).into())).unwrap();
+    assert_eq!(Reply::read(sender.send_request(request).await.unwrap()).await.status, StatusCode::OK);
+    server.taken().await;
+    server.stop().await;
+}

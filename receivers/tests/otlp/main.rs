@@ -1,0 +1,11 @@
+//! The OTLP receiver against real sockets and clients.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod bad_input;
+mod grpc;
+mod http;
+mod lifecycle;
+mod stock_client;
+mod support;
+mod tls;

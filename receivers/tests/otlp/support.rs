@@ -1,0 +1,337 @@
+//! A receiver on free ports whose pipelines end in the test's hands, and small clients.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data,
+};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::budget::Budget;
+use weir_pipeline::channel::channel;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::config::Node;
+use weir_pipeline::node::{Context, Outlet, Outlets, Receiver, Shutdown, ShutdownTrigger};
+use weir_pipeline::otlp::status::Status;
+use weir_pipeline::receipt::Outcome;
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::{Telemetry, suffix};
+use weir_receivers::otlp::{OtlpConfig, OtlpReceiver, OtlpSettings, TlsConfig};
+
+pub(crate) const TRACES: &str = "/v1/traces";
+pub(crate) const PROTOBUF: &str = "application/x-protobuf";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub(crate) const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+pub(crate) const EXPORT_LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+// === The server ===
+
+/// More than one, so that every test runs with shared ports. They share the test's thread.
+const LANES: usize = 2;
+
+/// How a test's receiver differs from the default.
+pub(crate) struct Options {
+    pub(crate) max_bytes: usize,
+    pub(crate) budget: usize,
+    pub(crate) signals: &'static [Signal],
+    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) edit: fn(&mut OtlpSettings),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_bytes: 0, budget: usize::MAX, signals: &Signal::ALL, tls: None, edit: |_| {} }
+    }
+}
+
+/// A running receiver. What it sends down is settled with the outcome in force, or handed to the test.
+pub(crate) struct Server {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) telemetry: Telemetry,
+    outcome: Arc<Mutex<Option<Outcome>>>,
+    taken: mpsc::UnboundedReceiver<Taken>,
+    trigger: ShutdownTrigger,
+    running: JoinHandle<()>,
+}
+
+/// What came out of the receiver.
+pub(crate) struct Taken {
+    pub(crate) signal: Signal,
+    pub(crate) bytes: Bytes,
+    /// The batch itself if no outcome was in force.
+    pub(crate) batch: Option<Batch>,
+}
+
+impl Server {
+    pub(crate) async fn start(options: Options) -> Self {
+        let Options { max_bytes, budget, signals, tls, edit } = options;
+        let yaml = "protocols: {grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}}";
+        let config: OtlpConfig = Node::parse("weir.yaml", yaml).unwrap().parse_as("receivers::otlp").unwrap();
+        let mut settings = OtlpSettings::try_from(config).unwrap();
+        if let Some(grpc) = &mut settings.grpc {
+            grpc.tls = tls.clone();
+            if max_bytes > 0 {
+                grpc.max_recv_msg_size = max_bytes;
+            }
+        }
+        if let Some(http) = &mut settings.http {
+            http.tls = tls;
+            if max_bytes > 0 {
+                http.max_request_body_size = max_bytes;
+            }
+        }
+        edit(&mut settings);
+        let telemetry = Telemetry::default();
+        let context =
+            Context { id: "otlp".to_owned(), telemetry: telemetry.clone(), environment: Environment::with(|| 1, 1) };
+        let receiver = Arc::new(OtlpReceiver::new(settings, context));
+        receiver.bind(LANES).unwrap();
+        let address = |protocol| receiver.addresses().iter().find(|(p, _)| *p == protocol).unwrap().1;
+        let (grpc, http) = (address("grpc"), address("http"));
+
+        let budget = Budget::new(budget);
+        let (inlet, mut intake) = channel(4, 1 << 30);
+        let outlet = |signal| signals.contains(&signal).then(|| Outlet::new(vec![inlet.clone()], vec![budget.clone()]));
+        let outlets =
+            Outlets { traces: outlet(Signal::Traces), metrics: outlet(Signal::Metrics), logs: outlet(Signal::Logs) };
+        let outcome = Arc::new(Mutex::new(Some(Outcome::Done)));
+        let (sender, taken) = mpsc::unbounded_channel();
+        let in_force = Arc::clone(&outcome);
+        tokio::spawn(async move {
+            while let Some(batch) = intake.recv().await {
+                let (signal, bytes) = (batch.signal(), batch.encode());
+                let outcome = in_force.lock().unwrap().clone();
+                let batch = match outcome {
+                    Some(outcome) => {
+                        batch.settle(&outcome);
+                        None
+                    }
+                    None => Some(batch),
+                };
+                if sender.send(Taken { signal, bytes, batch }).is_err() {
+                    break;
+                }
+            }
+        });
+        let (trigger, shutdown) = Shutdown::channel();
+        let lanes = (0..LANES).map(|lane| Arc::clone(&receiver).run(lane, outlets.clone(), shutdown.clone()));
+        let lanes = futures::future::join_all(lanes.collect::<Vec<_>>());
+        let running = tokio::spawn(async move { drop(lanes.await) });
+        Self { grpc, http, budget, telemetry, outcome, taken, trigger, running }
+    }
+
+    /// Sets how batches are settled from now on; `None` leaves that to the test.
+    pub(crate) fn settle_with(&self, outcome: Option<Outcome>) {
+        *self.outcome.lock().unwrap() = outcome;
+    }
+
+    /// The next batch that went down the pipelines.
+    pub(crate) async fn taken(&mut self) -> Taken {
+        tokio::time::timeout(Duration::from_secs(30), self.taken.recv()).await.unwrap().unwrap()
+    }
+
+    /// Whether nothing (more) went down the pipelines.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.taken.try_recv().is_err()
+    }
+
+    /// A counter's value, by the last part of its name.
+    pub(crate) fn count(&self, what: &str, signal: Signal, transport: &str) -> u64 {
+        let name = format!("otelcol_receiver_{what}_{}", suffix(signal));
+        self.telemetry.counter(name, &[("receiver", "otlp"), ("transport", transport)]).get()
+    }
+
+    pub(crate) fn failed_requests(&self) -> u64 {
+        self.telemetry.sum("weir_receiver_failed_requests")
+    }
+
+    pub(crate) fn request_stop(&self) {
+        self.trigger.request();
+    }
+
+    /// Stops the receiver and waits until it has returned.
+    pub(crate) async fn stop(self) {
+        self.trigger.request();
+        self.stopped().await;
+    }
+
+    /// Waits until the receiver has returned.
+    pub(crate) async fn stopped(self) {
+        tokio::time::timeout(Duration::from_secs(30), self.running).await.unwrap().unwrap();
+    }
+}
+
+// === HTTP client ===
+
+/// A response read whole.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: HeaderMap,
+}
+
+impl Reply {
+    pub(crate) async fn read(response: Response<Incoming>) -> Self {
+        let (parts, body) = response.into_parts();
+        let collected = body.collect().await.unwrap();
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        Self { status: parts.status, headers: parts.headers, body: collected.to_bytes(), trailers }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The `google.rpc.Status` in a protobuf body.
+    pub(crate) fn rpc_status(&self) -> Status {
+        Status::decode(&self.body).unwrap()
+    }
+
+    /// gRPC's status, wherever it is, and its message.
+    pub(crate) fn grpc_status(&self) -> (u8, String) {
+        let headers = if self.trailers.is_empty() { &self.headers } else { &self.trailers };
+        let text = |name| headers.get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+        (text("grpc-status").parse().unwrap(), text("grpc-message"))
+    }
+}
+
+pub(crate) fn post(path: &str, content_type: &str) -> http::request::Builder {
+    Request::post(path).header("host", "weir.test").header("content-type", content_type)
+}
+
+/// Sends one request over HTTP/1 on a connection of its own.
+pub(crate) async fn send<B>(to: SocketAddr, request: Request<B>) -> Reply
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let reply = Reply::read(sender.send_request(request).await.unwrap()).await;
+    connection.abort();
+    reply
+}
+
+pub(crate) async fn send_bytes(to: SocketAddr, path: &str, content_type: &str, body: impl Into<Bytes>) -> Reply {
+    send(to, post(path, content_type).body(Full::new(body.into())).unwrap()).await
+}
+
+// === gRPC client ===
+
+pub(crate) type GrpcSender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+pub(crate) async fn grpc_connect(to: SocketAddr) -> GrpcSender {
+    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+pub(crate) fn call(path: &str) -> http::request::Builder {
+    Request::post(format!("http://weir.test{path}")).header("content-type", "application/grpc").header("te", "trailers")
+}
+
+pub(crate) async fn send_grpc(to: SocketAddr, request: http::request::Builder, body: impl Into<Bytes>) -> Reply {
+    let mut sender = grpc_connect(to).await;
+    let request = request.body(Full::new(body.into())).unwrap();
+    Reply::read(sender.send_request(request).await.unwrap()).await
+}
+
+/// A gRPC message with its prefix.
+pub(crate) fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let mut out = vec![flag];
+    out.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    out.extend_from_slice(message);
+    out
+}
+
+// === Payloads ===
+
+/// A request with this many spans.
+pub(crate) fn traces(spans: usize) -> Vec<u8> {
+    traces_message(spans).encode_to_vec()
+}
+
+pub(crate) fn traces_message(spans: usize) -> ExportTraceServiceRequest {
+    let spans = (0..spans)
+        .map(|n| Span {
+            trace_id: vec![7; 16],
+            span_id: vec![n as u8; 8],
+            name: format!("span {n}"),
+            ..Span::default()
+        })
+        .collect();
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] }
+}
+
+/// A request with three data points.
+pub(crate) fn metrics() -> Vec<u8> {
+    let data_points = vec![NumberDataPoint::default(); 3];
+    let data = Some(Data::Gauge(Gauge { data_points }));
+    let metrics = vec![Metric { name: "m".to_owned(), data, ..Metric::default() }];
+    let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+    let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+    ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+}
+
+/// A request with two log records.
+pub(crate) fn logs() -> Vec<u8> {
+    let log_records = vec![LogRecord::default(); 2];
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] }
+        .encode_to_vec()
+}
+
+/// One span with an attribute of lists within lists.
+pub(crate) fn nested(depth: usize) -> Vec<u8> {
+    let mut value = AnyValue { value: Some(Value::IntValue(1)) };
+    for _ in 0..depth {
+        value = AnyValue { value: Some(Value::ArrayValue(ArrayValue { values: vec![value] })) };
+    }
+    let mut message = traces_message(1);
+    message.resource_spans[0].scope_spans[0].spans[0].attributes =
+        vec![KeyValue { key: "deep".to_owned(), value: Some(value), ..KeyValue::default() }];
+    message.encode_to_vec()
+}
+
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zlib(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(data, 1).unwrap()
+}
