@@ -15,6 +15,8 @@
 pub mod debug;
 pub mod nop;
 pub mod otlp;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub(crate) mod queue;
 #[cfg(test)]
 mod testing;

@@ -111,11 +111,10 @@ pub struct OtlpHttp {
     settings: HttpSettings,
     queues: Queues,
     environment: Environment,
-    id: String,
 }
 
 impl HttpSettings {
-    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(node: &Node, path: &str, signals: &[Signal]) -> Result<Self, ConfigError> {
         let config: HttpConfig = node.parse_as(path)?;
         let Encoding::Proto = config.encoding;
         let timeout = limit(config.timeout);
@@ -124,6 +123,10 @@ impl HttpSettings {
             let (key, endpoint) = match (own, config.endpoint.as_deref().filter(|e| !e.is_empty())) {
                 (Some(own), _) => (key.as_str(), HttpEndpoint::parse(own)),
                 (None, Some(base)) => ("endpoint", HttpEndpoint::below(base, signal)),
+                (None, None) if signals.contains(&signal) => {
+                    let message = format!("must be specified, or `{key}`: a pipeline for {signal} uses this exporter");
+                    return Err(error_at(node, path, &["endpoint"], message));
+                }
                 (None, None) => return Ok(None),
             };
             let endpoint = endpoint.map_err(|e| error_at(node, path, &[key], e.to_string()))?;
@@ -151,32 +154,23 @@ impl HttpSettings {
 }
 
 impl OtlpHttp {
-    /// The exporter that is configured at `path`. Reads the files that `tls` names.
-    ///
-    /// Which signals it is used for is not known here: what comes in of a signal without an endpoint is refused.
+    /// The exporter that is configured at `path` and that pipelines of `signals` use. Reads the files that `tls` names.
     ///
     /// # Errors
     /// Says what is wrong, where, and what to do.
-    pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(HttpSettings::parse(node, path)?, context.clone()))
+    pub fn from_config(node: &Node, path: &str, signals: &[Signal], context: &Context) -> Result<Self, ConfigError> {
+        Ok(Self::new(HttpSettings::parse(node, path, signals)?, context.clone()))
     }
 
     pub(super) fn new(settings: HttpSettings, context: Context) -> Self {
         let environment = context.environment.clone();
-        let id = context.id.clone();
-        Self { queues: Queues::new(context, &settings.exchange), settings, environment, id }
+        Self { queues: Queues::new(context, &settings.exchange), settings, environment }
     }
 }
 
 #[async_trait]
 impl ExporterFactory for OtlpHttp {
-    fn create(&self, lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
-        if self.settings.get(signal).is_none() && lane == 0 {
-            tracing::error!(
-                exporter = self.id,
-                "no endpoint for {signal}, all of which will be refused: set `endpoint` or `{signal}_endpoint`"
-            );
-        }
+    fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
         let HttpSettings { headers, exchange, .. } = &self.settings;
         let client = self
             .settings

@@ -15,7 +15,7 @@ fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
 
 fn http(yaml: &str) -> Result<HttpSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    HttpSettings::parse(&node, PATH).map_err(|e| e.to_string())
+    HttpSettings::parse(&node, PATH, &[]).map_err(|e| e.to_string())
 }
 
 #[test]

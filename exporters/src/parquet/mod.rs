@@ -1,0 +1,210 @@
+//! `parquet`: spans into the store, a Delta table of Parquet files in a directory or a bucket.
+//!
+//! ```yaml
+//! exporters:
+//!   parquet:
+//!     url: ./weir-data          # or s3://bucket/prefix, gs://…, az://container/prefix
+//!     flush:
+//!       max_age: 1s             # a span waits at most this long for others before it is committed; clients wait too
+//!       max_bytes: 32MiB        # a commit begins earlier when this much is waiting
+//!     storage:                  # options of the object store; by default its usual environment variables
+//!       region: eu-central-1
+//! ```
+//!
+//! All lanes share one [`Writer`], so that a commit holds what came in on every core. A client is answered when its
+//! spans are committed. See [`weir_store`] for the table.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::config::units::{ByteSize, GoDuration};
+use weir_pipeline::config::{ConfigError, Node, Secret};
+use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
+use weir_pipeline::receipt::Outcome;
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::ExporterCounters;
+use weir_store::StoreError;
+use weir_store::objects::{DEFAULT_PROJECT, Root};
+use weir_store::table::{Delta, Table};
+use weir_store::writer::{Open, Settings, Writer};
+
+/// What can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetSettings {
+    /// The store: a directory, or a URL with `s3`, `gs`, `az` or `abfs`.
+    pub url: String,
+    /// A span waits at most this long for others before it is committed; clients wait for that.
+    pub max_age: Duration,
+    /// A commit begins earlier when this many bytes of requests are waiting.
+    pub max_bytes: usize,
+    /// Options of the object store: `region`, `endpoint`, `allow_http` and what else its kind has.
+    pub storage: BTreeMap<String, String>,
+}
+
+impl Default for ParquetSettings {
+    fn default() -> Self {
+        let Settings { max_age, max_bytes, .. } = Settings::default();
+        Self { url: "./weir-data".to_owned(), max_age, max_bytes, storage: BTreeMap::new() }
+    }
+}
+
+/// `parquet`, as it is configured.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ParquetConfig {
+    url: String,
+    flush: FlushConfig,
+    storage: BTreeMap<String, Secret>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FlushConfig {
+    max_age: GoDuration,
+    max_bytes: ByteSize,
+}
+
+impl Default for ParquetConfig {
+    fn default() -> Self {
+        Self { url: ParquetSettings::default().url, flush: FlushConfig::default(), storage: BTreeMap::new() }
+    }
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        let ParquetSettings { max_age, max_bytes, .. } = ParquetSettings::default();
+        Self { max_age: GoDuration(max_age), max_bytes: ByteSize(max_bytes as u64) }
+    }
+}
+
+/// The `parquet` exporter of all lanes.
+#[derive(Debug)]
+pub struct ParquetExporterFactory {
+    root: Root,
+    limits: Settings,
+    context: Context,
+    /// Started by the first lane, or why it could not be.
+    writer: OnceLock<Result<Arc<Writer>, String>>,
+}
+
+impl ParquetExporterFactory {
+    /// The exporter that is configured at `path`. Nothing is opened or started yet.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do.
+    pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
+        let config: ParquetConfig = node.parse_as(path)?;
+        let settings = ParquetSettings {
+            url: config.url,
+            max_age: config.flush.max_age.0,
+            max_bytes: usize::try_from(config.flush.max_bytes.0).unwrap_or(usize::MAX),
+            storage: config.storage.iter().map(|(key, value)| (key.clone(), value.expose().clone())).collect(),
+        };
+        Self::new(&settings, context)
+            .map_err(|error| node.get("url").unwrap_or(node).error(&format!("{path}::url"), error.to_string()))
+    }
+
+    /// An exporter. Its threads are started by the first lane; the table is then opened, and created if need be, in the
+    /// background: spans wait for it, starting does not.
+    ///
+    /// # Errors
+    /// If the URL or a storage option is wrong.
+    pub fn new(settings: &ParquetSettings, context: &Context) -> Result<Self, StoreError> {
+        let limits = Settings {
+            max_age: settings.max_age,
+            max_bytes: settings.max_bytes.max(1),
+            // One flush that fills, one that is encoded, one that is committed, and some to spare.
+            max_buffered_bytes: settings.max_bytes.saturating_mul(4).max(16 << 20),
+            ..Settings::default()
+        };
+        let root = Root::open(&settings.url, &settings.storage)?;
+        Ok(Self { root, limits, context: context.clone(), writer: OnceLock::new() })
+    }
+
+    fn writer(&self) -> &Result<Arc<Writer>, String> {
+        self.writer.get_or_init(|| {
+            let Context { id, telemetry, environment } = &self.context;
+            let counters = ExporterCounters::new(telemetry, id, Signal::Traces);
+            Writer::start(self.limits.clone(), environment.clone(), counters, opener(self.root.clone()))
+                .map(Arc::new)
+                .map_err(|error| {
+                    tracing::error!(exporter = id, "the store's threads could not be started: {error}");
+                    format!("the store's threads could not be started: {error}")
+                })
+        })
+    }
+
+    /// Whether the exporter takes a signal: spans alone have a table.
+    pub fn supports(signal: Signal) -> bool {
+        signal == Signal::Traces
+    }
+}
+
+fn opener(root: Root) -> Open {
+    Box::new(move || {
+        let root = root.clone();
+        Box::pin(async move {
+            root.check_conditional_put().await?;
+            let table = Delta::create(&root, DEFAULT_PROJECT).await?;
+            Ok(Box::new(table) as Box<dyn Table>)
+        })
+    })
+}
+
+#[async_trait]
+impl ExporterFactory for ParquetExporterFactory {
+    fn create(&self, _lane: usize, _signal: Signal, mut shutdown: Shutdown) -> Arc<dyn Exporter> {
+        let writer = self.writer().clone();
+        if let Ok(writer) = &writer {
+            let writer = Arc::clone(writer);
+            tokio::spawn(async move {
+                shutdown.requested().await;
+                writer.hurry();
+            });
+        }
+        Arc::new(ParquetExporter { writer })
+    }
+
+    fn promise(&self) -> String {
+        format!("OK means that the spans are committed to the Delta table at {}", self.root.url())
+    }
+
+    async fn finish(&self) {
+        if let Some(Ok(writer)) = self.writer.get() {
+            writer.close().await;
+        }
+    }
+}
+
+/// The `parquet` exporter of one lane.
+#[derive(Debug)]
+struct ParquetExporter {
+    writer: Result<Arc<Writer>, String>,
+}
+
+#[async_trait]
+impl Exporter for ParquetExporter {
+    async fn consume(&self, batch: Batch) {
+        if !ParquetExporterFactory::supports(batch.signal()) {
+            let reason = format!("the parquet exporter stores spans, not {}", batch.signal().records());
+            return batch.settle(&Outcome::Rejected(reason.into()));
+        }
+        match &self.writer {
+            Ok(writer) => writer.write(batch).await,
+            Err(reason) => batch.settle(&Outcome::Retry { after: None, reason: reason.clone().into() }),
+        }
+    }
+
+    async fn drain(&self) {
+        if let Ok(writer) = &self.writer {
+            writer.drain().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

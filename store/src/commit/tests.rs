@@ -1,0 +1,117 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::*;
+
+/// What an attempt to append does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    Works,
+    Fails,
+    /// The commit is made, the answer is an error.
+    LosesTheAnswer,
+}
+
+/// A table that follows a script and counts what was committed.
+struct Scripted {
+    appends: VecDeque<Step>,
+    /// Refreshes that fail before the next one works.
+    blind: u32,
+    /// The last version it has for the application.
+    version: Option<i64>,
+    commits: u32,
+}
+
+impl Scripted {
+    fn new(appends: &[Step], blind: u32) -> Self {
+        Self { appends: appends.iter().copied().collect(), blind, version: None, commits: 0 }
+    }
+}
+
+fn failure() -> StoreError {
+    deltalake::DeltaTableError::Generic("broken for the test".to_owned()).into()
+}
+
+#[async_trait]
+impl Table for Scripted {
+    fn files(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(InMemory::new())
+    }
+
+    async fn try_append(&mut self, _: &[DataFile], transaction: &AppTransaction) -> Result<(), StoreError> {
+        let step = self.appends.pop_front().unwrap_or(Step::Works);
+        if step != Step::Fails {
+            self.commits += 1;
+            self.version = Some(transaction.version);
+        }
+        if step == Step::Works { Ok(()) } else { Err(failure()) }
+    }
+
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        if self.blind > 0 {
+            self.blind -= 1;
+            return Err(failure());
+        }
+        Ok(())
+    }
+
+    async fn committed(&self, _: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.version)
+    }
+
+    async fn maintain(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+async fn run(table: &mut Scripted) -> Result<(), StoreError> {
+    let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
+    let backoff = Backoff { attempts: 4, first: Duration::from_millis(1), most: Duration::from_millis(1) };
+    commit(table, &[], &transaction, &backoff, &Environment::with(|| 0, 1)).await
+}
+
+#[tokio::test]
+async fn each_story_ends_with_one_commit() {
+    use Step::{Fails, LosesTheAnswer, Works};
+    for (appends, blind) in [
+        (&[Works][..], 0),
+        (&[Fails, Works], 0),
+        (&[LosesTheAnswer], 0),
+        (&[Fails, LosesTheAnswer], 0),
+        // The table cannot be read for a while, so nobody knows whether the commit was made.
+        (&[LosesTheAnswer], 2),
+        (&[Fails, Works], 2),
+    ] {
+        let mut table = Scripted::new(appends, blind);
+        run(&mut table).await.unwrap();
+        assert_eq!(table.commits, 1, "{appends:?} {blind}");
+    }
+}
+
+#[tokio::test]
+async fn attempts_are_limited() {
+    let mut table = Scripted::new(&[Step::Fails; 10], 0);
+    let error = run(&mut table).await.unwrap_err();
+    assert!(matches!(error, StoreError::Commit { attempts: 4, .. }), "{error}");
+    assert_eq!(table.appends.len(), 6);
+    // Not knowing is no reason to commit again.
+    let mut table = Scripted::new(&[Step::LosesTheAnswer], 100);
+    assert!(run(&mut table).await.is_err());
+    assert_eq!(table.commits, 1);
+}
+
+#[test]
+fn pauses_double_up_to_a_limit() {
+    let environment = Environment::with(|| 0, 42);
+    let backoff = Backoff { attempts: 99, first: Duration::from_millis(100), most: Duration::from_secs(1) };
+    for (failures, most) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (90, 1000)] {
+        for _ in 0..50 {
+            let pause = backoff.pause(failures, &environment).as_millis();
+            assert!((most / 2..=most).contains(&pause), "{failures}: {pause}");
+        }
+    }
+}

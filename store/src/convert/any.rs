@@ -1,0 +1,242 @@
+//! Attributes and their values, read so that one can tell whether columns will express them completely.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use std::fmt::Write as _;
+use weir_pipeline::batch::wire::Fields;
+
+/// A key of [`write_json`]'s own: an object with it alone is bytes.
+pub(crate) const BYTES_KEY: &str = "bytesValue";
+/// A key of [`write_json`]'s own: an object with it alone is a double that JSON has no number for.
+pub(crate) const DOUBLE_KEY: &str = "doubleValue";
+
+/// The value of an attribute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Any<'a> {
+    Empty,
+    Str(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    /// An `ArrayValue`.
+    Array(&'a [u8]),
+    /// A `KeyValueList`.
+    KvList(&'a [u8]),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Any<'a> {
+    /// Reads an `AnyValue`; the second part is false if it has parts this type has no place for.
+    pub(crate) fn read(any_value: &'a [u8]) -> (Self, bool) {
+        let mut exact = true;
+        let mut any = Self::Empty;
+        for field in Fields::new(any_value) {
+            any = match field.number {
+                1 => Self::Str(text(field.bytes)),
+                2 => Self::Bool(field.scalar != 0),
+                3 => Self::Int(field.scalar as i64),
+                4 => Self::Double(f64::from_bits(field.scalar)),
+                5 => Self::Array(field.bytes),
+                6 => Self::KvList(field.bytes),
+                7 => Self::Bytes(field.bytes),
+                _ => {
+                    exact = false;
+                    any
+                }
+            };
+        }
+        (any, exact)
+    }
+
+    pub(crate) fn as_str(self) -> Option<&'a str> {
+        if let Self::Str(s) = self { Some(s) } else { None }
+    }
+
+    /// A count: integers, whole doubles and numbers in strings, none of them negative.
+    pub(crate) fn as_count(self) -> Option<i64> {
+        let count = match self {
+            Self::Int(i) => i,
+            // 2^53: above it a double is no exact count.
+            Self::Double(d) if d.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&d) => d as i64,
+            Self::Str(s) => s.trim().parse().ok()?,
+            _ => return None,
+        };
+        (count >= 0).then_some(count)
+    }
+
+    pub(crate) fn as_double(self) -> Option<f64> {
+        match self {
+            Self::Double(d) => Some(d),
+            Self::Int(i) => Some(i as f64),
+            Self::Str(s) => s.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_bool(self) -> Option<bool> {
+        match self {
+            Self::Bool(b) => Some(b),
+            Self::Str(s) if s.eq_ignore_ascii_case("true") => Some(true),
+            Self::Str(s) if s.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The value as text: strings as they are, everything else as JSON. `None` if there is no value.
+    pub(crate) fn with_text<T>(self, scratch: &mut String, use_it: impl FnOnce(&str) -> T) -> Option<T> {
+        match self {
+            Self::Empty => None,
+            Self::Str(s) => Some(use_it(s)),
+            other => {
+                scratch.clear();
+                write_json(scratch, other);
+                Some(use_it(scratch))
+            }
+        }
+    }
+}
+
+/// A `KeyValue`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attribute<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: Any<'a>,
+    /// The message's bytes.
+    pub(crate) raw: &'a [u8],
+    /// Whether key and value are all there is.
+    pub(crate) exact: bool,
+}
+
+impl<'a> Attribute<'a> {
+    pub(crate) fn read(raw: &'a [u8]) -> Self {
+        let (mut key, mut value, mut exact, mut values) = (&raw[..0], Any::Empty, true, 0);
+        for field in Fields::new(raw) {
+            match field.number {
+                1 => key = field.bytes,
+                2 => {
+                    let (any, any_exact) = Any::read(field.bytes);
+                    value = any;
+                    exact &= any_exact;
+                    values += 1;
+                }
+                _ => exact = false,
+            }
+        }
+        // No value at all is not the same bytes as an empty value, so it is no exact one.
+        Self { key: text(key), value, raw, exact: exact && values == 1 }
+    }
+}
+
+/// A string whose UTF-8 was checked when the request was decoded.
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Appends a value as natural JSON. False if the JSON does not say everything: reading it back would give another value.
+pub(crate) fn write_json(out: &mut String, value: Any<'_>) -> bool {
+    match value {
+        Any::Empty => out.push_str("null"),
+        Any::Str(s) => write_string(out, s),
+        Any::Bool(b) => out.push_str(if b { "true" } else { "false" }),
+        Any::Int(i) => {
+            let _ = write!(out, "{i}");
+        }
+        // Debug is the shortest text that reads back as the same number, and always has a point or an exponent.
+        Any::Double(d) if d.is_finite() => {
+            let _ = write!(out, "{d:?}");
+        }
+        Any::Double(d) => {
+            let name = if d.is_nan() {
+                "NaN"
+            } else if d > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            };
+            let _ = write!(out, "{{\"{DOUBLE_KEY}\":\"{name}\"}}");
+            return !d.is_nan() || d.to_bits() == f64::NAN.to_bits();
+        }
+        Any::Bytes(bytes) => {
+            let _ = write!(out, "{{\"{BYTES_KEY}\":\"");
+            BASE64.encode_string(bytes, out);
+            out.push_str("\"}");
+        }
+        Any::Array(array) => {
+            let mut exact = true;
+            out.push('[');
+            for (n, field) in Fields::new(array).enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                let (any, any_exact) = Any::read(field.bytes);
+                exact &= any_exact && field.number == 1;
+                exact &= write_json(out, any);
+            }
+            out.push(']');
+            return exact;
+        }
+        Any::KvList(list) => return write_object(out, list, 1),
+    }
+    true
+}
+
+/// Appends the `KeyValue`s that `message` has under `number` as a JSON object. False if that does not say everything.
+pub(crate) fn write_object(out: &mut String, message: &[u8], number: u32) -> bool {
+    let mut exact = true;
+    let mut keys: Vec<&str> = Vec::new();
+    out.push('{');
+    for field in Fields::new(message).filter(|f| f.number == number) {
+        if !keys.is_empty() {
+            out.push(',');
+        }
+        let attribute = Attribute::read(field.bytes);
+        keys.push(attribute.key);
+        write_string(out, attribute.key);
+        out.push(':');
+        exact &= attribute.exact;
+        exact &= write_json(out, attribute.value);
+    }
+    out.push('}');
+    let reserved = matches!(&keys[..], [only] if *only == BYTES_KEY || *only == DOUBLE_KEY);
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    exact && !reserved && keys.len() == count
+}
+
+/// Appends a JSON string.
+pub(crate) fn write_string(out: &mut String, s: &str) {
+    out.reserve(s.len() + 2);
+    out.push('"');
+    let mut copied = 0;
+    for (at, byte) in s.bytes().enumerate() {
+        let escaped = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x20.. => continue,
+            _ => "",
+        };
+        // Only ASCII bytes get here, so `at` is a boundary.
+        out.push_str(s.get(copied..at).unwrap_or_default());
+        copied = at + 1;
+        if escaped.is_empty() {
+            let _ = write!(out, "\\u{byte:04x}");
+        } else {
+            out.push_str(escaped);
+        }
+    }
+    out.push_str(s.get(copied..).unwrap_or_default());
+    out.push('"');
+}
+
+/// Appends bytes as lower-case hexadecimal.
+pub(crate) fn write_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}

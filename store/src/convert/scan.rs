@@ -1,0 +1,246 @@
+//! A span read once, with what each of its attributes is good for.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use weir_pipeline::batch::wire::Fields;
+
+use super::any::{Any, Attribute, text};
+use super::content::{self, Member, Source};
+use super::known::{self, SLOTS, Slot};
+use super::usage::Facts;
+
+/// What becomes of an attribute.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fate {
+    /// A later attribute has the same key.
+    pub(super) superseded: bool,
+    /// Its text is in a content column.
+    pub(super) moved: bool,
+    /// It is in `otlp_rest`, which has the last word on its key.
+    pub(super) rest: bool,
+}
+
+/// One span, read once.
+#[derive(Debug)]
+pub(super) struct SpanScan<'a> {
+    pub(super) trace_id: &'a [u8],
+    pub(super) span_id: &'a [u8],
+    pub(super) parent_span_id: &'a [u8],
+    pub(super) trace_state: &'a str,
+    pub(super) name: &'a str,
+    pub(super) kind: i32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) dropped_attributes: u32,
+    pub(super) dropped_events: u32,
+    pub(super) dropped_links: u32,
+    pub(super) has_status: bool,
+    pub(super) status_code: i32,
+    pub(super) status_message: &'a str,
+    pub(super) flags: u32,
+    pub(super) attributes: Vec<Attribute<'a>>,
+    pub(super) fates: Vec<Fate>,
+    pub(super) events: Vec<&'a [u8]>,
+    pub(super) links: Vec<&'a [u8]>,
+    /// Whole fields that no column has a place for.
+    pub(super) unknown: Vec<&'a [u8]>,
+    /// Per slot the attribute that fills it, and its rank.
+    slots: [Option<(u32, u8)>; SLOTS],
+    members: Vec<Member<'a>>,
+    seen: HashMap<&'a str, u32, RandomState>,
+}
+
+impl Default for SpanScan<'_> {
+    fn default() -> Self {
+        Self {
+            trace_id: &[],
+            span_id: &[],
+            parent_span_id: &[],
+            trace_state: "",
+            name: "",
+            kind: 0,
+            start: 0,
+            end: 0,
+            dropped_attributes: 0,
+            dropped_events: 0,
+            dropped_links: 0,
+            has_status: false,
+            status_code: 0,
+            status_message: "",
+            flags: 0,
+            attributes: Vec::new(),
+            fates: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            unknown: Vec::new(),
+            slots: [None; SLOTS],
+            members: Vec::new(),
+            seen: HashMap::default(),
+        }
+    }
+}
+
+impl<'a> SpanScan<'a> {
+    pub(super) fn read(&mut self, span: &'a [u8]) {
+        let keep = std::mem::take(self);
+        let Self { attributes, fates, events, links, unknown, members, seen, .. } = keep;
+        *self = Self { attributes, fates, events, links, unknown, members, seen, ..Self::default() };
+        self.attributes.clear();
+        self.fates.clear();
+        self.events.clear();
+        self.links.clear();
+        self.unknown.clear();
+        self.members.clear();
+        self.seen.clear();
+        for f in Fields::new(span) {
+            match f.number {
+                1 => self.trace_id = f.bytes,
+                2 => self.span_id = f.bytes,
+                3 => self.trace_state = text(f.bytes),
+                4 => self.parent_span_id = f.bytes,
+                5 => self.name = text(f.bytes),
+                6 => self.kind = f.scalar as i32,
+                7 => self.start = f.scalar,
+                8 => self.end = f.scalar,
+                9 => self.attribute(Attribute::read(f.bytes)),
+                10 => self.dropped_attributes = f.scalar as u32,
+                11 => self.events.push(f.bytes),
+                12 => self.dropped_events = f.scalar as u32,
+                13 => self.links.push(f.bytes),
+                14 => self.dropped_links = f.scalar as u32,
+                15 => self.status(f.bytes, span.get(f.start..f.end).unwrap_or_default()),
+                16 => self.flags = f.scalar as u32,
+                _ => self.unknown.push(span.get(f.start..f.end).unwrap_or_default()),
+            }
+        }
+        self.assign();
+    }
+
+    fn status(&mut self, status: &'a [u8], field: &'a [u8]) {
+        self.has_status = true;
+        for f in Fields::new(status) {
+            match f.number {
+                2 => self.status_message = text(f.bytes),
+                3 => self.status_code = f.scalar as i32,
+                _ => self.unknown.push(field),
+            }
+        }
+    }
+
+    fn attribute(&mut self, attribute: Attribute<'a>) {
+        let id = self.attributes.len() as u32;
+        let mut fate = Fate { rest: !attribute.exact, ..Fate::default() };
+        if let Some(earlier) = self.seen.insert(attribute.key, id)
+            && let Some(earlier) = self.fates.get_mut(earlier as usize)
+        {
+            *earlier = Fate { superseded: true, rest: true, moved: false };
+            fate.rest = true;
+        }
+        self.attributes.push(attribute);
+        self.fates.push(fate);
+    }
+
+    /// Finds the attributes that columns are filled from.
+    fn assign(&mut self) {
+        for ((attribute, fate), id) in self.attributes.iter().zip(&self.fates).zip(0u32..) {
+            if fate.superseded {
+                continue;
+            }
+            if let Some((slot, rank)) = known::slot_of(attribute.key) {
+                let taken = &mut self.slots[slot as usize];
+                if taken.is_none_or(|(_, best)| rank < best) && is_usable(slot, attribute.value) {
+                    *taken = Some((id, rank));
+                }
+            } else if let Some((column, rank, path)) = content::family_of(attribute.key) {
+                self.members.push(Member { column, rank, attribute: id, path });
+            }
+        }
+    }
+
+    /// Hands the text of a content column to `append` and returns the name of its source.
+    pub(super) fn take_content(
+        &mut self,
+        spec: &content::Column,
+        id: u8,
+        scratch: &mut String,
+        append: impl FnOnce(&str),
+    ) -> Option<String> {
+        let single = self.slots[spec.slot as usize];
+        for (source, rank) in spec.sources.iter().zip(0u8..) {
+            match *source {
+                Source::Text(_) => {
+                    let Some((attribute, _)) = single.filter(|(_, best)| *best == rank) else { continue };
+                    let at = attribute as usize;
+                    // What is told elsewhere in full is not moved, so that its key is not claimed twice.
+                    if self.fates.get(at).is_none_or(|fate| fate.rest) {
+                        continue;
+                    }
+                    let Some(text) = self.attributes.get(at).and_then(|a| a.value.as_str()) else { continue };
+                    append(text);
+                    self.mark_moved(attribute);
+                    return Some(content::source_name(*source, false));
+                }
+                Source::Family(_, second) => {
+                    let belongs = |m: &Member<'_>| m.column == id && m.rank == rank;
+                    let mut members: Vec<Member<'a>> = self.members.iter().copied().filter(belongs).collect();
+                    let complete = |m: &Member<'_>| self.fates.get(m.attribute as usize).is_some_and(|f| !f.rest);
+                    if members.is_empty() || !members.iter().all(complete) {
+                        continue;
+                    }
+                    scratch.clear();
+                    let Some(stripped) = content::assemble(&mut members, &self.attributes, second, scratch) else {
+                        continue;
+                    };
+                    append(scratch);
+                    for member in members {
+                        self.mark_moved(member.attribute);
+                    }
+                    return Some(content::source_name(*source, stripped));
+                }
+            }
+        }
+        None
+    }
+
+    fn mark_moved(&mut self, attribute: u32) {
+        if let Some(fate) = self.fates.get_mut(attribute as usize) {
+            fate.moved = true;
+        }
+    }
+
+    pub(super) fn operation(&self) -> Slot {
+        let order = [Slot::OperationName, Slot::RequestType, Slot::OpenInferenceKind, Slot::AiOperationId];
+        order.into_iter().find(|slot| self.fact(*slot).is_some()).unwrap_or(Slot::OperationName)
+    }
+
+    pub(super) fn streaming(&self) -> Option<bool> {
+        let said = self.value(Slot::Streaming).and_then(Any::as_bool);
+        said.or_else(|| self.str(Slot::AiOperationId).map(|id| id.contains("stream") || id.ends_with("doStream")))
+    }
+
+    pub(super) fn time_to_first_token(&self) -> Option<i64> {
+        let seconds = self.value(Slot::TtftSeconds).and_then(Any::as_double).map(|s| s * 1e9);
+        let nanos = seconds.or_else(|| self.value(Slot::TtftMillis).and_then(Any::as_double).map(|ms| ms * 1e6))?;
+        // Below 2^53, where doubles are whole numbers still: 104 days.
+        (0.0..9_007_199_254_740_992.0).contains(&nanos).then_some(nanos.round() as i64)
+    }
+}
+
+/// Whether a value can fill a slot at all: an unusable one leaves it to the keys behind it.
+fn is_usable(slot: Slot, value: Any<'_>) -> bool {
+    match slot {
+        Slot::Input | Slot::Output | Slot::ToolDefinitions => value.as_str().is_some(),
+        Slot::InputTokens | Slot::OutputTokens | Slot::TotalTokens | Slot::CacheReadTokens | Slot::CacheWriteTokens => {
+            value.as_count().is_some()
+        }
+        _ => !matches!(value, Any::Empty),
+    }
+}
+
+impl<'a> Facts<'a> for SpanScan<'a> {
+    fn fact(&self, slot: Slot) -> Option<(Any<'a>, u8)> {
+        let (attribute, rank) = (*self.slots.get(slot as usize)?)?;
+        self.attributes.get(attribute as usize).map(|a| (a.value, rank))
+    }
+}

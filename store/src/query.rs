@@ -1,0 +1,199 @@
+//! SQL over the spans, also while a collector writes them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use deltalake::arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
+use deltalake::arrow::csv;
+use deltalake::arrow::datatypes::{DataType, Field, Schema};
+use deltalake::arrow::error::ArrowError;
+use deltalake::arrow::json::writer::{JsonArray, WriterBuilder};
+use deltalake::arrow::util::display::FormatOptions;
+use deltalake::arrow::util::pretty::pretty_format_batches_with_options;
+use deltalake::datafusion::common::DataFusionError;
+use deltalake::datafusion::execution::SendableRecordBatchStream;
+use deltalake::datafusion::execution::context::SQLOptions;
+use deltalake::datafusion::execution::memory_pool::FairSpillPool;
+use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
+use futures::TryStreamExt;
+
+use crate::StoreError;
+use crate::objects::Root;
+use crate::table::{Delta, Table};
+
+/// The name of the spans' table in SQL.
+pub const TABLE: &str = "spans";
+
+/// Memory a query may take before it spills to disk, in bytes.
+const QUERY_MEMORY: usize = 1 << 30;
+
+/// A query was not answered. The message is one line for the person who asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct QueryError(String);
+
+/// Answers SQL over one project's spans.
+#[derive(Debug)]
+pub struct Engine {
+    table: tokio::sync::Mutex<Delta>,
+    /// Shared by all queries: their memory, and what is known of files' footers.
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl Engine {
+    /// Opens the spans of a project of the store at `url`.
+    ///
+    /// # Errors
+    /// If there is no such store or no table in it, or it cannot be read.
+    pub async fn open(url: &str, options: &BTreeMap<String, String>, project: &str) -> Result<Self, StoreError> {
+        Self::over(&Root::open(url, options)?, project).await
+    }
+
+    /// Opens the spans of a project of an open store.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn over(root: &Root, project: &str) -> Result<Self, StoreError> {
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(QUERY_MEMORY))).build_arc().map_err(
+                |error| StoreError::Config { url: root.url().to_string(), message: one_line(&error.to_string()) },
+            )?;
+        Ok(Self { table: tokio::sync::Mutex::new(Delta::open(root, project).await?), runtime })
+    }
+
+    /// Starts a query over what is committed now. Only reading statements are possible.
+    ///
+    /// # Errors
+    /// If the statement is not valid, or its data cannot be read.
+    pub async fn sql(&self, statement: &str) -> Result<SendableRecordBatchStream, QueryError> {
+        let context = self.session().await?;
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let query = context.sql_with_options(statement, read_only).await.map_err(|e| explain(&e))?;
+        query.execute_stream().await.map_err(|e| explain(&e))
+    }
+
+    /// The whole answer to a query, and nothing but its schema if there are no rows.
+    ///
+    /// # Errors
+    /// As [`Self::sql`].
+    pub async fn collect(&self, statement: &str) -> Result<Vec<RecordBatch>, QueryError> {
+        let stream = self.sql(statement).await?;
+        let schema = stream.schema();
+        let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| explain(&e))?;
+        Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
+    }
+
+    /// A session that knows nothing but the spans.
+    async fn session(&self) -> Result<SessionContext, QueryError> {
+        let mut table = self.table.lock().await;
+        table.refresh().await.map_err(|e| QueryError(crate::objects::one_line(&e)))?;
+        let mut config = SessionConfig::new().with_information_schema(true);
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        config.options_mut().execution.parquet.reorder_filters = true;
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        let delta = table.delta();
+        delta.update_datafusion_session(&context.state()).map_err(|e| QueryError(one_line(&e.to_string())))?;
+        let provider = delta.table_provider().with_session(Arc::new(context.state())).await.map_err(|e| explain(&e))?;
+        context.register_table(TABLE, provider).map_err(|e| explain(&e))?;
+        Ok(context)
+    }
+}
+
+/// DataFusion's error as one line, without its wrapping.
+fn explain(error: &DataFusionError) -> QueryError {
+    let text = match error.find_root() {
+        DataFusionError::SchemaError(inner, _) => inner.to_string(),
+        DataFusionError::SQL(inner, _) => inner.to_string(),
+        DataFusionError::Plan(text) | DataFusionError::Execution(text) | DataFusionError::Configuration(text) => {
+            text.clone()
+        }
+        other => other.strip_backtrace(),
+    };
+    QueryError(one_line(&text))
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // DataFusion lists all 80 columns.
+    if let Some(at) = line.find(" Valid fields are ") {
+        line.truncate(at);
+        line.push_str(" `DESCRIBE spans` lists the columns.");
+    }
+    line
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// A JSON array of objects; decimals are numbers with all their digits.
+    Json,
+    /// CSV with a header; lists and maps as JSON.
+    Csv,
+}
+
+/// Writes the answer to a query.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write(batches: &[RecordBatch], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
+    match format {
+        Format::Table => {
+            let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"));
+            let table = pretty_format_batches_with_options(batches, &options).map_err(std::io::Error::other)?;
+            writeln!(out, "{table}")
+        }
+        Format::Json => write_json(batches, out).map_err(std::io::Error::other),
+        Format::Csv => write_csv(batches, out).map_err(std::io::Error::other),
+    }
+}
+
+fn write_json(batches: &[RecordBatch], out: &mut dyn Write) -> Result<(), ArrowError> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
+    writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
+    writer.finish()?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn write_csv(batches: &[RecordBatch], out: &mut dyn Write) -> Result<(), ArrowError> {
+    let mut writer = csv::WriterBuilder::new().with_header(true).build(out);
+    batches.iter().try_for_each(|batch| writer.write(&flat(batch)?))
+}
+
+/// Lists, maps and structs as JSON text, which is all that CSV has for them.
+fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut fields = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if field.data_type().is_nested() {
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+            columns.push(json_texts(field.name(), column)?);
+        } else {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+fn json_texts(name: &str, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let schema = Arc::new(Schema::new(vec![Field::new(name, column.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
+    let mut lines = Vec::new();
+    let mut writer = WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, deltalake::arrow::json::writer::LineDelimited>(&mut lines);
+    writer.write(&batch)?;
+    writer.finish()?;
+    let prefix = format!("{{{}:", serde_json::Value::from(name)).len();
+    let mut texts = StringBuilder::new();
+    for (row, line) in String::from_utf8_lossy(&lines).lines().enumerate() {
+        let value = line.get(prefix..line.len().saturating_sub(1)).filter(|_| column.is_valid(row));
+        texts.append_option(value);
+    }
+    Ok(Arc::new(texts.finish()))
+}

@@ -1,0 +1,179 @@
+//! The table behind the store: a trait of what the writer needs, and Delta Lake as its implementation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add, StructType, Transaction};
+use deltalake::logstore::LogStoreRef;
+use deltalake::operations::create::CreateBuilder;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::{DeltaTable, TableProperty, checkpoints};
+use object_store::ObjectStore;
+
+use crate::StoreError;
+use crate::objects::Root;
+use crate::schema;
+
+/// A Parquet file that has been uploaded and is part of no table yet.
+pub type DataFile = Add;
+
+/// Marks a commit so that it can be recognised: of one application, versions only grow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppTransaction {
+    /// Who commits: `writer/<id of the process>`.
+    pub application: String,
+    /// The number of the commit.
+    pub version: i64,
+}
+
+/// An append-only table with atomic commits.
+#[async_trait]
+pub trait Table: Send {
+    /// Where data files go; paths are relative to the table.
+    fn files(&self) -> Arc<dyn ObjectStore>;
+
+    /// Adds `files` in one commit on top of the version known last. May fail although the commit was made: see
+    /// [`crate::commit`].
+    async fn try_append(&mut self, files: &[DataFile], transaction: &AppTransaction) -> Result<(), StoreError>;
+
+    /// Learns of the commits of others.
+    async fn refresh(&mut self) -> Result<(), StoreError>;
+
+    /// The last version that `application` has committed, as of the version known last.
+    async fn committed(&self, application: &str) -> Result<Option<i64>, StoreError>;
+
+    /// Writes a checkpoint if it is time for one. Nothing is lost if that fails; reading gets slower.
+    async fn maintain(&mut self) -> Result<(), StoreError>;
+}
+
+/// Commits between checkpoints. Without one, each commit costs 0.4 ms more than the one before (measured).
+const CHECKPOINT_EVERY: u64 = 50;
+/// Checkpoints between clean-ups of the log, each of which lists it.
+const CLEAN_EVERY: u64 = 10;
+
+/// A Delta table.
+#[derive(Debug)]
+pub struct Delta {
+    table: DeltaTable,
+    /// Version of the last checkpoint this process knows of.
+    checkpointed: u64,
+    checkpoints: u64,
+}
+
+impl Delta {
+    /// Opens the spans of a project, creating the table if there is none. Several collectors may do so at once.
+    ///
+    /// # Errors
+    /// If the log cannot be read or written.
+    pub async fn create(root: &Root, project: &str) -> Result<Self, StoreError> {
+        let log_store = root.spans(project);
+        if let Some(table) = load(log_store.clone()).await? {
+            return Ok(Self::of(table));
+        }
+        let columns: StructType = schema::spans().as_ref().try_into_kernel()?;
+        let created = CreateBuilder::new()
+            .with_log_store(log_store.clone())
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns(schema::PARTITION_COLUMNS)
+            .with_configuration_property(TableProperty::CheckpointInterval, Some(CHECKPOINT_EVERY.to_string()))
+            .with_configuration_property(TableProperty::LogRetentionDuration, Some("interval 1 days"))
+            .with_configuration_property(TableProperty::SetTransactionRetentionDuration, Some("interval 30 days"))
+            .with_save_mode(SaveMode::Ignore)
+            .await;
+        // Whoever lost the race to create it finds it now.
+        match (created, load(log_store).await?) {
+            (_, Some(table)) => Ok(Self::of(table)),
+            (Err(error), None) => Err(error.into()),
+            (Ok(table), None) => Ok(Self::of(table)),
+        }
+    }
+
+    /// Opens the spans of a project.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTable`] if there are none; or if the log cannot be read.
+    pub async fn open(root: &Root, project: &str) -> Result<Self, StoreError> {
+        let log_store = root.spans(project);
+        let url = log_store.root_url().to_string();
+        match load(log_store).await? {
+            Some(table) => Ok(Self::of(table)),
+            None => Err(StoreError::NoTable { url, root: root.url().to_string() }),
+        }
+    }
+
+    fn of(table: DeltaTable) -> Self {
+        let checkpointed = table.version().unwrap_or(0) / CHECKPOINT_EVERY * CHECKPOINT_EVERY;
+        Self { table, checkpointed, checkpoints: 0 }
+    }
+
+    /// The table as deltalake has it.
+    pub fn delta(&self) -> &DeltaTable {
+        &self.table
+    }
+}
+
+async fn load(log_store: LogStoreRef) -> Result<Option<DeltaTable>, StoreError> {
+    let mut table = DeltaTable::new(log_store);
+    if !table.verify_deltatable_existence().await? {
+        return Ok(None);
+    }
+    table.load().await?;
+    Ok(Some(table))
+}
+
+#[async_trait]
+impl Table for Delta {
+    fn files(&self) -> Arc<dyn ObjectStore> {
+        self.table.object_store()
+    }
+
+    async fn try_append(&mut self, files: &[DataFile], transaction: &AppTransaction) -> Result<(), StoreError> {
+        let marker = Transaction::new(&transaction.application, transaction.version);
+        let properties = CommitProperties::default()
+            .with_application_transaction(marker)
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false));
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: None,
+            // "Reads nothing": without it an append counts as having read every file, and loses to each DELETE.
+            predicate: Some("false".to_owned()),
+        };
+        let done = CommitBuilder::from(properties)
+            .with_actions(files.iter().cloned().map(Action::Add).collect())
+            .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
+            .await?;
+        self.table.state = Some(done.snapshot());
+        Ok(())
+    }
+
+    async fn refresh(&mut self) -> Result<(), StoreError> {
+        Ok(self.table.update_incremental(None).await?)
+    }
+
+    async fn committed(&self, application: &str) -> Result<Option<i64>, StoreError> {
+        let log_store = self.table.log_store();
+        Ok(self.table.snapshot()?.transaction_version(log_store.as_ref(), application).await?)
+    }
+
+    async fn maintain(&mut self) -> Result<(), StoreError> {
+        let version = self.table.version().unwrap_or(0);
+        if version < self.checkpointed + CHECKPOINT_EVERY {
+            return Ok(());
+        }
+        // Set first: after a failure the next attempt comes with the next interval, not with the next commit.
+        self.checkpointed = version;
+        checkpoints::create_checkpoint(&self.table, None).await?;
+        self.checkpoints += 1;
+        if self.checkpoints.is_multiple_of(CLEAN_EVERY) {
+            checkpoints::cleanup_metadata(&self.table, None).await?;
+        }
+        // A chained snapshot keeps replaying the commits since the checkpoint it was loaded from.
+        let mut fresh = DeltaTable::new(self.table.log_store());
+        fresh.load().await?;
+        self.table = fresh;
+        Ok(())
+    }
+}

@@ -1,0 +1,508 @@
+//! The writer: one per table and process, shared by all lanes.
+//!
+//! ```text
+//! lanes ─ write() ─► buffer ─┬─ max_bytes ─► encode ─┐ in order,   ┌─► receipts: Done
+//!   waits for room           └─ max_age  ─►  encode ─┴─ grouped ─► commit ─► maintenance
+//! ```
+//!
+//! * Batches are taken while there is room in bytes; the room comes back when a batch is settled. So memory is bounded
+//!   and a slow store is felt as back-pressure.
+//! * The buffer is flushed when it is large or old enough, at once on [`Writer::drain`] and after [`Writer::hurry`].
+//!   While one flush is encoded and another committed, the next fills.
+//! * Encoding runs on the writer's own threads, never on the caller's lane.
+//! * Flushes are committed in order. Those that are ready while a commit runs go into the next commit together.
+//! * A batch is settled as done when its commit is in the log; as rejected if it can never be written; as "come again" if
+//!   the store failed for longer than the retries last.
+
+mod encode;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::receipt::Outcome;
+use weir_pipeline::telemetry::ExporterCounters;
+
+pub use self::encode::{properties, write_files};
+use crate::StoreError;
+use crate::commit::{Backoff, commit};
+use crate::convert::Stamp;
+use crate::objects::one_line;
+use crate::table::{AppTransaction, DataFile, Table};
+
+/// Limits of a [`Writer`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The oldest batch waits at most this long before it is written.
+    pub max_age: Duration,
+    /// A flush begins when the waiting requests have this many bytes.
+    pub max_bytes: usize,
+    /// Bytes of requests taken and not yet settled.
+    pub max_buffered_bytes: usize,
+    /// Threads that encode.
+    pub threads: usize,
+    /// How long a store that fails is asked again.
+    pub backoff: Backoff,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(1),
+            max_bytes: 32 << 20,
+            max_buffered_bytes: 128 << 20,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8) / 2 + 1),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// Opens the table; called again after a failure.
+pub type Open = Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Table>, StoreError>> + Send + Sync>;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Writer {
+    commands: mpsc::UnboundedSender<Command>,
+    room: Arc<Semaphore>,
+    limit: u32,
+    counters: ExporterCounters,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Write(Pending),
+    Drain(oneshot::Sender<()>),
+    Hurry,
+}
+
+/// A batch that waits for its commit.
+#[derive(Debug)]
+struct Pending {
+    batch: Batch,
+    records: usize,
+    bytes: usize,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Writer {
+    /// Starts the writer's threads. The table is opened in the background; batches wait for it.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn start(
+        settings: Settings,
+        environment: Environment,
+        counters: ExporterCounters,
+        open: Open,
+    ) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("weir-store")
+            .enable_all()
+            .build()?;
+        let limit = u32::try_from(settings.max_buffered_bytes.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let (hurry, hurried) = watch::channel(false);
+        let (store, stores) = watch::channel(StoreState::Opening);
+        let source = format!("writer/{}", uuid::Uuid::new_v4().simple());
+        let encoder = Encoder {
+            stores,
+            slots: Arc::new(Semaphore::new(settings.threads.max(1))),
+            backoff: settings.backoff,
+            environment: environment.clone(),
+            source: source.clone(),
+        };
+        let committer =
+            Committer { source, backoff: settings.backoff, environment, counters: counters.clone(), hurried };
+        runtime.spawn(collect(inbox, jobs, hurry, encoder, settings));
+        runtime.spawn(committer.run(open, store, queue));
+        Ok(Self {
+            commands,
+            room: Arc::new(Semaphore::new(limit as usize)),
+            limit,
+            counters,
+            runtime: Mutex::new(Some(runtime)),
+        })
+    }
+
+    /// Takes a batch of spans over, waiting for room. Its receipts are settled when it is stored.
+    pub async fn write(&self, batch: Batch) {
+        let (records, bytes) = (batch.len(), batch.size_hint());
+        self.counters.take(records);
+        if records == 0 {
+            batch.settle(&Outcome::Done);
+            return;
+        }
+        let want = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
+        // The semaphore is never closed, so there is always a permit.
+        let room = Arc::clone(&self.room).acquire_many_owned(want).await.ok();
+        let pending = Pending { batch, records, bytes, _room: room };
+        if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
+            let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
+            settle(&self.counters, pending, &outcome);
+        }
+    }
+
+    /// Writes what is waiting at once and returns when everything taken so far is settled.
+    pub async fn drain(&self) {
+        let (done, drained) = oneshot::channel();
+        if self.commands.send(Command::Drain(done)).is_ok() {
+            // An error means that the writer has been closed, which settles everything.
+            let _ = drained.await;
+        }
+    }
+
+    /// From now on nothing waits for company: the process is stopping.
+    pub fn hurry(&self) {
+        // If the writer has been closed there is nothing to hurry.
+        let _ = self.commands.send(Command::Hurry);
+    }
+
+    /// Drains, then stops the threads. Batches that come later are not taken.
+    pub async fn close(&self) {
+        self.drain().await;
+        self.stop();
+    }
+
+    fn stop(&self) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn settle(counters: &ExporterCounters, pending: Pending, outcome: &Outcome) {
+    match outcome {
+        Outcome::Done => counters.succeed(pending.records),
+        Outcome::Rejected(_) => counters.fail(pending.records, "permanent_error"),
+        Outcome::Retry { .. } | Outcome::Lost => counters.fail(pending.records, "retries_exhausted"),
+    }
+    pending.batch.settle(outcome);
+}
+
+// === Collecting ===
+
+/// What the committer works through, in order.
+enum Job {
+    Commit { seq: i64, group: Arc<Vec<Pending>>, encoded: JoinHandle<Encoded> },
+    Drained(oneshot::Sender<()>),
+}
+
+async fn collect(
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    jobs: mpsc::UnboundedSender<Job>,
+    hurry: watch::Sender<bool>,
+    encoder: Encoder,
+    settings: Settings,
+) {
+    let mut buffer: Vec<Pending> = Vec::new();
+    let (mut bytes, mut seq) = (0, 0);
+    let mut deadline = Instant::now();
+    loop {
+        let event = tokio::select! {
+            command = inbox.recv() => command.map_or(Event::Closed, Event::Command),
+            () = tokio::time::sleep_until(deadline), if !buffer.is_empty() => Event::Aged,
+        };
+        let closed = matches!(event, Event::Closed);
+        let mut drained = None;
+        let flush = match event {
+            Event::Command(Command::Write(pending)) => {
+                if buffer.is_empty() {
+                    deadline = Instant::now() + settings.max_age;
+                }
+                bytes += pending.bytes;
+                buffer.push(pending);
+                bytes >= settings.max_bytes || *hurry.borrow()
+            }
+            Event::Command(Command::Hurry) => {
+                hurry.send_replace(true);
+                true
+            }
+            Event::Command(Command::Drain(done)) => {
+                hurry.send_replace(true);
+                drained = Some(done);
+                true
+            }
+            Event::Aged | Event::Closed => true,
+        };
+        if flush && !buffer.is_empty() {
+            seq += 1;
+            bytes = 0;
+            let group = Arc::new(std::mem::take(&mut buffer));
+            let encoded = tokio::spawn(encoder.clone().run(seq, Arc::clone(&group)));
+            // The committer ends after this task.
+            let _ = jobs.send(Job::Commit { seq, group, encoded });
+        }
+        if let Some(done) = drained {
+            let _ = jobs.send(Job::Drained(done));
+        }
+        if closed {
+            return;
+        }
+    }
+}
+
+/// What wakes the collector.
+enum Event {
+    Command(Command),
+    /// The oldest batch has waited long enough.
+    Aged,
+    /// The writer is gone.
+    Closed,
+}
+
+// === Encoding ===
+
+/// Where files go.
+#[derive(Debug, Clone)]
+enum StoreState {
+    Opening,
+    Open(Arc<dyn ObjectStore>),
+    /// The process stops and the store still cannot be opened.
+    GivenUp(String),
+}
+
+/// What came of a flush.
+struct Encoded {
+    files: Vec<DataFile>,
+    /// Per batch of the group, in its order: how it ended already, if it did.
+    ended: Vec<Option<Outcome>>,
+}
+
+#[derive(Clone)]
+struct Encoder {
+    stores: watch::Receiver<StoreState>,
+    slots: Arc<Semaphore>,
+    backoff: Backoff,
+    environment: Environment,
+    source: String,
+}
+
+impl Encoder {
+    async fn run(mut self, seq: i64, group: Arc<Vec<Pending>>) -> Encoded {
+        let store = match self.store().await {
+            Ok(store) => store,
+            Err(reason) => return Encoded::none(&group, &come_again(reason)),
+        };
+        let _slot = self.slots.acquire().await;
+        let all = self.attempt(&store, seq, &group, None).await;
+        if let (Err(Outcome::Rejected(_)), true) = (&all, group.len() > 1) {
+            // One batch cannot be written; it must not take the others with it.
+            let mut encoded = Encoded { files: Vec::new(), ended: Vec::new() };
+            for at in 0..group.len() {
+                match self.attempt(&store, seq, &group, Some(at)).await {
+                    Ok(files) => {
+                        encoded.files.extend(files);
+                        encoded.ended.push(None);
+                    }
+                    Err(outcome) => encoded.ended.push(Some(outcome)),
+                }
+            }
+            return encoded;
+        }
+        match all {
+            Ok(files) => Encoded { files, ended: vec![None; group.len()] },
+            Err(outcome) => Encoded::none(&group, &outcome),
+        }
+    }
+
+    /// Where files go, as soon as that is known.
+    async fn store(&mut self) -> Result<Arc<dyn ObjectStore>, String> {
+        match self.stores.wait_for(|state| !matches!(state, StoreState::Opening)).await.as_deref() {
+            Ok(StoreState::Open(store)) => Ok(Arc::clone(store)),
+            Ok(StoreState::GivenUp(reason)) => Err(reason.clone()),
+            _ => Err("the store has been closed".to_owned()),
+        }
+    }
+
+    /// Writes the whole group, or one batch of it, trying again while that may help.
+    async fn attempt(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        seq: i64,
+        group: &Arc<Vec<Pending>>,
+        only: Option<usize>,
+    ) -> Result<Vec<DataFile>, Outcome> {
+        let mut failures = 0;
+        loop {
+            let (store, group) = (Arc::clone(store), Arc::clone(group));
+            let ingest_micros = (self.environment.now_unix_nanos() / 1000) as i64;
+            let stamp = Stamp { ingest_micros, source: self.source.clone(), seq };
+            // A task of its own, so that a panic is an answer too.
+            let writing = tokio::spawn(async move {
+                let chosen = group.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
+                let requests: Vec<_> = chosen.map(|(_, pending)| pending.batch.encode()).collect();
+                write_files(store, &requests, &stamp).await
+            });
+            let error = match writing.await {
+                Ok(Ok(files)) => return Ok(files),
+                Ok(Err(error)) if is_permanent(&error) => return Err(rejected(&error)),
+                Ok(Err(error)) => error,
+                Err(panicked) => return Err(rejected(&panicked)),
+            };
+            failures += 1;
+            let reason = one_line(&error);
+            if failures >= self.backoff.attempts {
+                tracing::error!(attempts = failures, error = reason, "spans could not be written to the store");
+                return Err(come_again(format!("the store failed: {reason}")));
+            }
+            tracing::warn!(attempt = failures, error = reason, "writing to the store failed, trying again");
+            tokio::time::sleep(self.backoff.pause(failures, &self.environment)).await;
+        }
+    }
+}
+
+impl Encoded {
+    fn none(group: &[Pending], outcome: &Outcome) -> Self {
+        Self { files: Vec::new(), ended: vec![Some(outcome.clone()); group.len()] }
+    }
+}
+
+/// Whether the same spans would fail again.
+fn is_permanent(error: &StoreError) -> bool {
+    use deltalake::DeltaTableError::{Arrow, SchemaMismatch};
+    match error {
+        StoreError::Arrow(_) => true,
+        StoreError::Delta(source) => matches!(**source, Arrow { .. } | SchemaMismatch { .. }),
+        _ => false,
+    }
+}
+
+fn come_again(reason: String) -> Outcome {
+    Outcome::Retry { after: None, reason: reason.into() }
+}
+
+fn rejected(error: &dyn std::error::Error) -> Outcome {
+    let reason = one_line(error);
+    tracing::error!(error = reason, "spans cannot be stored");
+    Outcome::Rejected(format!("the spans cannot be stored: {reason}").into())
+}
+
+// === Committing ===
+
+struct Committer {
+    source: String,
+    backoff: Backoff,
+    environment: Environment,
+    counters: ExporterCounters,
+    hurried: watch::Receiver<bool>,
+}
+
+impl Committer {
+    async fn run(mut self, open: Open, store: watch::Sender<StoreState>, mut queue: mpsc::UnboundedReceiver<Job>) {
+        let mut table = match self.open(&open).await {
+            Ok(table) => {
+                store.send_replace(StoreState::Open(table.files()));
+                Some(table)
+            }
+            Err(reason) => {
+                store.send_replace(StoreState::GivenUp(reason));
+                None
+            }
+        };
+        let mut waiting: VecDeque<Job> = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                let Some(job) = queue.recv().await else { return };
+                waiting.push_back(job);
+            }
+            while let Ok(job) = queue.try_recv() {
+                waiting.push_back(job);
+            }
+            let mut flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)> = Vec::new();
+            // The first flush is awaited; others join only if they are ready.
+            while let Some(job) = waiting.pop_front() {
+                match job {
+                    Job::Commit { seq, group, encoded } if flushes.is_empty() || encoded.is_finished() => {
+                        let lost = |_| Encoded::none(&group, &Outcome::Lost);
+                        let encoded = encoded.await.unwrap_or_else(lost);
+                        flushes.push((seq, group, encoded));
+                    }
+                    Job::Drained(done) if flushes.is_empty() => {
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                    }
+                    other => {
+                        waiting.push_front(other);
+                        break;
+                    }
+                }
+            }
+            if flushes.is_empty() {
+                continue;
+            }
+            self.commit(table.as_deref_mut(), flushes).await;
+            if let Some(table) = &mut table
+                && let Err(error) = table.maintain().await
+            {
+                tracing::warn!(error = one_line(&error), "the table's checkpoint could not be written");
+            }
+        }
+    }
+
+    async fn open(&mut self, open: &Open) -> Result<Box<dyn Table>, String> {
+        let mut failures = 0;
+        loop {
+            let stopping = *self.hurried.borrow();
+            let error = match open().await {
+                Ok(table) => return Ok(table),
+                Err(error) => one_line(&error),
+            };
+            failures += 1;
+            if stopping {
+                tracing::error!(error, "the store could not be opened before the process stopped");
+                return Err(format!("the store cannot be opened: {error}"));
+            }
+            tracing::warn!(attempt = failures, error, "the store cannot be opened, trying again; spans wait");
+            let pause = self.backoff.pause(failures, &self.environment);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = self.hurried.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    async fn commit(&self, table: Option<&mut (dyn Table + 'static)>, flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)>) {
+        let files: Vec<DataFile> = flushes.iter().flat_map(|(_, _, encoded)| encoded.files.iter().cloned()).collect();
+        let version = flushes.iter().map(|(seq, _, _)| *seq).max().unwrap_or(0);
+        let outcome = match table {
+            Some(table) if !files.is_empty() => {
+                let transaction = AppTransaction { application: self.source.clone(), version };
+                match commit(table, &files, &transaction, &self.backoff, &self.environment).await {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => {
+                        let reason = one_line(&error);
+                        tracing::error!(error = reason, "spans could not be committed to the store");
+                        come_again(format!("the store failed: {reason}"))
+                    }
+                }
+            }
+            // Every batch has ended already.
+            _ => Outcome::Lost,
+        };
+        for (_, group, encoded) in flushes {
+            // The encoder is done with the group, so this is the last reference.
+            for (pending, ended) in Arc::try_unwrap(group).unwrap_or_default().into_iter().zip(encoded.ended) {
+                settle(&self.counters, pending, ended.as_ref().unwrap_or(&outcome));
+            }
+        }
+    }
+}

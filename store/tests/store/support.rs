@@ -1,0 +1,145 @@
+//! What the tests share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use url::Url;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::receipt::{Receipt, Waiter};
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::{ExporterCounters, Telemetry};
+use weir_store::commit::Backoff;
+use weir_store::objects::{DEFAULT_PROJECT, Root};
+use weir_store::table::{Delta, Table};
+use weir_store::writer::{Open, Settings, Writer};
+
+/// The payloads in a directory, by name.
+pub(crate) fn payloads(directory: &Path) -> Vec<(String, Bytes)> {
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let is_protobuf = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "pb");
+    let read = |path: &std::path::PathBuf| (path.display().to_string(), std::fs::read(path).unwrap().into());
+    files.iter().filter(is_protobuf).map(read).collect()
+}
+
+/// The committed part of the corpus, or all of it where `WEIR_CORPUS` names its directory.
+pub(crate) fn corpus() -> Vec<(String, Bytes)> {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/traces");
+    let directory = std::env::var("WEIR_CORPUS").unwrap_or_else(|_| committed.to_owned());
+    let payloads = payloads(Path::new(&directory));
+    assert!(payloads.len() >= 50, "{directory} has {} payloads", payloads.len());
+    payloads
+}
+
+/// A request as a sorted list of its spans, each with its resource and scope, with its attributes sorted.
+pub(crate) fn canonical(request: &[u8]) -> Vec<Vec<u8>> {
+    let request = ExportTraceServiceRequest::decode(request).unwrap();
+    let mut spans = Vec::new();
+    for resource in request.resource_spans {
+        for scope in &resource.scope_spans {
+            for span in &scope.spans {
+                let mut span = span.clone();
+                span.attributes.sort_by_key(Message::encode_to_vec);
+                let scope = ScopeSpans { spans: vec![span], ..scope.clone() };
+                let alone = ResourceSpans { scope_spans: vec![scope], ..resource.clone() };
+                spans.push(alone.encode_to_vec());
+            }
+        }
+    }
+    spans.sort();
+    spans
+}
+
+/// Says where two lists of [`canonical`] spans differ.
+pub(crate) fn assert_same_spans(what: &str, expected: &[Vec<u8>], found: &[Vec<u8>]) {
+    let show = |spans: &[Vec<u8>], other: &[Vec<u8>]| {
+        let only = spans.iter().find(|span| !other.contains(span))?;
+        Some(format!("{:#?}", ResourceSpans::decode(&only[..]).unwrap()))
+    };
+    assert!(
+        expected == found,
+        "{what}: {} spans went in, {} came out; lost: {:?} and got: {:?}",
+        expected.len(),
+        found.len(),
+        show(expected, found),
+        show(found, expected),
+    );
+}
+
+/// A root in memory.
+pub(crate) fn memory() -> (Arc<InMemory>, Root) {
+    let store = Arc::new(InMemory::new());
+    (Arc::clone(&store), root_over(store))
+}
+
+pub(crate) fn root_over(store: Arc<dyn ObjectStore>) -> Root {
+    Root::with_store(store, Url::parse("memory:///lake/").unwrap())
+}
+
+/// A writer of its own process, as it were, and its counters.
+pub(crate) fn writer(root: &Root) -> (Writer, Telemetry) {
+    writer_with(Settings { max_age: Duration::from_millis(20), threads: 2, ..Settings::default() }, root)
+}
+
+pub(crate) fn writer_with(settings: Settings, root: &Root) -> (Writer, Telemetry) {
+    let root = root.clone();
+    let open: Open = Box::new(move || {
+        let root = root.clone();
+        Box::pin(async move { Ok(Box::new(Delta::create(&root, DEFAULT_PROJECT).await?) as Box<dyn Table>) })
+    });
+    let telemetry = Telemetry::default();
+    let counters = ExporterCounters::new(&telemetry, "parquet", Signal::Traces);
+    (Writer::start(settings, Environment::system(), counters, open).unwrap(), telemetry)
+}
+
+/// Retries that end soon.
+pub(crate) fn impatient() -> Backoff {
+    Backoff { attempts: 3, first: Duration::from_millis(1), most: Duration::from_millis(2) }
+}
+
+/// A batch and who waits for it.
+pub(crate) fn awaited(request: Bytes) -> (Batch, Waiter) {
+    let (receipt, waiter) = Receipt::pair();
+    (Batch::decode(Signal::Traces, request).unwrap().with_receipt(receipt), waiter)
+}
+
+pub(crate) fn string(key: &str, value: &str) -> KeyValue {
+    attribute(key, any_value::Value::StringValue(value.to_owned()))
+}
+
+pub(crate) fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+/// One request with these spans.
+pub(crate) fn request(resource: Vec<KeyValue>, spans: Vec<Span>) -> Bytes {
+    let resource = Some(Resource { attributes: resource, ..Resource::default() });
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
+}
+
+/// A span with an id made of `n`, in the morning of 2026-11-21.
+pub(crate) fn span(n: u64, attributes: Vec<KeyValue>) -> Span {
+    let start = 1_795_248_000_000_000_000 + n * 1_000_000;
+    Span {
+        trace_id: (u128::from(n / 4) + 1).to_be_bytes().to_vec(),
+        span_id: (n + 1).to_be_bytes().to_vec(),
+        name: format!("span {n}"),
+        kind: 3,
+        start_time_unix_nano: start,
+        end_time_unix_nano: start + 5_000_000,
+        attributes,
+        ..Span::default()
+    }
+}
