@@ -20,9 +20,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 /// glibc gives the top of the heap back after large requests and faults it in again, by turns and
 /// by chance: a fifth of the CPU, and most of the noise between two runs of the same program.
-#[cfg(not(target_env = "msvc"))]
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
