@@ -1,7 +1,7 @@
 //! The corpus of real OTLP payloads, `tests/fixtures/corpus.tar.zst`.
 
 // Each test binary compiles this module for itself and may need only a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io::Read;

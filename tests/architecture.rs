@@ -1,0 +1,113 @@
+//! The shape of the workspace: dependencies point one way, and there is one copy of each crate whose types cross crates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which of the workspace's crates each may depend on, in the order of the charter. `weir-load` is a tool beside it.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("weir-pipeline", &[]),
+    ("weir-receivers", &["weir-pipeline"]),
+    ("weir-processors", &["weir-pipeline"]),
+    ("weir-store", &["weir-pipeline"]),
+    ("weir-exporters", &["weir-pipeline", "weir-store"]),
+    ("weir-load", &[]),
+    ("weir", &["weir-pipeline", "weir-receivers", "weir-processors", "weir-store", "weir-exporters"]),
+];
+
+/// Two copies of one of these compile, and then nothing can be passed between them.
+const ONE_COPY: &[&str] = &[
+    "arrow",
+    "arrow-array",
+    "arrow-schema",
+    "parquet",
+    "datafusion",
+    "object_store",
+    "tonic",
+    "prost",
+    "bytes",
+    "hyper",
+];
+
+/// Crates that do I/O or are heavy, and the only workspace crates that may name them.
+const LEAVES: &[(&str, &[&str])] = &[
+    ("deltalake", &["weir-store"]),
+    ("datafusion", &["weir-store"]),
+    ("object_store", &["weir-store"]),
+    ("hyper", &["weir-receivers", "weir-exporters", "weir-load"]),
+    ("tokio-rustls", &["weir-receivers", "weir-exporters"]),
+    ("axum", &[]),
+    ("tonic", &[]),
+    ("anyhow", &["weir", "weir-load"]),
+];
+
+fn metadata() -> Value {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Names of a workspace crate's dependencies, those for tests left out.
+fn dependencies(package: &Value) -> BTreeSet<&str> {
+    let all = package["dependencies"].as_array().unwrap();
+    all.iter().filter(|d| d["kind"] != "dev").map(|d| d["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let metadata = metadata();
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let packages = metadata["packages"].as_array().unwrap();
+    let ours: Vec<&Value> = packages.iter().filter(|p| p["source"].is_null()).collect();
+    assert_eq!(ours.len(), ARROWS.len(), "every workspace crate has its line in ARROWS");
+    for package in ours {
+        let name = package["name"].as_str().unwrap();
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} has no line in ARROWS"));
+        for dependency in dependencies(package) {
+            if ARROWS.iter().any(|(ours, _)| *ours == dependency) {
+                assert!(allowed.contains(&dependency), "{name} must not depend on {dependency}");
+            }
+            if let Some((_, users)) = LEAVES.iter().find(|(leaf, _)| *leaf == dependency) {
+                assert!(users.contains(&name), "{dependency} belongs to {users:?}, not to {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn there_is_one_copy_of_each_crate_whose_types_cross_crates() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    for name in ONE_COPY {
+        let versions: BTreeSet<&str> =
+            packages.iter().filter(|p| p["name"] == *name).map(|p| p["version"].as_str().unwrap()).collect();
+        assert!(versions.len() <= 1, "{name} is in the tree more than once: {versions:?}");
+    }
+}
+
+#[test]
+fn every_sample_configuration_is_covered_by_a_test() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(path.extension().and_then(|e| e.to_str()), Some("yaml"), "{} is no configuration", path.display());
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["validate", "--config"])
+            .arg(&path)
+            // The variables that the samples take their secrets from.
+            .envs(
+                ["HONEYCOMB_API_KEY", "DD_API_KEY", "TRACELOOP_API_KEY", "BACKEND_TOKEN"].map(|name| (name, "secret")),
+            )
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("OK means") && !text.contains("warning"), "{}: {text}", path.display());
+    }
+}
