@@ -35,28 +35,28 @@ pub(crate) fn all() -> Components {
     }
 }
 
-fn otlp_receiver(section: Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
-    Ok(Arc::new(OtlpReceiver::from_config(section.node, section.path, section.context)?))
+fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
+    Ok(Arc::new(OtlpReceiver::from_config(section.node, section.path, section.context.clone())?))
 }
 
-fn debug(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+fn debug(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(Debug::from_config(section.node, section.path, &section.context)?))
 }
 
-fn nop(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+fn nop(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(Nop::from_config(section.node, section.path, &section.context)?))
 }
 
-fn otlp_grpc(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+fn otlp_grpc(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(OtlpGrpc::from_config(section.node, section.path, &section.context)?))
 }
 
-fn otlp_http(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+fn otlp_http(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(OtlpHttp::from_config(section.node, section.path, section.signals, &section.context)?))
 }
 
 #[cfg(feature = "lake")]
-fn parquet(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+fn parquet(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(weir_exporters::parquet::ParquetExporterFactory::from_config(
         section.node,
         section.path,

@@ -1,5 +1,7 @@
 //! The shape of the workspace: dependencies point one way, and there is one copy of each crate whose types cross crates.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

@@ -116,6 +116,9 @@ fn explain(error: &DataFusionError) -> QueryError {
 
 fn one_line(text: &str) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(name) = line.strip_prefix("table 'datafusion.public.").and_then(|l| l.strip_suffix("' not found")) {
+        return format!("there is no table `{name}`: the spans are in `{TABLE}`");
+    }
     // DataFusion lists all 80 columns.
     if let Some(at) = line.find(" Valid fields are ") {
         line.truncate(at);

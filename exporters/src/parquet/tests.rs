@@ -94,7 +94,7 @@ async fn other_signals_are_refused_for_good() {
 fn a_wrong_url_is_told_at_the_start() {
     let settings = ParquetSettings { url: "ftp://host/x".to_owned(), ..ParquetSettings::default() };
     let error = ParquetExporterFactory::new(&settings, &context()).unwrap_err().to_string();
-    assert!(error.starts_with("parquet: store ftp://host/x: not a store"), "{error}");
+    assert!(error.starts_with("store ftp://host/x: not a store"), "{error}");
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ impl Builder<'_> {
                 Context { id: name.clone(), telemetry: self.telemetry.clone(), environment: self.environment.clone() };
             let signals = self.signals_of(id);
             let result = find(types, section, &id.kind, &name, node).and_then(|kind| {
-                let component = (kind.build)(Section { node, path: &path, signals: &signals, context })?;
+                let component = (kind.build)(&Section { node, path: &path, signals: &signals, context })?;
                 Ok((kind.signals, component))
             });
             match result {

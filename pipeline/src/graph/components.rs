@@ -16,7 +16,7 @@ pub struct Component<T> {
     /// The signals it handles.
     pub signals: &'static [Signal],
     /// Builds it from its configuration.
-    pub build: fn(Section<'_>) -> Result<T, ConfigError>,
+    pub build: fn(&Section<'_>) -> Result<T, ConfigError>,
 }
 
 /// A component's part of the configuration, and what it is built with.

@@ -34,7 +34,7 @@ impl Forward {
     ///
     /// # Errors
     /// If there is any key.
-    pub fn build(section: Section<'_>) -> Result<Arc<dyn ConnectorFactory>, ConfigError> {
+    pub fn build(section: &Section<'_>) -> Result<Arc<dyn ConnectorFactory>, ConfigError> {
         section.node.parse_as::<NoSettings>(section.path)?;
         Ok(Arc::new(Self))
     }

@@ -100,14 +100,14 @@ thread_local! {
 }
 
 fn components() -> Components {
-    fn feed(_: Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
+    fn feed(_: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
         Ok(Arc::new(Feed(Mutex::new(NEXT_FEED.take()))))
     }
-    fn hold(_: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    fn hold(_: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
         Ok(Arc::new(HoldFactory))
     }
-    fn sink(section: Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
-        Ok(Arc::new(SinkFactory(section.context)))
+    fn sink(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+        Ok(Arc::new(SinkFactory(section.context.clone())))
     }
     let traces = &[Signal::Traces];
     Components {

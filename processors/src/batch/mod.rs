@@ -33,7 +33,7 @@ pub use self::config::Settings;
 ///
 /// # Errors
 /// If the settings are wrong.
-pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     Ok(Arc::new(Batching { settings: Settings::parse(section.node, section.path)? }))
 }
 

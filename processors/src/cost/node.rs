@@ -27,7 +27,7 @@ struct Settings {}
 ///
 /// # Errors
 /// If there is a key, or the embedded catalog cannot be read.
-pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     section.node.parse_as::<Settings>(section.path)?;
     let catalog =
         Catalog::embedded().map_err(|e| section.node.error(section.path, format!("the price catalog: {e}")))?;

@@ -32,7 +32,7 @@ pub use self::config::Settings;
 ///
 /// # Errors
 /// If the settings are wrong.
-pub fn build(section: Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     let settings = Settings::parse(section.node, section.path, config::total_memory)?;
     Ok(Arc::new(MemoryLimiter { budget: Budget::new(settings.bytes_in_flight) }))
 }

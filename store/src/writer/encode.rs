@@ -17,7 +17,7 @@ use object_store::ObjectStore;
 
 use crate::StoreError;
 use crate::convert::{Converter, Partition, Rows, Stamp};
-use crate::schema::{self, MapOf, Type};
+use crate::schema::{self, Type};
 use crate::table::DataFile;
 
 /// Rows and bytes of spans that are columns at one time; the Parquet encoder has its own buffers behind them.
@@ -37,23 +37,28 @@ pub async fn write_files(
     let mut rows = Rows::default();
     requests.iter().for_each(|request| rows.add(request));
     rows.sort();
-    let mut converter = Converter::default();
     let mut writer = DeltaWriter::new(files, config(rows.len()));
+    if let Err(error) = Box::pin(write_rows(&mut writer, &rows, stamp)).await {
+        // Parts of an upload that nobody completes are nothing a clean-up of the table would find.
+        let aborted = writer.abort().await;
+        tracing::debug!(ok = aborted.is_ok(), "upload aborted");
+        return Err(error);
+    }
+    Ok(writer.close().await?)
+}
+
+async fn write_rows(writer: &mut DeltaWriter, rows: &Rows<'_>, stamp: &Stamp) -> Result<(), StoreError> {
+    let mut converter = Converter::default();
     for (partition, range) in rows.partitions() {
         let values = partition_values(&partition);
         for chunk in rows.chunks(range, CHUNK_ROWS, CHUNK_BYTES) {
-            let batch = converter.convert(&rows, chunk, stamp)?;
-            if let Err(error) = writer.write_partition(batch, &values).await {
-                // Parts of an upload that nobody completes are nothing a clean-up of the table would find.
-                let aborted = writer.abort().await;
-                tracing::debug!(ok = aborted.is_ok(), "upload aborted");
-                return Err(error.into());
-            }
+            let batch = converter.convert(rows, chunk, stamp)?;
+            writer.write_partition(batch, &values).await?;
             // Converting is long and this runtime has others to serve.
             tokio::task::yield_now().await;
         }
     }
-    Ok(writer.close().await?)
+    Ok(())
 }
 
 fn partition_values(partition: &Partition) -> IndexMap<String, Scalar> {
@@ -88,7 +93,7 @@ pub fn properties(rows: usize) -> WriterProperties {
         .set_created_by("weir".to_owned());
     for (name, kind, _) in schema::COLUMNS {
         builder = match kind {
-            Type::Map(of) => without_statistics(builder, &map_leaves(name, *of)),
+            Type::Map(_) => without_statistics(builder, &map_leaves(name)),
             Type::Events => without_statistics(builder, &struct_leaves(name, &schema::event_fields())),
             Type::Links => without_statistics(builder, &struct_leaves(name, &schema::link_fields())),
             _ => builder,
@@ -124,7 +129,7 @@ fn without_statistics(builder: WriterPropertiesBuilder, leaves: &[ColumnPath]) -
         .fold(builder, |builder, leaf| builder.set_column_statistics_enabled(leaf.clone(), EnabledStatistics::None))
 }
 
-fn map_leaves(name: &str, _: MapOf) -> Vec<ColumnPath> {
+fn map_leaves(name: &str) -> Vec<ColumnPath> {
     let path = |leaf: &str| ColumnPath::new(vec![name.to_owned(), schema::ENTRIES.to_owned(), leaf.to_owned()]);
     vec![path("key"), path("value")]
 }

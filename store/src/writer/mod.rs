@@ -14,9 +14,9 @@
 //! * A batch is settled as done when its commit is in the log; as rejected if it can never be written; as "come again" if
 //!   the store failed for longer than the retries last.
 
+mod committer;
 mod encode;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,12 +31,13 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
+use self::committer::Committer;
 pub use self::encode::{properties, write_files};
 use crate::StoreError;
-use crate::commit::{Backoff, commit};
+use crate::commit::Backoff;
 use crate::convert::Stamp;
 use crate::objects::one_line;
-use crate::table::{AppTransaction, DataFile, Table};
+use crate::table::{DataFile, Table};
 
 /// Limits of a [`Writer`].
 #[derive(Debug, Clone)]
@@ -394,115 +395,4 @@ fn rejected(error: &dyn std::error::Error) -> Outcome {
     let reason = one_line(error);
     tracing::error!(error = reason, "spans cannot be stored");
     Outcome::Rejected(format!("the spans cannot be stored: {reason}").into())
-}
-
-// === Committing ===
-
-struct Committer {
-    source: String,
-    backoff: Backoff,
-    environment: Environment,
-    counters: ExporterCounters,
-    hurried: watch::Receiver<bool>,
-}
-
-impl Committer {
-    async fn run(mut self, open: Open, store: watch::Sender<StoreState>, mut queue: mpsc::UnboundedReceiver<Job>) {
-        let mut table = match self.open(&open).await {
-            Ok(table) => {
-                store.send_replace(StoreState::Open(table.files()));
-                Some(table)
-            }
-            Err(reason) => {
-                store.send_replace(StoreState::GivenUp(reason));
-                None
-            }
-        };
-        let mut waiting: VecDeque<Job> = VecDeque::new();
-        loop {
-            if waiting.is_empty() {
-                let Some(job) = queue.recv().await else { return };
-                waiting.push_back(job);
-            }
-            while let Ok(job) = queue.try_recv() {
-                waiting.push_back(job);
-            }
-            let mut flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)> = Vec::new();
-            // The first flush is awaited; others join only if they are ready.
-            while let Some(job) = waiting.pop_front() {
-                match job {
-                    Job::Commit { seq, group, encoded } if flushes.is_empty() || encoded.is_finished() => {
-                        let lost = |_| Encoded::none(&group, &Outcome::Lost);
-                        let encoded = encoded.await.unwrap_or_else(lost);
-                        flushes.push((seq, group, encoded));
-                    }
-                    Job::Drained(done) if flushes.is_empty() => {
-                        // Whoever asked may have gone.
-                        let _ = done.send(());
-                    }
-                    other => {
-                        waiting.push_front(other);
-                        break;
-                    }
-                }
-            }
-            if flushes.is_empty() {
-                continue;
-            }
-            self.commit(table.as_deref_mut(), flushes).await;
-            if let Some(table) = &mut table
-                && let Err(error) = table.maintain().await
-            {
-                tracing::warn!(error = one_line(&error), "the table's checkpoint could not be written");
-            }
-        }
-    }
-
-    async fn open(&mut self, open: &Open) -> Result<Box<dyn Table>, String> {
-        let mut failures = 0;
-        loop {
-            let stopping = *self.hurried.borrow();
-            let error = match open().await {
-                Ok(table) => return Ok(table),
-                Err(error) => one_line(&error),
-            };
-            failures += 1;
-            if stopping {
-                tracing::error!(error, "the store could not be opened before the process stopped");
-                return Err(format!("the store cannot be opened: {error}"));
-            }
-            tracing::warn!(attempt = failures, error, "the store cannot be opened, trying again; spans wait");
-            let pause = self.backoff.pause(failures, &self.environment);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = self.hurried.wait_for(|stop| *stop) => {}
-            }
-        }
-    }
-
-    async fn commit(&self, table: Option<&mut (dyn Table + 'static)>, flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)>) {
-        let files: Vec<DataFile> = flushes.iter().flat_map(|(_, _, encoded)| encoded.files.iter().cloned()).collect();
-        let version = flushes.iter().map(|(seq, _, _)| *seq).max().unwrap_or(0);
-        let outcome = match table {
-            Some(table) if !files.is_empty() => {
-                let transaction = AppTransaction { application: self.source.clone(), version };
-                match commit(table, &files, &transaction, &self.backoff, &self.environment).await {
-                    Ok(()) => Outcome::Done,
-                    Err(error) => {
-                        let reason = one_line(&error);
-                        tracing::error!(error = reason, "spans could not be committed to the store");
-                        come_again(format!("the store failed: {reason}"))
-                    }
-                }
-            }
-            // Every batch has ended already.
-            _ => Outcome::Lost,
-        };
-        for (_, group, encoded) in flushes {
-            // The encoder is done with the group, so this is the last reference.
-            for (pending, ended) in Arc::try_unwrap(group).unwrap_or_default().into_iter().zip(encoded.ended) {
-                settle(&self.counters, pending, ended.as_ref().unwrap_or(&outcome));
-            }
-        }
-    }
 }

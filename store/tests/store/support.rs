@@ -1,6 +1,8 @@
 //! What the tests share.
 
-use std::path::Path;
+#[path = "../../../tests/support/corpus.rs"]
+pub(crate) mod files;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +15,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use url::Url;
-use weir_pipeline::batch::Batch;
+use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::clock::Environment;
+use weir_pipeline::otlp::json;
 use weir_pipeline::receipt::{Receipt, Waiter};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{ExporterCounters, Telemetry};
@@ -23,22 +26,17 @@ use weir_store::objects::{DEFAULT_PROJECT, Root};
 use weir_store::table::{Delta, Table};
 use weir_store::writer::{Open, Settings, Writer};
 
-/// The payloads in a directory, by name.
-pub(crate) fn payloads(directory: &Path) -> Vec<(String, Bytes)> {
-    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let is_protobuf = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "pb");
-    let read = |path: &std::path::PathBuf| (path.display().to_string(), std::fs::read(path).unwrap().into());
-    files.iter().filter(is_protobuf).map(read).collect()
-}
-
-/// The committed part of the corpus, or all of it where `WEIR_CORPUS` names its directory.
+/// Every trace request of the corpus, by name; those in JSON as protobuf.
 pub(crate) fn corpus() -> Vec<(String, Bytes)> {
-    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/traces");
-    let directory = std::env::var("WEIR_CORPUS").unwrap_or_else(|_| committed.to_owned());
-    let payloads = payloads(Path::new(&directory));
-    assert!(payloads.len() >= 50, "{directory} has {} payloads", payloads.len());
-    payloads
+    let protobuf = |(path, bytes): (String, Vec<u8>)| {
+        let bytes = if path.ends_with(".json") {
+            json::to_protobuf(message_of(Signal::Traces), &bytes, json::Limits::default()).unwrap()
+        } else {
+            bytes
+        };
+        (path, bytes.into())
+    };
+    files::files("traces/").into_iter().map(protobuf).collect()
 }
 
 /// A request as a sorted list of its spans, each with its resource and scope, with its attributes sorted.

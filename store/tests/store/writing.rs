@@ -86,7 +86,7 @@ async fn a_full_buffer_is_written_before_its_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_a_commit_stores_nothing_twice() {
-    let faulty = Faulty::new(Fault::CommitLandsButFails, 3);
+    let faulty = Faulty::new(Fault::CommitAnswer, 3);
     let root = support::root_over(faulty.clone());
     let (writer, telemetry) = support::writer(&root);
     for n in 0..6 {
@@ -102,7 +102,7 @@ async fn a_lost_answer_to_a_commit_stores_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_and_uploads_that_fail_are_tried_again() {
-    for fault in [Fault::CommitFails, Fault::DataFails, Fault::OpenFails] {
+    for fault in [Fault::Commit, Fault::Data, Fault::Open] {
         let faulty = Faulty::new(fault, 2);
         let root = support::root_over(faulty.clone());
         let settings = Settings { max_age: Duration::from_millis(5), backoff: impatient(), ..Settings::default() };
@@ -117,7 +117,7 @@ async fn commits_and_uploads_that_fail_are_tried_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_stays_broken_sends_the_client_back() {
-    for fault in [Fault::CommitFails, Fault::DataFails, Fault::OpenFails] {
+    for fault in [Fault::Commit, Fault::Data, Fault::Open] {
         let root = support::root_over(Faulty::new(fault, usize::MAX));
         let settings = Settings { max_age: Duration::from_millis(5), backoff: impatient(), ..Settings::default() };
         let (writer, telemetry) = support::writer_with(settings, &root);
@@ -202,11 +202,13 @@ async fn any_environment_is_a_partition() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// The commit is made, but the answer is an error.
-    CommitLandsButFails,
-    CommitFails,
-    DataFails,
+    CommitAnswer,
+    /// The commit is not made.
+    Commit,
+    /// Data files cannot be written.
+    Data,
     /// The log cannot be listed.
-    OpenFails,
+    Open,
 }
 
 #[derive(Debug)]
@@ -241,12 +243,12 @@ impl ObjectStore for Faulty {
         let is_commit = location.as_ref().ends_with(".json") && !location.as_ref().ends_with("00000.json");
         let is_data = location.as_ref().contains("environment=");
         match self.fault {
-            Fault::CommitLandsButFails if is_commit => {
+            Fault::CommitAnswer if is_commit => {
                 let result = self.store.put_opts(location, payload, options).await;
                 if result.is_ok() && self.strikes() { Err(broken()) } else { result }
             }
-            Fault::CommitFails if is_commit && self.strikes() => Err(broken()),
-            Fault::DataFails if is_data && self.strikes() => Err(broken()),
+            Fault::Commit if is_commit && self.strikes() => Err(broken()),
+            Fault::Data if is_data && self.strikes() => Err(broken()),
             _ => self.store.put_opts(location, payload, options).await,
         }
     }
@@ -268,7 +270,7 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if self.fault == Fault::OpenFails && self.strikes() {
+        if self.fault == Fault::Open && self.strikes() {
             return futures::stream::once(async { Err(broken()) }).boxed();
         }
         self.store.list(prefix)
