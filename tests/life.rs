@@ -33,7 +33,8 @@ service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [{name}]}}}}}}
     )
 }
 
-#[tokio::test]
+// `stop` blocks its thread, and the backend must go on answering meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_delivers_what_waits_in_a_queue() {
     let (_guard, folder) = folder();
     let sink = Sink::start().await;
