@@ -2,8 +2,17 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use weir_pipeline::batch::Batch;
 use weir_pipeline::batch::view::Value;
+use weir_pipeline::batch::wire::{put_bytes, put_uint};
+use weir_pipeline::clock::Environment;
+use weir_pipeline::config::Node;
+use weir_pipeline::graph::Section;
+use weir_pipeline::node::Context;
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::Telemetry;
 use weir_processors::cost::{Catalog, CostStatus, Pricer, UsageReader};
 
 /// 2025-06-10
@@ -132,5 +141,47 @@ fn parts(c: &mut Criterion) {
     c.bench_function("cost/catalog parse and check", |b| b.iter(|| Catalog::parse(json).map(|c| c.model_count())));
 }
 
-criterion_group!(benches, price, parts);
+/// A request of 100 such spans, about 1.7 KB each.
+fn request() -> Bytes {
+    let field = |number: u32, body: &[u8]| {
+        let mut out = Vec::new();
+        put_bytes(&mut out, number, body);
+        out
+    };
+    let attribute = |(key, attribute): &(String, Attribute)| {
+        let mut value = Vec::new();
+        match attribute {
+            Attribute::Text(s) => put_bytes(&mut value, 1, s.as_bytes()),
+            Attribute::Int(n) => put_uint(&mut value, 3, *n as u64),
+            Attribute::Bool(b) => put_uint(&mut value, 2, u64::from(*b)),
+        }
+        field(9, &[field(1, key.as_bytes()), field(2, &value)].concat())
+    };
+    let attributes: Vec<u8> = openllmetry("gpt-4o-2024-08-06", "chat").iter().flat_map(attribute).collect();
+    let span = [field(1, &[7; 16]), field(2, &[7; 8]), field(5, b"openai.chat"), attributes].concat();
+    field(1, &field(2, &field(2, &span).repeat(100))).into()
+}
+
+/// The whole of what a collector does to a request between receiving and sending it. Divide by 100.
+fn node(c: &mut Criterion) {
+    let context =
+        Context { id: "cost".into(), telemetry: Telemetry::default(), environment: Environment::with(|| TIME, 1) };
+    let section = Section { node: &Node::null("bench.yaml"), path: "processors::cost", signals: &[], context };
+    let mut cost = weir_processors::cost::build(&section).expect("it has no settings").create(0);
+    let bytes = request();
+    let mut group = c.benchmark_group(format!("cost/100 spans of {} bytes", bytes.len() / 100));
+    group.throughput(Throughput::Elements(100));
+    let decode = || Batch::decode(Signal::Traces, black_box(&bytes).clone()).expect("it is valid");
+    group.bench_function("index", |b| b.iter(decode));
+    group.bench_function("index, price, encode", |b| {
+        b.iter(|| {
+            let mut encoded = Bytes::new();
+            cost.process(decode(), &mut |batch| encoded = batch.encode());
+            encoded
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, price, parts, node);
 criterion_main!(benches);
