@@ -187,7 +187,7 @@ async fn sql_errors_are_one_clear_line() {
     let client = client::http1();
     assert_eq!(client::post(&client, weir.http.unwrap(), "/v1/traces", PROTOBUF, span(1)).await.0, 200);
     assert!(refused("SELECT total_costs FROM spans").contains("Did you mean 'spans.total_cost'?"));
-    assert_eq!(refused("SELECT 1 FROM span"), "weir: there is no table `span`: the spans are in `spans`\n");
+    assert_eq!(refused("SELECT 1 FROM span"), "weir: table 'span' not found: the spans are in `spans`\n");
     let syntax = refused("SELECT (1");
     assert!(syntax.contains("Expected: )"), "{syntax}");
     assert!(refused("DROP TABLE spans").contains("not supported"));

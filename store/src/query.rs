@@ -115,9 +115,12 @@ fn explain(error: &DataFusionError) -> QueryError {
 }
 
 fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some(name) = line.strip_prefix("table 'datafusion.public.").and_then(|l| l.strip_suffix("' not found")) {
-        return format!("there is no table `{name}`: the spans are in `{TABLE}`");
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace("datafusion.public.", "");
+    if line.starts_with("table '") && line.ends_with("' not found") {
+        line.push_str(": the spans are in `spans`");
+    }
+    if ["DDL", "DML", "Statement"].iter().any(|kind| line.starts_with(&format!("{kind} not supported: "))) {
+        line.push_str(" (the store can only be read)");
     }
     // DataFusion lists all 80 columns.
     if let Some(at) = line.find(" Valid fields are ") {

@@ -240,8 +240,12 @@ fn map_type(of: MapOf) -> DataType {
         MapOf::Double => DataType::Float64,
         MapOf::Bool => DataType::Boolean,
     };
-    let entry = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
-    DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(entry), false)), false)
+    DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(map_entry(value)), false)), false)
+}
+
+/// The parts of a map's entry.
+pub(crate) fn map_entry(value: DataType) -> Fields {
+    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)])
 }
 
 fn list_of(fields: Fields) -> DataType {

@@ -1,8 +1,9 @@
 //! Attributes and their values, read so that one can tell whether columns will express them completely.
 
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use std::fmt::Write as _;
 use weir_pipeline::batch::wire::Fields;
 
 /// A key of [`write_json`]'s own: an object with it alone is bytes.
@@ -14,7 +15,8 @@ pub(crate) const DOUBLE_KEY: &str = "doubleValue";
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Any<'a> {
     Empty,
-    Str(&'a str),
+    /// UTF-8, which was checked when the request was decoded; it is not looked at again value by value.
+    Str(&'a [u8]),
     Bool(bool),
     Int(i64),
     Double(f64),
@@ -32,7 +34,7 @@ impl<'a> Any<'a> {
         let mut any = Self::Empty;
         for field in Fields::new(any_value) {
             any = match field.number {
-                1 => Self::Str(text(field.bytes)),
+                1 => Self::Str(field.bytes),
                 2 => Self::Bool(field.scalar != 0),
                 3 => Self::Int(field.scalar as i64),
                 4 => Self::Double(f64::from_bits(field.scalar)),
@@ -49,7 +51,7 @@ impl<'a> Any<'a> {
     }
 
     pub(crate) fn as_str(self) -> Option<&'a str> {
-        if let Self::Str(s) = self { Some(s) } else { None }
+        if let Self::Str(s) = self { Some(text(s)) } else { None }
     }
 
     /// A count: integers, whole doubles and numbers in strings, none of them negative.
@@ -58,7 +60,7 @@ impl<'a> Any<'a> {
             Self::Int(i) => i,
             // 2^53: above it a double is no exact count.
             Self::Double(d) if d.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&d) => d as i64,
-            Self::Str(s) => s.trim().parse().ok()?,
+            Self::Str(s) => text(s).trim().parse().ok()?,
             _ => return None,
         };
         (count >= 0).then_some(count)
@@ -68,7 +70,7 @@ impl<'a> Any<'a> {
         match self {
             Self::Double(d) => Some(d),
             Self::Int(i) => Some(i as f64),
-            Self::Str(s) => s.trim().parse().ok(),
+            Self::Str(s) => text(s).trim().parse().ok(),
             _ => None,
         }
     }
@@ -76,14 +78,14 @@ impl<'a> Any<'a> {
     pub(crate) fn as_bool(self) -> Option<bool> {
         match self {
             Self::Bool(b) => Some(b),
-            Self::Str(s) if s.eq_ignore_ascii_case("true") => Some(true),
-            Self::Str(s) if s.eq_ignore_ascii_case("false") => Some(false),
+            Self::Str(s) if s.eq_ignore_ascii_case(b"true") => Some(true),
+            Self::Str(s) if s.eq_ignore_ascii_case(b"false") => Some(false),
             _ => None,
         }
     }
 
     /// The value as text: strings as they are, everything else as JSON. `None` if there is no value.
-    pub(crate) fn with_text<T>(self, scratch: &mut String, use_it: impl FnOnce(&str) -> T) -> Option<T> {
+    pub(crate) fn with_text<T>(self, scratch: &mut Vec<u8>, use_it: impl FnOnce(&[u8]) -> T) -> Option<T> {
         match self {
             Self::Empty => None,
             Self::Str(s) => Some(use_it(s)),
@@ -99,7 +101,7 @@ impl<'a> Any<'a> {
 /// A `KeyValue`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attribute<'a> {
-    pub(crate) key: &'a str,
+    pub(crate) key: &'a [u8],
     pub(crate) value: Any<'a>,
     /// The message's bytes.
     pub(crate) raw: &'a [u8],
@@ -108,7 +110,37 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
+    #[inline]
     pub(crate) fn read(raw: &'a [u8]) -> Self {
+        Self::read_plain(raw).unwrap_or_else(|| Self::read_any(raw))
+    }
+
+    /// What encoders write: a key, a value, one member in the value, nothing else.
+    #[inline]
+    fn read_plain(raw: &'a [u8]) -> Option<Self> {
+        let (key, rest) = take(raw, 0x0a)?;
+        let (any_value, rest) = take(rest, 0x12)?;
+        if !rest.is_empty() {
+            return None;
+        }
+        let value = match any_value {
+            [0x0a, ..] => {
+                let (text, rest) = take(any_value, 0x0a)?;
+                rest.is_empty().then_some(Any::Str(text))?
+            }
+            [0x10, 0, ..] if any_value.len() == 2 => Any::Bool(false),
+            [0x10, 1, ..] if any_value.len() == 2 => Any::Bool(true),
+            [0x18, rest @ ..] => {
+                let (number, rest) = varint(rest)?;
+                rest.is_empty().then_some(Any::Int(number as i64))?
+            }
+            [0x21, rest @ ..] => Any::Double(f64::from_le_bytes(rest.try_into().ok()?)),
+            _ => return None,
+        };
+        Some(Self { key, value, raw, exact: true })
+    }
+
+    fn read_any(raw: &'a [u8]) -> Self {
         let (mut key, mut value, mut exact, mut values) = (&raw[..0], Any::Empty, true, 0);
         for field in Fields::new(raw) {
             match field.number {
@@ -123,7 +155,33 @@ impl<'a> Attribute<'a> {
             }
         }
         // No value at all is not the same bytes as an empty value, so it is no exact one.
-        Self { key: text(key), value, raw, exact: exact && values == 1 }
+        Self { key, value, raw, exact: exact && values == 1 }
+    }
+}
+
+/// The payload of a length-delimited field with this one-byte tag, and what follows it.
+#[inline]
+fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (len, rest) = varint(rest)?;
+    if *first != tag { None } else { rest.split_at_checked(usize::try_from(len).ok()?) }
+}
+
+#[inline]
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    match bytes {
+        [a, rest @ ..] if *a < 0x80 => Some((u64::from(*a), rest)),
+        [a, b, rest @ ..] if *b < 0x80 => Some((u64::from(*a & 0x7f) | u64::from(*b) << 7, rest)),
+        _ => {
+            let mut value = 0;
+            for (at, byte) in bytes.iter().enumerate().take(10) {
+                value |= u64::from(byte & 0x7f) << (7 * at);
+                if *byte < 0x80 {
+                    return Some((value, bytes.get(at + 1..)?));
+                }
+            }
+            None
+        }
     }
 }
 
@@ -133,11 +191,11 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 }
 
 /// Appends a value as natural JSON. False if the JSON does not say everything: reading it back would give another value.
-pub(crate) fn write_json(out: &mut String, value: Any<'_>) -> bool {
+pub(crate) fn write_json(out: &mut Vec<u8>, value: Any<'_>) -> bool {
     match value {
-        Any::Empty => out.push_str("null"),
+        Any::Empty => out.extend_from_slice(b"null"),
         Any::Str(s) => write_string(out, s),
-        Any::Bool(b) => out.push_str(if b { "true" } else { "false" }),
+        Any::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
         Any::Int(i) => {
             let _ = write!(out, "{i}");
         }
@@ -157,22 +215,20 @@ pub(crate) fn write_json(out: &mut String, value: Any<'_>) -> bool {
             return !d.is_nan() || d.to_bits() == f64::NAN.to_bits();
         }
         Any::Bytes(bytes) => {
-            let _ = write!(out, "{{\"{BYTES_KEY}\":\"");
-            BASE64.encode_string(bytes, out);
-            out.push_str("\"}");
+            let _ = write!(out, "{{\"{BYTES_KEY}\":\"{}\"}}", BASE64.encode(bytes));
         }
         Any::Array(array) => {
             let mut exact = true;
-            out.push('[');
+            out.push(b'[');
             for (n, field) in Fields::new(array).enumerate() {
                 if n > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 let (any, any_exact) = Any::read(field.bytes);
                 exact &= any_exact && field.number == 1;
                 exact &= write_json(out, any);
             }
-            out.push(']');
+            out.push(b']');
             return exact;
         }
         Any::KvList(list) => return write_object(out, list, 1),
@@ -181,23 +237,23 @@ pub(crate) fn write_json(out: &mut String, value: Any<'_>) -> bool {
 }
 
 /// Appends the `KeyValue`s that `message` has under `number` as a JSON object. False if that does not say everything.
-pub(crate) fn write_object(out: &mut String, message: &[u8], number: u32) -> bool {
+pub(crate) fn write_object(out: &mut Vec<u8>, message: &[u8], number: u32) -> bool {
     let mut exact = true;
-    let mut keys: Vec<&str> = Vec::new();
-    out.push('{');
+    let mut keys: Vec<&[u8]> = Vec::new();
+    out.push(b'{');
     for field in Fields::new(message).filter(|f| f.number == number) {
         if !keys.is_empty() {
-            out.push(',');
+            out.push(b',');
         }
         let attribute = Attribute::read(field.bytes);
         keys.push(attribute.key);
         write_string(out, attribute.key);
-        out.push(':');
+        out.push(b':');
         exact &= attribute.exact;
         exact &= write_json(out, attribute.value);
     }
-    out.push('}');
-    let reserved = matches!(&keys[..], [only] if *only == BYTES_KEY || *only == DOUBLE_KEY);
+    out.push(b'}');
+    let reserved = matches!(&keys[..], [only] if *only == BYTES_KEY.as_bytes() || *only == DOUBLE_KEY.as_bytes());
     let count = keys.len();
     keys.sort_unstable();
     keys.dedup();
@@ -205,36 +261,35 @@ pub(crate) fn write_object(out: &mut String, message: &[u8], number: u32) -> boo
 }
 
 /// Appends a JSON string.
-pub(crate) fn write_string(out: &mut String, s: &str) {
-    out.reserve(s.len() + 2);
-    out.push('"');
+pub(crate) fn write_string(out: &mut Vec<u8>, utf8: &[u8]) {
+    out.reserve(utf8.len() + 2);
+    out.push(b'"');
     let mut copied = 0;
-    for (at, byte) in s.bytes().enumerate() {
-        let escaped = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
+    for (at, byte) in utf8.iter().enumerate() {
+        let escaped: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
             0x20.. => continue,
-            _ => "",
+            _ => b"",
         };
-        // Only ASCII bytes get here, so `at` is a boundary.
-        out.push_str(s.get(copied..at).unwrap_or_default());
+        out.extend_from_slice(utf8.get(copied..at).unwrap_or_default());
         copied = at + 1;
         if escaped.is_empty() {
             let _ = write!(out, "\\u{byte:04x}");
         } else {
-            out.push_str(escaped);
+            out.extend_from_slice(escaped);
         }
     }
-    out.push_str(s.get(copied..).unwrap_or_default());
-    out.push('"');
+    out.extend_from_slice(utf8.get(copied..).unwrap_or_default());
+    out.push(b'"');
 }
 
 /// Appends bytes as lower-case hexadecimal.
-pub(crate) fn write_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+pub(crate) fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         out.push(DIGITS[usize::from(byte >> 4)]);
         out.push(DIGITS[usize::from(byte & 15)]);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int16Builder,
-    Int32Builder, Int64Builder, ListArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StructArray,
-    TimestampMicrosecondBuilder,
+    Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBufferBuilder, BooleanBuilder, Date32Builder,
+    Decimal128Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, MapArray, RecordBatch,
+    StringArray, StructArray, TimestampMicrosecondBuilder,
 };
-use deltalake::arrow::buffer::OffsetBuffer;
+use deltalake::arrow::buffer::{NullBuffer, OffsetBuffer};
 use deltalake::arrow::datatypes::{Field, Fields};
 use deltalake::arrow::error::ArrowError;
 
-use super::any::{text, write_hex, write_object};
+use super::any::{write_hex, write_object};
 use crate::schema::{self, Type};
 use weir_pipeline::batch::wire::Fields as WireFields;
 
@@ -34,11 +34,7 @@ macro_rules! build {
     )*};
 }
 
-pub(super) type Texts = StringBuilder;
-pub(super) type Map<V> = MapBuilder<StringBuilder, V>;
-
 build! {
-    StringBuilder = Self::new(),
     BooleanBuilder = Self::new(),
     Int16Builder = Self::new(),
     Int32Builder = Self::new(),
@@ -48,14 +44,78 @@ build! {
     BinaryBuilder = Self::new(),
     TimestampMicrosecondBuilder = Self::new().with_data_type(schema::data_type(Type::Time)),
     Decimal128Builder = Self::new().with_data_type(schema::data_type(Type::Money)),
-    Map<StringBuilder> = MapBuilder::new(names(), StringBuilder::new(), StringBuilder::new()),
-    Map<Int64Builder> = MapBuilder::new(names(), StringBuilder::new(), Int64Builder::new()),
-    Map<Float64Builder> = MapBuilder::new(names(), StringBuilder::new(), Float64Builder::new()),
-    Map<BooleanBuilder> = MapBuilder::new(names(), StringBuilder::new(), BooleanBuilder::new()),
 }
 
-fn names() -> Option<MapFieldNames> {
-    Some(MapFieldNames { entry: schema::ENTRIES.into(), key: "key".into(), value: "value".into() })
+/// A column of text, whose UTF-8 is checked once for all rows.
+pub(super) struct Texts(BinaryBuilder);
+
+impl Texts {
+    #[inline]
+    pub(super) fn append_value(&mut self, utf8: &(impl AsRef<[u8]> + ?Sized)) {
+        self.0.append_value(utf8.as_ref());
+    }
+
+    #[inline]
+    pub(super) fn append_null(&mut self) {
+        self.0.append_null();
+    }
+
+    #[inline]
+    pub(super) fn append_option(&mut self, utf8: Option<&(impl AsRef<[u8]> + ?Sized)>) {
+        match utf8 {
+            Some(utf8) => self.append_value(utf8),
+            None => self.append_null(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        ArrayBuilder::len(&self.0)
+    }
+}
+
+impl Build for Texts {
+    fn start() -> Self {
+        Self(BinaryBuilder::new())
+    }
+
+    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
+        let binary = self.0.finish();
+        // The next rows will be about as many and as long.
+        self.0 = BinaryBuilder::with_capacity(binary.len(), binary.values().len());
+        Ok(Arc::new(StringArray::try_from_binary(binary)?))
+    }
+}
+
+/// A column of maps from text.
+pub(super) struct Map<V> {
+    pub(super) keys: Texts,
+    pub(super) values: V,
+    offsets: Vec<i32>,
+    present: BooleanBufferBuilder,
+}
+
+impl<V> Map<V> {
+    /// Ends a row's map, or says that it has none.
+    pub(super) fn end(&mut self, present: bool) {
+        self.offsets.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
+        self.present.append(present);
+    }
+}
+
+impl<V: Build> Build for Map<V> {
+    fn start() -> Self {
+        Self { keys: Build::start(), values: V::start(), offsets: vec![0], present: BooleanBufferBuilder::new(0) }
+    }
+
+    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (keys, values) = (self.keys.array()?, self.values.array()?);
+        let fields = schema::map_entry(values.data_type().clone());
+        let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
+        let entry = Arc::new(Field::new_struct(schema::ENTRIES, fields.clone(), false));
+        let entries = StructArray::try_new(fields, vec![keys, values], None)?;
+        let nulls = NullBuffer::new(self.present.finish());
+        Ok(Arc::new(MapArray::try_new(entry, offsets, entries, Some(nulls).filter(|n| n.null_count() > 0), false)?))
+    }
 }
 
 macro_rules! columns {
@@ -134,13 +194,13 @@ columns! {
     cache_write_cost: Decimal128Builder,
     total_cost: Decimal128Builder,
     price_version: Texts,
-    association_properties: Map<StringBuilder>,
-    attributes_string: Map<StringBuilder>,
+    association_properties: Map<Texts>,
+    attributes_string: Map<Texts>,
     attributes_int: Map<Int64Builder>,
     attributes_double: Map<Float64Builder>,
     attributes_bool: Map<BooleanBuilder>,
-    attributes_json: Map<StringBuilder>,
-    resource_attributes: Map<StringBuilder>,
+    attributes_json: Map<Texts>,
+    resource_attributes: Map<Texts>,
     events: Events,
     links: Links,
     flags: Int32Builder,
@@ -171,8 +231,8 @@ pub(super) fn split_time(nanos: u64) -> (i64, i16) {
 }
 
 /// Appends text, or null for none.
-pub(super) fn append_nonempty(column: &mut Texts, value: &str) {
-    if value.is_empty() { column.append_null() } else { column.append_value(value) }
+pub(super) fn append_nonempty(column: &mut Texts, value: &(impl AsRef<[u8]> + ?Sized)) {
+    if value.as_ref().is_empty() { column.append_null() } else { column.append_value(value) }
 }
 
 /// The number, clamped; false if it did not fit.
@@ -211,14 +271,14 @@ pub(super) struct Events {
 
 impl Events {
     /// Appends the events of a span. False if the column cannot express them all.
-    pub(super) fn append(&mut self, events: &[&[u8]], scratch: &mut String) -> bool {
+    pub(super) fn append(&mut self, events: &[&[u8]], scratch: &mut Vec<u8>) -> bool {
         let mut exact = true;
         for event in events {
-            let (mut time, mut name, mut dropped, mut any) = (0, "", 0, false);
+            let (mut time, mut name, mut dropped, mut any): (u64, &[u8], u32, bool) = (0, &[], 0, false);
             for field in WireFields::new(event) {
                 match field.number {
                     1 => time = field.scalar,
-                    2 => name = text(field.bytes),
+                    2 => name = field.bytes,
                     3 => any = true,
                     4 => dropped = field.scalar as u32,
                     _ => exact = false,
@@ -231,12 +291,8 @@ impl Events {
             exact &= append_attributes(&mut self.attributes, any.then_some((*event, 3)), scratch);
             exact &= append_count(&mut self.dropped, dropped);
         }
-        self.rows.end(self.name_len());
+        self.rows.end(self.name.len());
         exact
-    }
-
-    fn name_len(&self) -> usize {
-        deltalake::arrow::array::ArrayBuilder::len(&self.name)
     }
 }
 
@@ -277,16 +333,16 @@ pub(super) struct Links {
 
 impl Links {
     /// Appends the links of a span. False if the column cannot express them all.
-    pub(super) fn append(&mut self, links: &[&[u8]], scratch: &mut String) -> bool {
+    pub(super) fn append(&mut self, links: &[&[u8]], scratch: &mut Vec<u8>) -> bool {
         let mut exact = true;
         for link in links {
-            let (mut trace_id, mut span_id, mut trace_state): (&[u8], &[u8], &str) = (&[], &[], "");
+            let (mut trace_id, mut span_id, mut trace_state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
             let (mut dropped, mut flags, mut any) = (0, 0, false);
             for field in WireFields::new(link) {
                 match field.number {
                     1 => trace_id = field.bytes,
                     2 => span_id = field.bytes,
-                    3 => trace_state = text(field.bytes),
+                    3 => trace_state = field.bytes,
                     4 => any = true,
                     5 => dropped = field.scalar as u32,
                     6 => flags = field.scalar as u32,
@@ -300,7 +356,7 @@ impl Links {
             exact &= append_count(&mut self.dropped, dropped);
             exact &= append_count(&mut self.flags, flags);
         }
-        self.rows.end(deltalake::arrow::array::ArrayBuilder::len(&self.trace_id));
+        self.rows.end(self.trace_id.len());
         exact
     }
 }
@@ -332,13 +388,13 @@ impl Build for Links {
 }
 
 /// Appends an id in hexadecimal.
-pub(super) fn append_hex(column: &mut Texts, id: &[u8], scratch: &mut String) {
+pub(super) fn append_hex(column: &mut Texts, id: &[u8], scratch: &mut Vec<u8>) {
     scratch.clear();
     write_hex(scratch, id);
     column.append_value(&*scratch);
 }
 
-fn append_attributes(column: &mut Texts, message: Option<(&[u8], u32)>, scratch: &mut String) -> bool {
+fn append_attributes(column: &mut Texts, message: Option<(&[u8], u32)>, scratch: &mut Vec<u8>) -> bool {
     let Some((message, number)) = message else {
         column.append_null();
         return true;

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::any::{Any, Attribute, write_json, write_string};
+use super::any::{Any, Attribute, text, write_json, write_string};
 use super::known::Slot;
 
 /// A place content may come from; the position in its list is its rank.
@@ -97,18 +97,18 @@ pub(crate) struct Member<'a> {
 }
 
 /// The family a key belongs to: column, rank and the rest of the key.
-pub(crate) fn family_of(key: &str) -> Option<(u8, u8, &str)> {
+pub(crate) fn family_of(key: &[u8]) -> Option<(u8, u8, &str)> {
     // Most keys of a span are none of a family; two comparisons tell.
-    if !(key.starts_with("gen_ai.") || key.starts_with("llm.")) {
+    if !(key.starts_with(b"gen_ai.") || key.starts_with(b"llm.")) {
         return None;
     }
+    let is_index = |path: &&[u8]| path.first().is_some_and(u8::is_ascii_digit);
     for (column, index) in COLUMNS.iter().zip(0u8..) {
         for (source, rank) in column.sources.iter().zip(0u8..) {
             if let Family(prefix, _) = source
-                && let Some(path) = key.strip_prefix(prefix)
-                && path.as_bytes().first().is_some_and(u8::is_ascii_digit)
+                && let Some(path) = key.strip_prefix(prefix.as_bytes()).filter(is_index)
             {
-                return Some((index, rank, path));
+                return Some((index, rank, text(path)));
             }
         }
     }
@@ -136,7 +136,7 @@ pub(crate) fn assemble<'a>(
     members: &mut [Member<'a>],
     attributes: &[Attribute<'a>],
     second: Option<&str>,
-    out: &mut String,
+    out: &mut Vec<u8>,
 ) -> Option<bool> {
     members.sort_unstable_by(|a, b| compare_paths(a.path, b.path));
     let stripped = second.is_some_and(|second| {
@@ -147,7 +147,7 @@ pub(crate) fn assemble<'a>(
 }
 
 /// Writes the members that agree in the first `at` bytes of their paths.
-fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Option<&str>, out: &mut String) -> bool {
+fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Option<&str>, out: &mut Vec<u8>) -> bool {
     if members.iter().any(|m| at > m.path.len()) {
         // The end of a path: a leaf, unless another path goes on from here.
         let [leaf] = members else { return false };
@@ -162,14 +162,14 @@ fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Op
     let groups = || members.chunk_by(|a, b| segment(a, at) == segment(b, at));
     let len = |group: &[Member<'_>]| group.first().map_or("", |m| segment(m, at)).len();
     let is_array = groups().zip(0..).all(|(group, n)| group.first().and_then(|m| index(segment(m, at))) == Some(n));
-    out.push(if is_array { '[' } else { '{' });
+    out.push(if is_array { b'[' } else { b'{' });
     for (n, group) in groups().enumerate() {
         if n > 0 {
-            out.push(',');
+            out.push(b',');
         }
         if let (false, Some(first)) = (is_array, group.first()) {
-            write_string(out, segment(first, at));
-            out.push(':');
+            write_string(out, segment(first, at).as_bytes());
+            out.push(b':');
         }
         // Past the segment, its dot, and the segment that all members share.
         let next = at + len(group) + 1 + skip.map_or(0, |s| s.len() + 1);
@@ -177,7 +177,7 @@ fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Op
             return false;
         }
     }
-    out.push(if is_array { ']' } else { '}' });
+    out.push(if is_array { b']' } else { b'}' });
     true
 }
 

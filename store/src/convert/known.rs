@@ -198,21 +198,21 @@ const READING_ORDER: &[(Slot, &[&str])] = &[
     (Slot::DbSystem, &["db.system", "db.system.name"]),
 ];
 
-static KNOWN: LazyLock<HashMap<&'static str, (Slot, u8), FixedState>> = LazyLock::new(|| {
+static KNOWN: LazyLock<HashMap<&'static [u8], (Slot, u8), FixedState>> = LazyLock::new(|| {
     let mut known = HashMap::with_hasher(FixedState::default());
     for (slot, keys) in READING_ORDER {
         // Keys without a normalised form start at rank 1, so that rank 0 means one thing.
         let first = u8::from(keys.first().is_some_and(|key| !key.starts_with("weir.usage.")));
-        known.extend(keys.iter().zip(first..).map(|(key, rank)| (*key, (*slot, rank))));
+        known.extend(keys.iter().zip(first..).map(|(key, rank)| (key.as_bytes(), (*slot, rank))));
     }
     for (slot, rank, source) in super::content::texts() {
-        known.insert(source, (slot, rank));
+        known.insert(source.as_bytes(), (slot, rank));
     }
     known
 });
 
 /// The slot that a key fills, and its rank among the keys that do: the lowest wins.
-pub(crate) fn slot_of(key: &str) -> Option<(Slot, u8)> {
+pub(crate) fn slot_of(key: &[u8]) -> Option<(Slot, u8)> {
     KNOWN.get(key).copied()
 }
 

@@ -18,12 +18,12 @@ mod usage;
 
 use std::ops::Range;
 
-use deltalake::arrow::array::{Decimal128Builder, Float64Builder, Int64Builder, RecordBatch, StringBuilder};
+use deltalake::arrow::array::{Decimal128Builder, Float64Builder, Int64Builder, RecordBatch};
 use deltalake::arrow::error::ArrowError;
 use weir_pipeline::batch::wire::{self, Fields};
 
 use self::any::Any;
-use self::columns::{Columns, append_count, append_hex, append_nonempty, split_time};
+use self::columns::{Columns, Texts, append_count, append_hex, append_nonempty, split_time};
 use self::known::Slot;
 pub use self::rows::{DEFAULT_ENVIRONMENT, Partition, Rows};
 use self::rows::{ResourceRow, Row, ScopeRow};
@@ -47,13 +47,13 @@ pub struct Stamp {
 /// Builds record batches of the [`spans`](crate::schema::spans) table. Keep it: buffers are used again.
 pub struct Converter {
     columns: Columns,
-    scratch: String,
+    scratch: Vec<u8>,
     rest: Vec<u8>,
 }
 
 impl Default for Converter {
     fn default() -> Self {
-        Self { columns: Columns::new(), scratch: String::new(), rest: Vec::new() }
+        Self { columns: Columns::new(), scratch: Vec::new(), rest: Vec::new() }
     }
 }
 
@@ -149,10 +149,10 @@ impl Converter {
         append_nonempty(&mut c.resource_schema_url, resource.schema_url);
         append_nonempty(&mut c.scope_schema_url, scope.schema_url);
         for (key, value) in resource.attributes.iter().flatten() {
-            c.resource_attributes.keys().append_value(key);
-            c.resource_attributes.values().append_value(value);
+            c.resource_attributes.keys.append_value(key);
+            c.resource_attributes.values.append_value(value);
         }
-        end_map(&mut c.resource_attributes, resource.attributes.is_some());
+        c.resource_attributes.end(resource.attributes.is_some());
         append_bytes(&mut c.otlp_resource, resource.otlp.unwrap_or_default());
         append_bytes(&mut c.otlp_scope, scope.otlp.unwrap_or_default());
     }
@@ -183,7 +183,7 @@ impl Converter {
     fn derived(&mut self, span: &SpanScan<'_>) {
         let c = &mut self.columns;
         c.span_type.append_value(span_type(span));
-        let texts: [(&mut StringBuilder, Slot); 15] = [
+        let texts: [(&mut Texts, Slot); 15] = [
             (&mut c.workflow_name, Slot::WorkflowName),
             (&mut c.entity_name, Slot::EntityName),
             (&mut c.entity_path, Slot::EntityPath),
@@ -250,50 +250,50 @@ impl Converter {
                 continue;
             }
             let mut exact = true;
-            let association = key.strip_prefix(ASSOCIATION);
+            let association = key.strip_prefix(ASSOCIATION.as_bytes());
             if let Some(property) = association {
                 let map = &mut c.association_properties;
-                map.keys().append_value(property);
-                let text = attribute.value.with_text(&mut self.scratch, |t| map.values().append_value(t));
+                map.keys.append_value(property);
+                let text = attribute.value.with_text(&mut self.scratch, |t| map.values.append_value(t));
                 if text.is_none() {
-                    map.values().append_null();
+                    map.values.append_null();
                 }
             }
             match attribute.value {
                 Any::Str(_) if association.is_some() => {}
                 Any::Str(s) => {
-                    c.attributes_string.keys().append_value(key);
-                    c.attributes_string.values().append_value(s);
+                    c.attributes_string.keys.append_value(key);
+                    c.attributes_string.values.append_value(s);
                 }
                 Any::Int(i) => {
-                    c.attributes_int.keys().append_value(key);
-                    c.attributes_int.values().append_value(i);
+                    c.attributes_int.keys.append_value(key);
+                    c.attributes_int.values.append_value(i);
                 }
                 Any::Double(d) => {
-                    c.attributes_double.keys().append_value(key);
-                    c.attributes_double.values().append_value(d);
+                    c.attributes_double.keys.append_value(key);
+                    c.attributes_double.values.append_value(d);
                 }
                 Any::Bool(b) => {
-                    c.attributes_bool.keys().append_value(key);
-                    c.attributes_bool.values().append_value(b);
+                    c.attributes_bool.keys.append_value(key);
+                    c.attributes_bool.values.append_value(b);
                 }
                 other => {
                     self.scratch.clear();
                     exact = any::write_json(&mut self.scratch, other);
-                    c.attributes_json.keys().append_value(key);
-                    c.attributes_json.values().append_value(&self.scratch);
+                    c.attributes_json.keys.append_value(key);
+                    c.attributes_json.values.append_value(&self.scratch);
                 }
             }
             if !exact && !fate.rest {
                 wire::put_bytes(&mut self.rest, 9, attribute.raw);
             }
         }
-        end_map(&mut c.association_properties, true);
-        end_map(&mut c.attributes_string, true);
-        end_map(&mut c.attributes_int, true);
-        end_map(&mut c.attributes_double, true);
-        end_map(&mut c.attributes_bool, true);
-        end_map(&mut c.attributes_json, true);
+        c.association_properties.end(true);
+        c.attributes_string.end(true);
+        c.attributes_int.end(true);
+        c.attributes_double.end(true);
+        c.attributes_bool.end(true);
+        c.attributes_json.end(true);
     }
 
     fn lists(&mut self, span: &SpanScan<'_>) {
@@ -311,10 +311,10 @@ pub(crate) const KINDS: &[&str] = &["unspecified", "internal", "server", "client
 /// Names of status codes by number.
 pub(crate) const STATUSES: &[&str] = &["unset", "ok", "error"];
 
-fn append_number(column: &mut StringBuilder, names: &[&str], number: i32) {
+fn append_number(column: &mut Texts, names: &[&str], number: i32) {
     match usize::try_from(number).ok().and_then(|n| names.get(n)) {
         Some(name) => column.append_value(name),
-        None => column.append_value(number.to_string()),
+        None => column.append_value(&number.to_string()),
     }
 }
 
@@ -322,21 +322,15 @@ fn append_bytes(column: &mut deltalake::arrow::array::BinaryBuilder, bytes: &[u8
     if bytes.is_empty() { column.append_null() } else { column.append_value(bytes) }
 }
 
-fn end_map<V: deltalake::arrow::array::ArrayBuilder>(map: &mut columns::Map<V>, present: bool) {
-    // Fails only if keys and values differ in number, and every key above has its value.
-    let appended = map.append(present);
-    debug_assert!(appended.is_ok());
-}
-
 /// The first finish reason: some conventions send a list, some a list in a string.
-fn append_finish_reason(column: &mut StringBuilder, value: Option<Any<'_>>, scratch: &mut String) {
+fn append_finish_reason(column: &mut Texts, value: Option<Any<'_>>, scratch: &mut Vec<u8>) {
     match value {
         Some(Any::Array(array)) => {
             let first = Fields::new(array).next().and_then(|f| Any::read(f.bytes).0.as_str());
             column.append_option(first);
         }
-        Some(Any::Str(s)) if s.starts_with("[\"") => {
-            let list: Vec<String> = serde_json::from_str(s).unwrap_or_default();
+        Some(Any::Str(s)) if s.starts_with(b"[\"") => {
+            let list: Vec<String> = serde_json::from_slice(s).unwrap_or_default();
             column.append_option(list.first());
         }
         Some(other) => {

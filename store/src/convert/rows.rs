@@ -243,21 +243,22 @@ fn read_resource(resource: &[u8]) -> (Vec<(String, String)>, bool) {
         }
         let attribute = Attribute::read(field.bytes);
         let value = match attribute.value {
-            Any::Str(s) => s.to_owned(),
+            Any::Str(s) => text(s).to_owned(),
             other => {
                 exact = false;
-                let mut json = String::new();
+                let mut json = Vec::new();
                 write_json(&mut json, other);
-                json
+                text(&json).to_owned()
             }
         };
         exact &= attribute.exact;
-        match attributes.iter_mut().find(|(key, _)| key == attribute.key) {
+        let key = text(attribute.key);
+        match attributes.iter_mut().find(|(known, _)| known == key) {
             Some((_, known)) => {
                 exact = false;
                 *known = value;
             }
-            None => attributes.push((attribute.key.to_owned(), value)),
+            None => attributes.push((key.to_owned(), value)),
         }
     }
     (attributes, exact)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use weir_pipeline::batch::wire::Fields;
 
-use super::any::{Any, Attribute, text};
+use super::any::{Any, Attribute};
 use super::content::{self, Member, Source};
 use super::known::{self, SLOTS, Slot};
 use super::usage::Facts;
@@ -27,8 +27,8 @@ pub(super) struct SpanScan<'a> {
     pub(super) trace_id: &'a [u8],
     pub(super) span_id: &'a [u8],
     pub(super) parent_span_id: &'a [u8],
-    pub(super) trace_state: &'a str,
-    pub(super) name: &'a str,
+    pub(super) trace_state: &'a [u8],
+    pub(super) name: &'a [u8],
     pub(super) kind: i32,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -37,7 +37,7 @@ pub(super) struct SpanScan<'a> {
     pub(super) dropped_links: u32,
     pub(super) has_status: bool,
     pub(super) status_code: i32,
-    pub(super) status_message: &'a str,
+    pub(super) status_message: &'a [u8],
     pub(super) flags: u32,
     pub(super) attributes: Vec<Attribute<'a>>,
     pub(super) fates: Vec<Fate>,
@@ -48,7 +48,7 @@ pub(super) struct SpanScan<'a> {
     /// Per slot the attribute that fills it, and its rank.
     slots: [Option<(u32, u8)>; SLOTS],
     members: Vec<Member<'a>>,
-    seen: HashMap<&'a str, u32, RandomState>,
+    seen: HashMap<&'a [u8], u32, RandomState>,
 }
 
 impl Default for SpanScan<'_> {
@@ -57,8 +57,8 @@ impl Default for SpanScan<'_> {
             trace_id: &[],
             span_id: &[],
             parent_span_id: &[],
-            trace_state: "",
-            name: "",
+            trace_state: &[],
+            name: &[],
             kind: 0,
             start: 0,
             end: 0,
@@ -67,7 +67,7 @@ impl Default for SpanScan<'_> {
             dropped_links: 0,
             has_status: false,
             status_code: 0,
-            status_message: "",
+            status_message: &[],
             flags: 0,
             attributes: Vec::new(),
             fates: Vec::new(),
@@ -83,9 +83,23 @@ impl Default for SpanScan<'_> {
 
 impl<'a> SpanScan<'a> {
     pub(super) fn read(&mut self, span: &'a [u8]) {
-        let keep = std::mem::take(self);
-        let Self { attributes, fates, events, links, unknown, members, seen, .. } = keep;
-        *self = Self { attributes, fates, events, links, unknown, members, seen, ..Self::default() };
+        // In place: the struct is large, and its buffers are used again.
+        self.trace_id = &[];
+        self.span_id = &[];
+        self.parent_span_id = &[];
+        self.trace_state = &[];
+        self.name = &[];
+        self.kind = 0;
+        self.start = 0;
+        self.end = 0;
+        self.dropped_attributes = 0;
+        self.dropped_events = 0;
+        self.dropped_links = 0;
+        self.has_status = false;
+        self.status_code = 0;
+        self.status_message = &[];
+        self.flags = 0;
+        self.slots = [None; SLOTS];
         self.attributes.clear();
         self.fates.clear();
         self.events.clear();
@@ -97,9 +111,9 @@ impl<'a> SpanScan<'a> {
             match f.number {
                 1 => self.trace_id = f.bytes,
                 2 => self.span_id = f.bytes,
-                3 => self.trace_state = text(f.bytes),
+                3 => self.trace_state = f.bytes,
                 4 => self.parent_span_id = f.bytes,
-                5 => self.name = text(f.bytes),
+                5 => self.name = f.bytes,
                 6 => self.kind = f.scalar as i32,
                 7 => self.start = f.scalar,
                 8 => self.end = f.scalar,
@@ -121,7 +135,7 @@ impl<'a> SpanScan<'a> {
         self.has_status = true;
         for f in Fields::new(status) {
             match f.number {
-                2 => self.status_message = text(f.bytes),
+                2 => self.status_message = f.bytes,
                 3 => self.status_code = f.scalar as i32,
                 _ => self.unknown.push(field),
             }
@@ -163,8 +177,8 @@ impl<'a> SpanScan<'a> {
         &mut self,
         spec: &content::Column,
         id: u8,
-        scratch: &mut String,
-        append: impl FnOnce(&str),
+        scratch: &mut Vec<u8>,
+        append: impl FnOnce(&[u8]),
     ) -> Option<String> {
         let single = self.slots[spec.slot as usize];
         for (source, rank) in spec.sources.iter().zip(0u8..) {
@@ -176,7 +190,7 @@ impl<'a> SpanScan<'a> {
                     if self.fates.get(at).is_none_or(|fate| fate.rest) {
                         continue;
                     }
-                    let Some(text) = self.attributes.get(at).and_then(|a| a.value.as_str()) else { continue };
+                    let Some(Any::Str(text)) = self.attributes.get(at).map(|a| a.value) else { continue };
                     append(text);
                     self.mark_moved(attribute);
                     return Some(content::source_name(*source, false));
@@ -230,7 +244,7 @@ impl<'a> SpanScan<'a> {
 /// Whether a value can fill a slot at all: an unusable one leaves it to the keys behind it.
 fn is_usable(slot: Slot, value: Any<'_>) -> bool {
     match slot {
-        Slot::Input | Slot::Output | Slot::ToolDefinitions => value.as_str().is_some(),
+        Slot::Input | Slot::Output | Slot::ToolDefinitions => matches!(value, Any::Str(_)),
         Slot::InputTokens | Slot::OutputTokens | Slot::TotalTokens | Slot::CacheReadTokens | Slot::CacheWriteTokens => {
             value.as_count().is_some()
         }

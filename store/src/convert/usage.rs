@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 
-use super::any::Any;
+use super::any::{Any, text};
 use super::known::{NORMALISED, Slot};
 use crate::schema::MONEY;
 
@@ -87,7 +87,7 @@ fn is_model_call(ai_operation: &str) -> bool {
 /// A US dollar amount in units of the money columns' last digit. `None` if it is no amount or does not fit.
 pub(super) fn money(value: Any<'_>) -> Option<i128> {
     let amount = match value {
-        Any::Str(s) => parse(s.trim())?,
+        Any::Str(s) => parse(text(s).trim())?,
         // Display is the shortest text that reads back as the same number, and has no exponent.
         Any::Double(d) if d.is_finite() => parse(&d.to_string())?,
         Any::Int(i) => Decimal::from(i),

@@ -119,9 +119,9 @@ async fn mistakes_are_explained_in_one_line() {
     let engine = engine().await;
     let mistakes = [
         ("select totl_cost from spans", "total_cost"),
-        ("select * from span", "span"),
+        ("select * from span", "table 'span' not found: the spans are in `spans`"),
         ("selct 1", "selct"),
-        ("drop table spans", "DDL"),
+        ("drop table spans", "can only be read"),
         ("create table x as select 1", "DDL"),
         ("insert into spans select * from spans", "DML"),
         ("copy spans to '/tmp/x.parquet'", "DML"),

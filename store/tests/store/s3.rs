@@ -171,7 +171,11 @@ async fn read(body: Option<StreamingBlob>) -> S3Result<Bytes> {
 }
 
 fn etag(bytes: &Bytes) -> ETag {
-    ETag::Strong(format!("{}-{}", bytes.len(), bytes.iter().fold(0u32, |sum, b| sum.wrapping_mul(31) + u32::from(*b))))
+    ETag::Strong(format!(
+        "{}-{}",
+        bytes.len(),
+        bytes.iter().fold(0u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(*b)))
+    ))
 }
 
 #[async_trait::async_trait]
