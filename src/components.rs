@@ -31,6 +31,7 @@ pub(crate) fn all() -> Components {
             #[cfg(feature = "lake")]
             Component { name: "parquet", aliases: &[], signals: TRACES, build: parquet },
         ],
+        extensions: Vec::new(),
         connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const NOW_UNIX_SECONDS: u64 = 1_785_542_400;
 /// A context with a clock that stands still and a fixed seed.
 pub(crate) fn context() -> Context {
     let environment = Environment::with(|| NOW_UNIX_SECONDS * 1_000_000_000, 1);
-    Context { id: ID.to_owned(), telemetry: Telemetry::default(), environment }
+    Context::new(ID, Telemetry::default(), environment)
 }
 
 /// The request of `spans` spans whose names have `name_length` bytes.

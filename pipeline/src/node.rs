@@ -26,6 +26,7 @@ use crate::batch::Batch;
 use crate::budget::{Budget, Lease};
 use crate::channel::Inlet;
 use crate::clock::Environment;
+use crate::extension::Extensions;
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
@@ -38,6 +39,15 @@ pub struct Context {
     pub telemetry: Telemetry,
     /// Wall clock and random numbers.
     pub environment: Environment,
+    /// The extensions that run.
+    pub extensions: Extensions,
+}
+
+impl Context {
+    /// A context without extensions.
+    pub fn new(id: impl Into<String>, telemetry: Telemetry, environment: Environment) -> Self {
+        Self { id: id.into(), telemetry, environment, extensions: Extensions::default() }
+    }
 }
 
 /// A component could not start.

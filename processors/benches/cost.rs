@@ -164,8 +164,7 @@ fn request() -> Bytes {
 
 /// The whole of what a collector does to a request between receiving and sending it. Divide by 100.
 fn node(c: &mut Criterion) {
-    let context =
-        Context { id: "cost".into(), telemetry: Telemetry::default(), environment: Environment::with(|| TIME, 1) };
+    let context = Context::new("cost", Telemetry::default(), Environment::with(|| TIME, 1));
     let section = Section { node: &Node::null("bench.yaml"), path: "processors::cost", signals: &[], context };
     let mut cost = weir_processors::cost::build(&section).expect("it has no settings").create(0);
     let bytes = request();

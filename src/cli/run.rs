@@ -56,9 +56,15 @@ async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> 
     };
     let promises: Vec<String> = graph.promises().iter().map(|(p, e, s)| format!("{p} → {e}: {s}")).collect();
     let receivers: Vec<_> = graph.receivers.iter().map(|r| (r.id.clone(), r.receiver.clone())).collect();
-    let mut running = graph::start(graph, lanes)?;
+    let extensions = graph.extensions.clone();
+    let mut running = graph::start(graph, lanes).await?;
     info!("weir {} with {}", env!("CARGO_PKG_VERSION"), arguments.config.name());
     promises.iter().for_each(|promise| info!("{promise}"));
+    for (id, extension) in extensions.iter() {
+        for (protocol, address) in extension.addresses() {
+            info!("{id} listens on {address} ({protocol})");
+        }
+    }
     for (id, receiver) in receivers {
         for (protocol, address) in receiver.addresses() {
             info!("{id} listens on {address} ({protocol})");

@@ -127,7 +127,7 @@ impl ParquetExporterFactory {
 
     fn writer(&self) -> &Result<Arc<Writer>, String> {
         self.writer.get_or_init(|| {
-            let Context { id, telemetry, environment } = &self.context;
+            let Context { id, telemetry, environment, .. } = &self.context;
             let counters = ExporterCounters::new(telemetry, id, Signal::Traces);
             Writer::start(self.limits.clone(), environment.clone(), counters, opener(self.root.clone()))
                 .map(Arc::new)

@@ -9,7 +9,7 @@ use weir_store::query::{Engine, Format, write};
 use super::*;
 
 fn context() -> Context {
-    Context { id: "parquet".to_owned(), telemetry: Telemetry::default(), environment: Environment::system() }
+    Context::new("parquet", Telemetry::default(), Environment::system())
 }
 
 fn settings(directory: &Path) -> ParquetSettings {

@@ -37,6 +37,7 @@ pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
 use self::{alive::Alive, index::Index, overlay::Overlay, wire::Fields};
 use crate::budget::Lease;
+use crate::metadata::Metadata;
 use crate::otlp::schema;
 use crate::receipt::{Outcome, Receipt};
 use crate::signal::Signal;
@@ -62,6 +63,7 @@ pub struct Batch {
     chunks: Vec<Chunk>,
     receipts: Vec<Receipt>,
     leases: Vec<Lease>,
+    metadata: Option<Arc<Metadata>>,
 }
 
 impl Batch {
@@ -86,12 +88,12 @@ impl Batch {
             Signal::Logs => (None, count_at(&bytes, &[1, 2, 2])),
         };
         let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records };
-        Ok(Self { signal, chunks: vec![chunk], receipts: Vec::new(), leases: Vec::new() })
+        Ok(Self { chunks: vec![chunk], ..Self::empty(signal) })
     }
 
     /// A batch without records, receipts or chunks: something to [`append`](Self::append) to.
     pub fn empty(signal: Signal) -> Self {
-        Self { signal, chunks: Vec::new(), receipts: Vec::new(), leases: Vec::new() }
+        Self { signal, chunks: Vec::new(), receipts: Vec::new(), leases: Vec::new(), metadata: None }
     }
 
     /// What the batch holds.
@@ -164,9 +166,15 @@ impl Batch {
         out.into()
     }
 
-    /// Takes over the chunks, receipts and leases of `other`, which must hold the same signal.
+    /// Takes over the chunks, receipts and leases of `other`, which must hold the same signal. Metadata is kept if
+    /// both have the same.
     pub fn append(&mut self, mut other: Self) {
         debug_assert_eq!(self.signal, other.signal, "a batch holds one signal");
+        if self.chunks.is_empty() {
+            self.metadata = other.metadata;
+        } else if self.metadata != other.metadata {
+            self.metadata = None;
+        }
         self.chunks.append(&mut other.chunks);
         self.receipts.append(&mut other.receipts);
         self.leases.append(&mut other.leases);
@@ -207,6 +215,7 @@ impl Batch {
             chunks: self.chunks.clone(),
             receipts: self.receipts.iter().map(Receipt::branch).collect(),
             leases: self.leases.clone(),
+            metadata: self.metadata.clone(),
         }
     }
 
@@ -220,6 +229,17 @@ impl Batch {
     pub fn with_lease(mut self, lease: Lease) -> Self {
         self.leases.push(lease);
         self
+    }
+
+    /// Attaches what the client said beside the data.
+    pub fn with_metadata(mut self, metadata: Arc<Metadata>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// What the client said beside the data, if the receiver was asked to keep it.
+    pub fn metadata(&self) -> Option<&Arc<Metadata>> {
+        self.metadata.as_ref()
     }
 
     /// Settles everyone who waits for this branch of the batch.

@@ -7,12 +7,15 @@ use super::components::{Component, Components, ConnectorFactory, Section, find};
 use crate::budget::Budget;
 use crate::clock::Environment;
 use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId};
+use crate::extension::Extensions;
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
 /// What runs: the used components and how they are connected.
 pub struct Graph {
+    /// Extensions that `service::extensions` names.
+    pub extensions: Extensions,
     /// Receivers that some pipeline names.
     pub receivers: Vec<ReceiverNode>,
     /// Pipelines; one that feeds another through a connector stands after it.
@@ -74,25 +77,29 @@ impl Graph {
         telemetry: &Telemetry,
         environment: &Environment,
     ) -> Result<Self, ConfigErrors> {
-        let mut builder = Builder { document, telemetry, environment, errors: Vec::new() };
+        let extensions = Extensions::default();
+        let mut builder = Builder { document, telemetry, environment, extensions, errors: Vec::new() };
+        // First, since the others may name them. One that `service` does not list is checked and not started.
+        let mut configured = builder.section("extensions", &document.extensions, &components.extensions);
+        let listed = document.service.extensions.iter();
+        let started = listed.filter_map(|(id, _)| configured.remove(id).map(|(_, extension)| (id.clone(), extension)));
+        builder.extensions = Extensions::new(started.collect());
         let receivers = builder.section("receivers", &document.receivers, &components.receivers);
         let processors = builder.section("processors", &document.processors, &components.processors);
         let exporters = builder.section("exporters", &document.exporters, &components.exporters);
         let connectors = builder.section("connectors", &document.connectors, &components.connectors);
-        for (id, node) in &document.extensions {
-            let message = format!("unknown type: {:?} for id: {:?}", id.kind, id.to_string());
-            builder.errors.push(
-                node.error("extensions", message)
-                    .with_hint("this build has no extensions yet: remove it from the configuration"),
-            );
-        }
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
 
         let order = downstream_first(document);
         let position = |id: &PipelineId| order.iter().position(|&i| document.service.pipelines[i].id == *id);
-        let mut graph = Self { receivers: Vec::new(), pipelines: Vec::new(), exporters: Vec::new() };
+        let mut graph = Self {
+            extensions: builder.extensions.clone(),
+            receivers: Vec::new(),
+            pipelines: Vec::new(),
+            exporters: Vec::new(),
+        };
         for &i in &order {
             let pipeline = &document.service.pipelines[i];
             let mut ends = Vec::new();
@@ -157,6 +164,7 @@ struct Builder<'a> {
     document: &'a Document,
     telemetry: &'a Telemetry,
     environment: &'a Environment,
+    extensions: Extensions,
     errors: Vec<ConfigError>,
 }
 
@@ -166,8 +174,12 @@ impl Builder<'_> {
         for (id, node) in configured {
             let name = id.to_string();
             let path = format!("{section}::{name}");
-            let context =
-                Context { id: name.clone(), telemetry: self.telemetry.clone(), environment: self.environment.clone() };
+            let context = Context {
+                id: name.clone(),
+                telemetry: self.telemetry.clone(),
+                environment: self.environment.clone(),
+                extensions: self.extensions.clone(),
+            };
             let signals = self.signals_of(id);
             let result = find(types, section, &id.kind, &name, node).and_then(|kind| {
                 let component = (kind.build)(&Section { node, path: &path, signals: &signals, context })?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::channel::Inlet;
 use crate::config::{ConfigError, Node, PipelineId, suggest};
+use crate::extension::Extension;
 use crate::node::{Context, Exporter, ExporterFactory, ProcessorFactory, Receiver, Shutdown};
 use crate::signal::Signal;
 
@@ -40,6 +41,8 @@ pub struct Components {
     pub processors: Vec<Component<Arc<dyn ProcessorFactory>>>,
     /// Exporters by type.
     pub exporters: Vec<Component<Arc<dyn ExporterFactory>>>,
+    /// Extensions by type.
+    pub extensions: Vec<Component<Arc<dyn Extension>>>,
     /// Connectors by type.
     pub connectors: Vec<Component<Arc<dyn ConnectorFactory>>>,
 }

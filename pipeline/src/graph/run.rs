@@ -46,13 +46,16 @@ pub struct Running {
     lanes: Vec<oneshot::Receiver<()>>,
 }
 
-/// Binds the receivers and starts `lanes` threads.
+/// Starts the extensions, binds the receivers and starts `lanes` threads.
 ///
 /// # Errors
-/// If a receiver cannot bind; nothing runs then.
-pub fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
+/// If an extension cannot start or a receiver cannot bind; no data flows then.
+pub async fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
     let graph = Arc::new(graph);
     let lanes = lanes.max(1);
+    for (_, extension) in graph.extensions.iter() {
+        extension.start().await?;
+    }
     for node in &graph.receivers {
         node.receiver.bind(lanes)?;
     }
@@ -96,6 +99,9 @@ impl Running {
             }
             for exporter in &self.graph.exporters {
                 exporter.factory.finish().await;
+            }
+            for (_, extension) in self.graph.extensions.iter().rev() {
+                extension.stop().await;
             }
         };
         tokio::time::timeout(limit, all).await.is_ok()

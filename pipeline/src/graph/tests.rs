@@ -114,6 +114,7 @@ fn components() -> Components {
         receivers: vec![Component { name: "feed", aliases: &["old_feed"], signals: traces, build: feed }],
         processors: vec![Component { name: "hold", aliases: &[], signals: traces, build: hold }],
         exporters: vec![Component { name: "sink", aliases: &[], signals: traces, build: sink }],
+        extensions: Vec::new(),
         connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
     }
 }
@@ -153,7 +154,7 @@ service:
         &telemetry,
     )
     .unwrap();
-    let running = start(graph, 2).unwrap();
+    let running = start(graph, 2).await.unwrap();
     let (receipt, waiter) = Receipt::pair();
     feed.send(one_span().with_receipt(receipt)).unwrap();
     assert_eq!(waiter.await, Outcome::Rejected("no".into()));
@@ -177,7 +178,7 @@ service: {pipelines: {traces: {receivers: [feed], processors: [hold, hold/again]
         &telemetry,
     )
     .unwrap();
-    let running = start(graph, 1).unwrap();
+    let running = start(graph, 1).await.unwrap();
     let waiters: Vec<_> = (0..3)
         .map(|_| {
             let (receipt, waiter) = Receipt::pair();

@@ -26,7 +26,7 @@ fn receiver(endpoint: &str) -> OtlpReceiver {
     let yaml = format!("protocols: {{grpc: {{endpoint: '{endpoint}'}}}}");
     let config: OtlpConfig = Node::parse("weir.yaml", &yaml).unwrap().parse_as("receivers::otlp").unwrap();
     let environment = Environment::with(|| 1, 1);
-    let context = Context { id: "otlp/a".to_owned(), telemetry: Telemetry::default(), environment };
+    let context = Context::new("otlp/a", Telemetry::default(), environment);
     OtlpReceiver::new(OtlpSettings::try_from(config).unwrap(), context)
 }
 

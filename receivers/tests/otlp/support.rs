@@ -102,8 +102,7 @@ impl Server {
         }
         edit(&mut settings);
         let telemetry = Telemetry::default();
-        let context =
-            Context { id: "otlp".to_owned(), telemetry: telemetry.clone(), environment: Environment::with(|| 1, 1) };
+        let context = Context::new("otlp", telemetry.clone(), Environment::with(|| 1, 1));
         let receiver = Arc::new(OtlpReceiver::new(settings, context));
         receiver.bind(LANES).unwrap();
         let address = |protocol| receiver.addresses().iter().find(|(p, _)| *p == protocol).unwrap().1;

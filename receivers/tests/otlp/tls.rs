@@ -141,7 +141,7 @@ async fn unusable_files_stop_the_start() {
         );
         let config: OtlpConfig = Node::parse("weir.yaml", &yaml).unwrap().parse_as("receivers::otlp").unwrap();
         let environment = Environment::with(|| 1, 1);
-        let context = Context { id: "otlp".to_owned(), telemetry: Telemetry::default(), environment };
+        let context = Context::new("otlp", Telemetry::default(), environment);
         let receiver = OtlpReceiver::new(config.try_into().unwrap(), context);
         let error = receiver.bind(1).unwrap_err().to_string();
         assert!(error.starts_with(want) && error.ends_with("(receivers::otlp::protocols::http::tls)"), "{error}");

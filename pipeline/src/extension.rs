@@ -1,0 +1,142 @@
+//! What runs beside the pipelines: authenticators, health and debug pages, and what else several components share.
+//!
+//! An extension is configured under `extensions`, started because `service::extensions` names it, and found by its id:
+//! `auth: {authenticator: bearertokenauth}`. Extensions start before the first receiver binds and stop after the last
+//! exporter has drained.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::budget::Budget;
+use crate::config::{ComponentId, ConfigError, Node};
+use crate::metadata::{Identity, Metadata};
+use crate::node::StartError;
+
+/// One extension, shared by everything that names it.
+#[async_trait]
+pub trait Extension: Send + Sync + 'static {
+    /// Takes what must exist before data can flow, such as sockets and files that are watched.
+    ///
+    /// # Errors
+    /// For instance when an address is in use.
+    async fn start(&self) -> Result<(), StartError> {
+        Ok(())
+    }
+
+    /// Lets go of it.
+    async fn stop(&self) {}
+
+    /// What it listens on: (protocol, address), for the start-up log. Known after [`start`](Self::start).
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        Vec::new()
+    }
+
+    /// What receivers ask who a client is, if this extension knows.
+    fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticator>> {
+        None
+    }
+
+    /// What exporters ask for further headers, if this extension has any.
+    fn outgoing_headers(self: Arc<Self>) -> Option<Arc<dyn OutgoingHeaders>> {
+        None
+    }
+
+    /// The memory that receivers take from before they read a request, if this extension limits it.
+    fn budget(&self) -> Option<Arc<Budget>> {
+        None
+    }
+}
+
+/// Decides who a client is.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Looks at the headers of a request; `header` gives the first value of a header by its lower-case name.
+    ///
+    /// # Errors
+    /// If the client is nobody this authenticator knows.
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied>;
+}
+
+/// A client was not let in. Says nothing of what it sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Denied(pub &'static str);
+
+/// Headers that are decided per request.
+pub trait OutgoingHeaders: Send + Sync + 'static {
+    /// The changes to the headers of a request, given what the client said whose data it carries.
+    ///
+    /// # Errors
+    /// If what it needs is not to be had now, such as a file with a token; the request is then tried again later.
+    fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String>;
+}
+
+/// A change to the headers of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// Adds the header unless it is there.
+    Insert(String, Box<str>),
+    /// Changes the header if it is there.
+    Update(String, Box<str>),
+    /// Adds or changes the header.
+    Upsert(String, Box<str>),
+    /// Takes the header away.
+    Delete(String),
+}
+
+/// The extensions that run, by id.
+#[derive(Clone, Default)]
+pub struct Extensions(Arc<[(ComponentId, Arc<dyn Extension>)]>);
+
+impl Extensions {
+    /// These extensions, in the order in which they are started.
+    pub fn new(extensions: Vec<(ComponentId, Arc<dyn Extension>)>) -> Self {
+        Self(extensions.into())
+    }
+
+    /// All of them, in the order in which they are started.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&ComponentId, &Arc<dyn Extension>)> {
+        self.0.iter().map(|(id, extension)| (id, extension))
+    }
+
+    /// The extension that `node`, a reference at `path`, names.
+    ///
+    /// # Errors
+    /// If it is no id, or no extension of this id is started.
+    pub fn find(&self, node: &Node, path: &str) -> Result<&Arc<dyn Extension>, ConfigError> {
+        let name = node.text().unwrap_or_default();
+        self.iter().find(|(id, _)| id.to_string() == name).map(|(_, extension)| extension).ok_or_else(|| {
+            let running: Vec<String> = self.iter().map(|(id, _)| id.to_string()).collect();
+            let hint = match running.is_empty() {
+                true => "configure it under `extensions` and name it in `service::extensions`".to_owned(),
+                false => format!("`service::extensions` names: {}", running.join(", ")),
+            };
+            node.error(path, format!("no extension {name:?} is started")).with_hint(hint)
+        })
+    }
+
+    /// The authenticator that `node`, a reference at `path`, names.
+    ///
+    /// # Errors
+    /// If there is none, or it authenticates nobody.
+    pub fn authenticator(&self, node: &Node, path: &str) -> Result<Arc<dyn Authenticator>, ConfigError> {
+        let found = Arc::clone(self.find(node, path)?).authenticator();
+        found.ok_or_else(|| node.error(path, "this extension does not authenticate clients"))
+    }
+
+    /// The source of outgoing headers that `node`, a reference at `path`, names.
+    ///
+    /// # Errors
+    /// If there is none, or it has no headers.
+    pub fn outgoing_headers(&self, node: &Node, path: &str) -> Result<Arc<dyn OutgoingHeaders>, ConfigError> {
+        let found = Arc::clone(self.find(node, path)?).outgoing_headers();
+        found.ok_or_else(|| node.error(path, "this extension sets no headers of outgoing requests"))
+    }
+}
+
+impl std::fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter().map(|(id, _)| id.to_string())).finish()
+    }
+}
