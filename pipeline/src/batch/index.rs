@@ -10,8 +10,11 @@
 //!
 //! Entries are 32-bit offsets: a request is limited to far less than 4 GiB.
 
+use super::attributes::{Attributes, Recorder};
+use super::validate::{self, Located, MAX_DEPTH, Malformed, Progress};
 use super::view::{Resource, Scope};
-use super::wire::Fields;
+use super::wire::{LEN, Reader};
+use crate::otlp::schema;
 
 /// A length-delimited field in the bytes: tag at `field`, payload `body..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,10 @@ pub(crate) struct ScopeEntry {
 pub(crate) struct SpanEntry {
     pub(crate) extent: Extent,
     pub(crate) scope: u32,
+    /// Its attributes among those of the chunk: first, and one past the last.
+    pub(crate) attributes: (u32, u32),
+    /// Where its first attributes stand in a row, as offsets within the payload: what a reader of other fields skips.
+    pub(crate) row: (u32, u32),
 }
 
 /// Where everything is.
@@ -69,47 +76,21 @@ pub(crate) struct Index {
     pub(crate) resources: Vec<ResourceEntry>,
     pub(crate) scopes: Vec<ScopeEntry>,
     pub(crate) spans: Vec<SpanEntry>,
+    /// Keys and values; `None` where noting them is not worth it.
+    pub(crate) attributes: Option<Attributes>,
 }
 
 impl Index {
-    /// Indexes validated bytes of an ExportTraceServiceRequest.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        let mut index = Self::default();
-        for r in Fields::new(bytes).filter(|f| f.number == 1) {
-            let resource_id = index.resources.len() as u32;
-            let first_scope = index.scopes.len() as u32;
-            let mut resource = (0, 0);
-            for s in Fields::new(r.bytes) {
-                let base = r.body;
-                match s.number {
-                    1 => resource = range(base + s.body, base + s.end),
-                    2 => index.scope(s.bytes, extent(base, s.start, s.body, s.end), resource_id),
-                    _ => {}
-                }
-            }
-            index.resources.push(ResourceEntry {
-                extent: extent(0, r.start, r.body, r.end),
-                resource,
-                first_scope,
-                end_scope: index.scopes.len() as u32,
-            });
-        }
-        index
-    }
-
-    fn scope(&mut self, bytes: &[u8], at: Extent, resource: u32) {
-        let scope_id = self.scopes.len() as u32;
-        let first_span = self.spans.len() as u32;
-        let base = at.body as usize;
-        let mut scope = (0, 0);
-        for f in Fields::new(bytes) {
-            match f.number {
-                1 => scope = range(base + f.body, base + f.end),
-                2 => self.spans.push(SpanEntry { extent: extent(base, f.start, f.body, f.end), scope: scope_id }),
-                _ => {}
-            }
-        }
-        self.scopes.push(ScopeEntry { extent: at, scope, resource, first_span, end_span: self.spans.len() as u32 });
+    /// Validates and indexes the bytes of an ExportTraceServiceRequest in one walk.
+    ///
+    /// The three levels of containers and the attributes of spans are walked here; everything else is checked by
+    /// [`check_field`], so that there is one validator.
+    pub(crate) fn build(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut builder = Builder { index: Self::default(), recorder: Recorder::new(bytes) };
+        builder.request(bytes).map_err(|located| validate::malformed(&schema::TRACES, bytes, located))?;
+        let Builder { mut index, recorder } = builder;
+        index.attributes = recorder.finish();
+        Ok(index)
     }
 
     pub(crate) fn resource_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Resource<'a> {
@@ -122,12 +103,118 @@ impl Index {
     }
 }
 
-fn extent(base: usize, field: usize, body: usize, end: usize) -> Extent {
-    Extent { field: (base + field) as u32, body: (base + body) as u32, end: (base + end) as u32 }
+struct Builder<'b> {
+    index: Index,
+    recorder: Recorder<'b>,
 }
 
-fn range(start: usize, end: usize) -> (u32, u32) {
-    (start as u32, end as u32)
+impl<'b> Builder<'b> {
+    fn request(&mut self, bytes: &'b [u8]) -> Result<(), Located> {
+        walk(&schema::TRACES, bytes, 0, MAX_DEPTH, |number, body, at| match number {
+            1 => self.resource_spans(body, at).map(|()| true),
+            _ => Ok(false),
+        })
+    }
+
+    fn resource_spans(&mut self, bytes: &'b [u8], at: Extent) -> Result<(), Located> {
+        let resource_id = self.index.resources.len() as u32;
+        let first_scope = self.index.scopes.len() as u32;
+        let mut resource = (0, 0);
+        walk(&schema::RESOURCE_SPANS, bytes, at.body as usize, MAX_DEPTH - 1, |number, body, at| match number {
+            2 => self.scope_spans(body, at, resource_id).map(|()| true),
+            1 => {
+                resource = (at.body, at.end);
+                Ok(false)
+            }
+            _ => Ok(false),
+        })?;
+        let end_scope = self.index.scopes.len() as u32;
+        self.index.resources.push(ResourceEntry { extent: at, resource, first_scope, end_scope });
+        Ok(())
+    }
+
+    fn scope_spans(&mut self, bytes: &'b [u8], at: Extent, resource: u32) -> Result<(), Located> {
+        let scope_id = self.index.scopes.len() as u32;
+        let first_span = self.index.spans.len() as u32;
+        let mut scope = (0, 0);
+        walk(&schema::SCOPE_SPANS, bytes, at.body as usize, MAX_DEPTH - 2, |number, body, at| match number {
+            2 => self.span(body, at, scope_id).map(|()| true),
+            1 => {
+                scope = (at.body, at.end);
+                Ok(false)
+            }
+            _ => Ok(false),
+        })?;
+        let end_span = self.index.spans.len() as u32;
+        self.index.scopes.push(ScopeEntry { extent: at, scope, resource, first_span, end_span });
+        Ok(())
+    }
+
+    fn span(&mut self, bytes: &'b [u8], at: Extent, scope: u32) -> Result<(), Located> {
+        const DEPTH: usize = MAX_DEPTH - 3;
+        let base = at.body as usize;
+        let first = self.recorder.start_span();
+        let mut row = (0, 0);
+        let mut reader = Reader::new(bytes);
+        let mut progress = Progress::default();
+        while !reader.is_empty() {
+            let start = reader.pos();
+            self.recorder.row(&mut reader, base, DEPTH - 1)?;
+            if reader.pos() > start {
+                // The first row is the only one in what encoders write.
+                if row == (0, 0) {
+                    row = (start as u32, reader.pos() as u32);
+                }
+                continue;
+            }
+            let mut ahead = reader;
+            if let Ok((9, LEN)) = ahead.tag() {
+                // An unusual tag or a long attribute.
+                let body = ahead.len_delimited().map_err(|fault| (base + start, fault))?;
+                self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
+                reader = ahead;
+                continue;
+            }
+            validate::check_field(&schema::SPAN, &mut reader, &mut progress, DEPTH)
+                .map_err(|(offset, fault)| (base + offset, fault))?;
+        }
+        let attributes = (first, self.recorder.position());
+        self.index.spans.push(SpanEntry { extent: at, scope, attributes, row });
+        Ok(())
+    }
+}
+
+/// Walks the fields of a container that begins at `base`. `visit` gets number, payload and place of each that is
+/// length-delimited and says whether it has checked the field; the others are checked here.
+fn walk<'b>(
+    message: &'static schema::Message,
+    bytes: &'b [u8],
+    base: usize,
+    depth: usize,
+    mut visit: impl FnMut(u32, &'b [u8], Extent) -> Result<bool, Located>,
+) -> Result<(), Located> {
+    let mut reader = Reader::new(bytes);
+    let mut progress = Progress::default();
+    while !reader.is_empty() {
+        let start = reader.pos();
+        let mut ahead = reader;
+        if let Ok((number, LEN)) = ahead.tag()
+            && let Ok(body) = ahead.len_delimited()
+        {
+            let at = extent(base, start, ahead.pos() - body.len(), ahead.pos());
+            if visit(number, body, at)? {
+                reader = ahead;
+                continue;
+            }
+        }
+        validate::check_field(message, &mut reader, &mut progress, depth)
+            .map_err(|(offset, fault)| (base + offset, fault))?;
+    }
+    Ok(())
+}
+
+fn extent(base: usize, field: usize, body: usize, end: usize) -> Extent {
+    Extent { field: (base + field) as u32, body: (base + body) as u32, end: (base + end) as u32 }
 }
 
 fn slice(bytes: &[u8], (start, end): (u32, u32)) -> &[u8] {

@@ -20,6 +20,7 @@
 //! * A batch carries the [`Receipt`]s of everyone who waits for it and the [`Lease`]s on the memory it holds.
 
 mod alive;
+mod attributes;
 mod encode;
 mod index;
 mod overlay;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::attributes::KeyReader;
 pub use self::overlay::{AttributeBlock, DoubleSlot, NewValue};
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
@@ -77,15 +79,17 @@ impl Batch {
             let fault = wire::Fault::Overrun(bytes.len() as u64, MAX_BYTES);
             return Err(Malformed { message: message.name, offset: 0, path: String::new(), fault });
         }
-        validate::validate(message, &bytes)?;
         let (index, records) = match signal {
             Signal::Traces => {
-                let index = Index::of(&bytes);
+                let index = Index::build(&bytes)?;
                 let records = index.spans.len();
                 (Some(Arc::new(index)), records)
             }
-            Signal::Metrics => (None, count_data_points(&bytes)),
-            Signal::Logs => (None, count_at(&bytes, &[1, 2, 2])),
+            Signal::Metrics | Signal::Logs => {
+                validate::validate(message, &bytes)?;
+                let metrics = signal == Signal::Metrics;
+                (None, if metrics { count_data_points(&bytes) } else { count_at(&bytes, &[1, 2, 2]) })
+            }
         };
         let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records };
         Ok(Self { chunks: vec![chunk], ..Self::empty(signal) })

@@ -1,5 +1,6 @@
 //! A span of a batch, to read and to change.
 
+use super::attributes::KeyReader;
 use super::index::{Index, SpanEntry};
 use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
@@ -34,7 +35,7 @@ impl<'a> Span<'a> {
 
     /// All singular fields in one walk.
     pub fn fields(self) -> SpanFields<'a> {
-        SpanFields::parse(self.raw())
+        self.entry().map_or_else(SpanFields::default, |s| SpanFields::parse_around(s.extent.payload(self.bytes), s.row))
     }
 
     /// The span's name.
@@ -48,20 +49,19 @@ impl<'a> Span<'a> {
         self.raw_attributes().map(KeyValue::pair)
     }
 
-    /// One walk over the span for all there is: `on_attribute` sees the attributes as [`Self::raw_attributes`] has them,
-    /// and the singular fields come back.
+    /// Shows the attributes whose keys mean something to `reader`, as [`Self::raw_attributes`] has them.
     #[inline]
-    pub fn visit(self, mut on_attribute: impl FnMut(KeyValue<'a>)) -> SpanFields<'a> {
+    pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, mut on_attribute: impl FnMut(M, KeyValue<'a>)) {
         let overlay = self.overlay.filter(|o| o.is_touched(self.id));
-        let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
-        let fields = SpanFields::visit(self.raw(), |bytes| {
-            let kv = KeyValue::parse(bytes);
-            if shadowing.is_none_or(|o| !o.hides(self.id, kv.key.as_bytes())) {
-                on_attribute(kv);
+        if let (None, Some(attributes), Some(entry)) = (overlay, &self.index.attributes, self.entry()) {
+            reader.read(attributes, entry.attributes, self.bytes, on_attribute);
+            return;
+        }
+        for kv in self.raw_attributes() {
+            if let Some(meaning) = reader.find(kv.key.as_bytes()) {
+                on_attribute(meaning, kv);
             }
-        });
-        overlay.into_iter().flat_map(|o| o.added(self.id)).for_each(on_attribute);
-        fields
+        }
     }
 
     /// The attributes with their values not yet read: for a reader that wants few of them.
@@ -113,8 +113,13 @@ impl<'a> Span<'a> {
         self.entry().map_or_else(Scope::default, |s| self.index.scope_of(s.scope, self.bytes))
     }
 
+    /// From the notes where there are some, else by a walk.
+    #[inline]
     fn own_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
-        Repeated::new(self.raw(), SPAN_ATTRIBUTES).map(KeyValue::parse)
+        let run = self.entry().map_or((0, 0), |s| s.attributes);
+        let noted = self.index.attributes.as_ref();
+        let walk = noted.is_none().then(|| Repeated::new(self.raw(), SPAN_ATTRIBUTES).map(KeyValue::parse));
+        noted.into_iter().flat_map(move |a| a.iter(run, self.bytes)).chain(walk.into_iter().flatten())
     }
 }
 

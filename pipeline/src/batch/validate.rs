@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::wire::{FIXED64, Fault, LEN, Reader, VARINT};
+use super::wire::{FIXED64, Fault, LEN, Reader, VARINT, whole_prefix};
 use crate::otlp::schema::{ANY_VALUE, Field, Kind, Message};
 
 /// How many levels deep messages may be nested below the request: prost's limit too.
@@ -42,95 +42,117 @@ impl std::error::Error for Malformed {}
 
 /// Checks that `bytes` are one complete `message`.
 pub fn validate(message: &'static Message, bytes: &[u8]) -> Result<(), Malformed> {
-    check(message, bytes, MAX_DEPTH).map_err(|(offset, fault)| Malformed {
-        message: message.name,
-        offset,
-        path: path_to(message, bytes, offset),
-        fault,
-    })
+    check(message, bytes, MAX_DEPTH).map_err(|located| malformed(message, bytes, located))
+}
+
+/// The error that says where in a request something is wrong.
+pub(super) fn malformed(message: &'static Message, bytes: &[u8], (offset, fault): Located) -> Malformed {
+    Malformed { message: message.name, offset, path: path_to(message, bytes, offset), fault }
 }
 
 /// Offset within the message, and the fault there.
-type Located = (usize, Fault);
+pub(super) type Located = (usize, Fault);
 
-fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Located> {
+/// What the fields of a message seen so far forbid.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// A bit for each singular message field; all their numbers are below 64.
+    seen: u64,
+    /// Whether a member of the oneof was there.
+    chosen: bool,
+}
+
+pub(super) fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Located> {
     let mut reader = Reader::new(bytes);
-    // Singular message fields seen so far, by field number (all are below 64), and whether a oneof member was.
-    let mut seen = 0u64;
-    let mut chosen = false;
+    let mut progress = Progress::default();
     let attributes = message.attributes;
     while !reader.is_empty() {
-        // Most fields of most messages are attributes, and most attributes are plain.
+        // Most fields of most messages are attributes, and most attributes are plain. (A key and a value nest two deep.)
         if let Some(tag) = attributes
+            && depth >= 2
             && let mut ahead = reader
             && let Some(body) = ahead.field_if(tag)
-            && plain_key_value(body, depth).is_some()
+            && plain_key_value(body).is_some()
         {
             reader = ahead;
             continue;
         }
-        let start = reader.pos();
-        let at = |fault| (start, fault);
-        let (number, wire_type) = reader.tag().map_err(at)?;
-        let Some(field) = message.field(number) else {
-            reader.skip_value(wire_type, number, depth).map_err(at)?;
-            continue;
-        };
-        if field.oneof {
-            if chosen {
-                return Err(at(Fault::Twice));
-            }
-            chosen = true;
-        }
-        if wire_type != field.kind.wire_type() {
-            packed(field, wire_type, &mut reader).map_err(at)?;
-            continue;
-        }
-        match field.kind {
-            Kind::String => {
-                let body = reader.len_delimited().map_err(at)?;
-                if !is_utf8(body) {
-                    return Err(at(Fault::Utf8));
-                }
-            }
-            Kind::Message(inner) => {
-                if !field.repeated {
-                    let bit = 1u64 << (number & 63);
-                    if seen & bit != 0 {
-                        return Err(at(Fault::Twice));
-                    }
-                    seen |= bit;
-                }
-                if depth == 0 {
-                    return Err(at(Fault::TooDeep));
-                }
-                let body = reader.len_delimited().map_err(at)?;
-                check(inner, body, depth - 1).map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
-            }
-            Kind::Bytes | Kind::Id => drop(reader.len_delimited().map_err(at)?),
-            _ => reader.skip_value(wire_type, number, 0).map_err(at)?,
-        }
+        check_field(message, &mut reader, &mut progress, depth)?;
     }
     Ok(())
 }
 
-/// `Some` if the bytes are exactly a key and a scalar value, written as every encoder does; `None` asks for the full
-/// check, which also finds out what is wrong.
-#[inline]
-fn plain_key_value(bytes: &[u8], depth: usize) -> Option<()> {
-    // It nests two messages.
-    if depth < 2 {
-        return None;
+/// Checks the next field of a message and skips it.
+pub(super) fn check_field(
+    message: &'static Message,
+    reader: &mut Reader<'_>,
+    progress: &mut Progress,
+    depth: usize,
+) -> Result<(), Located> {
+    let start = reader.pos();
+    let at = |fault| (start, fault);
+    let (number, wire_type) = reader.tag().map_err(at)?;
+    let Some(field) = message.field(number) else {
+        return reader.skip_value(wire_type, number, depth).map_err(at);
+    };
+    if field.oneof {
+        if progress.chosen {
+            return Err(at(Fault::Twice));
+        }
+        progress.chosen = true;
     }
+    if wire_type != field.kind.wire_type() {
+        return packed(field, wire_type, reader).map_err(at);
+    }
+    match field.kind {
+        Kind::String => {
+            let body = reader.len_delimited().map_err(at)?;
+            if !is_utf8(body) {
+                return Err(at(Fault::Utf8));
+            }
+        }
+        Kind::Message(inner) => {
+            if !field.repeated {
+                let bit = 1u64 << (number & 63);
+                if progress.seen & bit != 0 {
+                    return Err(at(Fault::Twice));
+                }
+                progress.seen |= bit;
+            }
+            if depth == 0 {
+                return Err(at(Fault::TooDeep));
+            }
+            let body = reader.len_delimited().map_err(at)?;
+            check(inner, body, depth - 1).map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
+        }
+        Kind::Bytes | Kind::Id => drop(reader.len_delimited().map_err(at)?),
+        _ => reader.skip_value(wire_type, number, 0).map_err(at)?,
+    }
+    Ok(())
+}
+
+/// Key and `AnyValue`, if the bytes are exactly a key and a scalar value, written as every encoder does; `None` asks for
+/// the full check, which also finds out what is wrong. Nests two messages.
+#[inline]
+pub(super) fn plain_key_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     // 0a <length> key 12 <length> value, and nothing behind it
     let (key, rest) = short_prefix(bytes.strip_prefix(&[0x0a])?)?;
     let value = whole_prefix(rest.strip_prefix(&[0x12])?)?;
     if !is_utf8(key) {
         return None;
     }
+    plain_value(value)?;
+    Some((key, value))
+}
+
+/// `Some` if the bytes of an `AnyValue` are exactly one scalar.
+#[inline]
+pub(super) fn plain_value(value: &[u8]) -> Option<()> {
     let (&tag, rest) = value.split_first()?;
+    if tag == 0x0a {
+        return is_utf8(whole_prefix(rest)?).then_some(());
+    }
     match tag {
-        0x0a => is_utf8(whole_prefix(rest)?).then_some(()),
         0x10 | 0x18 => {
             let mut reader = Reader::new(rest);
             reader.varint().ok()?;
@@ -148,24 +170,38 @@ fn short_prefix(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if len < 0x80 { rest.split_at_checked(len as usize) } else { None }
 }
 
-/// The bytes covered by a length prefix of up to three bytes, if they are all there is.
-#[inline]
-fn whole_prefix(bytes: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = match *bytes {
-        [a, ref rest @ ..] if a < 0x80 => (usize::from(a), rest),
-        [a, b, ref rest @ ..] if b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, rest),
-        [a, b, c, ref rest @ ..] if c < 0x80 => {
-            (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, rest)
-        }
-        _ => return None,
-    };
-    (rest.len() == len).then_some(rest)
-}
-
 /// Most strings are short and ASCII, which is cheaper to see than to decode.
 #[inline]
 fn is_utf8(bytes: &[u8]) -> bool {
-    bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok()
+    is_ascii(bytes) || simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
+/// Reads whole words, the last of which may overlap the one before: the standard library goes byte by byte where a
+/// string is short or its length odd, and most are.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let (blocks, _) = bytes.as_chunks::<32>();
+    if let Some(last) = bytes.last_chunk::<32>() {
+        let mut all = [0u8; 32];
+        for block in blocks.iter().chain([last]) {
+            for (sum, byte) in all.iter_mut().zip(block) {
+                *sum |= byte;
+            }
+        }
+        return all.iter().fold(0, |sum, byte| sum | byte) < 0x80;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>()) {
+        let all = u128::from_ne_bytes(*first) | u128::from_ne_bytes(*last);
+        return (all as u64 | (all >> 64) as u64) & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)) & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)) & HIGH as u32 == 0;
+    }
+    bytes.iter().all(|b| *b < 0x80)
 }
 
 /// A repeated scalar may come packed into one length-delimited field; anything else with that wire type is wrong.

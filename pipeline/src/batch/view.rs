@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::wire::{Fields, RawField, Reader, Repeated};
+use super::wire::{Fields, RawField, Reader, Repeated, whole_prefix};
 
 /// A string of the wire. Its UTF-8 was checked when the batch was made; [`Self::as_str`] checks again only because
 /// `unsafe` is forbidden, at more than 10 GB/s.
@@ -93,12 +93,20 @@ impl<'a> Value<'a> {
     /// Reads the bytes of an `AnyValue`. `string_value_strindex` belongs to profiles only and reads as [`Self::Empty`].
     #[inline]
     pub fn parse(any_value: &'a [u8]) -> Self {
-        // A string and nothing else, which most values are.
-        let mut reader = Reader::new(any_value);
-        if let Some(text) = reader.field_if(0x0a)
-            && reader.is_empty()
-        {
-            return Self::Str(Text(text));
+        // One scalar and nothing else, which most values are.
+        match *any_value {
+            [0x0a, ref rest @ ..] => {
+                if let Some(text) = whole_prefix(rest) {
+                    return Self::Str(Text(text));
+                }
+            }
+            [0x10, b] if b < 0x80 => return Self::Bool(b != 0),
+            [0x18, a] if a < 0x80 => return Self::Int(i64::from(a)),
+            [0x18, a, b] if b < 0x80 => return Self::Int(i64::from(a & 0x7f) | i64::from(b) << 7),
+            [0x18, a, b, c] if c < 0x80 => {
+                return Self::Int(i64::from(a & 0x7f) | i64::from(b & 0x7f) << 7 | i64::from(c) << 14);
+            }
+            _ => {}
         }
         Self::parse_any(any_value)
     }
@@ -318,42 +326,40 @@ pub struct SpanFields<'a> {
 impl<'a> SpanFields<'a> {
     /// Reads the bytes of a `Span`.
     pub fn parse(span: &'a [u8]) -> Self {
-        Self::visit(span, |_| {})
+        Self::parse_around(span, (0, 0))
     }
 
-    /// Reads the bytes of a `Span` and shows those of its attributes on the way.
-    #[inline]
-    pub(crate) fn visit(span: &'a [u8], mut on_attribute: impl FnMut(&'a [u8])) -> Self {
+    /// Reads the bytes of a `Span`, whose attributes stand in a row at `row.0..row.1`.
+    pub(crate) fn parse_around(span: &'a [u8], row: (u32, u32)) -> Self {
         let mut out = Self::default();
-        let mut fields = Fields::new(span);
-        loop {
-            while let Some(attribute) = fields.next_if(0x4a) {
-                on_attribute(attribute);
-            }
-            let Some(f) = fields.next() else { break };
+        out.take(span.get(..row.0 as usize).unwrap_or_default());
+        out.take(span.get(row.1 as usize..).unwrap_or_default());
+        out
+    }
+
+    fn take(&mut self, fields: &'a [u8]) {
+        for f in Fields::new(fields) {
             match f.number {
-                9 => on_attribute(f.bytes),
-                1 => out.trace_id = f.bytes,
-                2 => out.span_id = f.bytes,
-                3 => out.trace_state = Text(f.bytes),
-                4 => out.parent_span_id = f.bytes,
-                5 => out.name = Text(f.bytes),
-                6 => out.kind = f.scalar as i32,
-                7 => out.start_time_unix_nano = f.scalar,
-                8 => out.end_time_unix_nano = f.scalar,
-                10 => out.dropped_attributes_count = f.scalar as u32,
-                12 => out.dropped_events_count = f.scalar as u32,
-                14 => out.dropped_links_count = f.scalar as u32,
+                1 => self.trace_id = f.bytes,
+                2 => self.span_id = f.bytes,
+                3 => self.trace_state = Text(f.bytes),
+                4 => self.parent_span_id = f.bytes,
+                5 => self.name = Text(f.bytes),
+                6 => self.kind = f.scalar as i32,
+                7 => self.start_time_unix_nano = f.scalar,
+                8 => self.end_time_unix_nano = f.scalar,
+                10 => self.dropped_attributes_count = f.scalar as u32,
+                12 => self.dropped_events_count = f.scalar as u32,
+                14 => self.dropped_links_count = f.scalar as u32,
                 15 => {
-                    out.has_status = true;
-                    out.status_message = last_text(f.bytes, 2);
-                    out.status_code = last_scalar(f.bytes, 3) as i32;
+                    self.has_status = true;
+                    self.status_message = last_text(f.bytes, 2);
+                    self.status_code = last_scalar(f.bytes, 3) as i32;
                 }
-                16 => out.flags = f.scalar as u32,
+                16 => self.flags = f.scalar as u32,
                 _ => {}
             }
         }
-        out
     }
 }
 

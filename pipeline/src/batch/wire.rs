@@ -191,6 +191,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The bytes covered by a length prefix of up to three bytes, if they are all there is.
+#[inline]
+pub(crate) fn whole_prefix(bytes: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = match *bytes {
+        [a, ref rest @ ..] if a < 0x80 => (usize::from(a), rest),
+        [a, b, ref rest @ ..] if b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, rest),
+        [a, b, c, ref rest @ ..] if c < 0x80 => {
+            (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, rest)
+        }
+        _ => return None,
+    };
+    (rest.len() == len).then_some(rest)
+}
+
 /// The payloads of one length-delimited field with a number below 16, in wire order: what [`Fields`] finds, faster where
 /// most fields are of that one kind.
 #[derive(Clone)]

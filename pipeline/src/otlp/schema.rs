@@ -219,13 +219,15 @@ pub static TRACES: Message = Message {
     fields: &[many(1, "resource_spans", msg(&RESOURCE_SPANS))],
 };
 
-static RESOURCE_SPANS: Message = Message {
+/// `ResourceSpans`.
+pub static RESOURCE_SPANS: Message = Message {
     name: "ResourceSpans",
     attributes: None,
     fields: &[one(1, "resource", msg(&RESOURCE)), many(2, "scope_spans", msg(&SCOPE_SPANS)), one(3, "schema_url", Str)],
 };
 
-static SCOPE_SPANS: Message = Message {
+/// `ScopeSpans`.
+pub static SCOPE_SPANS: Message = Message {
     name: "ScopeSpans",
     attributes: None,
     fields: &[one(1, "scope", msg(&SCOPE)), many(2, "spans", msg(&SPAN)), one(3, "schema_url", Str)],

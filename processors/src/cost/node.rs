@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use weir_pipeline::batch::{AttributeBlock, Batch, DoubleSlot, NewValue, SpanMut};
+use weir_pipeline::batch::{AttributeBlock, Batch, DoubleSlot, KeyReader, NewValue, SpanMut};
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
-use super::{Catalog, CostStatus, Priced, Pricer, UsageReader, Usd};
+use super::{Catalog, CostStatus, Meaning, Priced, Pricer, UsageReader, Usd};
 
 /// OTel proposal for costs (semantic-conventions-genai, pull request 443): a double in `CURRENCY`.
 const AMOUNT: &str = "gen_ai.usage.cost.amount";
@@ -46,6 +46,7 @@ impl ProcessorFactory for CostFactory {
             pricer: Pricer::new(Arc::clone(&self.catalog)),
             counters: self.counters.clone(),
             templates: Templates::default(),
+            keys: KeyReader::new(Meaning::of),
         })
     }
 }
@@ -74,6 +75,7 @@ struct CostProcessor {
     version: String,
     counters: Counters,
     templates: Templates,
+    keys: KeyReader<Meaning>,
 }
 
 impl Processor for CostProcessor {
@@ -92,12 +94,12 @@ impl Processor for CostProcessor {
 
 impl CostProcessor {
     fn price(&mut self, span: &mut SpanMut<'_>) -> CostStatus {
-        let Self { pricer, version, templates, .. } = self;
+        let Self { pricer, version, templates, keys, .. } = self;
         let mut reader = UsageReader::default();
         let view = span.view();
-        let fields = view.visit(|kv| reader.visit_raw(kv));
+        view.read(keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
         let reading = reader.finish(view.scope().name().as_str());
-        let priced = pricer.price_reading(&reading, fields.end_time_unix_nano);
+        let priced = pricer.price_reading(&reading, view.fields().end_time_unix_nano);
         let found = Found::of(&priced, reading.reported);
         if priced.status == CostStatus::NotLlm {
             // Nothing to say.

@@ -28,7 +28,7 @@ mod number;
 #[cfg(test)]
 mod tests;
 
-use weir_pipeline::batch::view::{KeyValue, Text, Value};
+use weir_pipeline::batch::view::{Text, Value};
 
 use self::keys::{COUNTS, Count, Field, NAMES, Name};
 use self::number::Number;
@@ -93,6 +93,23 @@ pub struct UsageReader<'a> {
     has_output_keys: bool,
 }
 
+/// What an attribute's key says to a [`UsageReader`].
+#[derive(Debug, Clone, Copy)]
+pub struct Meaning(
+    /// `None` for what Weir writes itself.
+    Option<(Field, u8)>,
+);
+
+impl Meaning {
+    /// What a key means; `None` if nothing.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        match keys::find(key) {
+            None => is_output_key(key).then_some(Self(None)),
+            found => Some(Self(found)),
+        }
+    }
+}
+
 /// A rank worse than any.
 const UNSET: u8 = u8::MAX;
 
@@ -119,26 +136,18 @@ impl<'a> UsageReader<'a> {
     /// Looks at one attribute.
     #[inline]
     pub fn visit(&mut self, key: &[u8], value: Value<'a>) {
-        if let Some((field, rank)) = self.find(key) {
-            self.take(field, rank, value);
+        if let Some(meaning) = Meaning::of(key) {
+            self.visit_known(meaning, value);
         }
     }
 
-    /// Looks at one attribute, and at its value only if the key is one that counts.
+    /// Looks at an attribute whose key is known to mean something.
     #[inline]
-    pub fn visit_raw(&mut self, attribute: KeyValue<'a>) {
-        if let Some((field, rank)) = self.find(attribute.key.as_bytes()) {
-            self.take(field, rank, attribute.value());
+    pub fn visit_known(&mut self, meaning: Meaning, value: Value<'a>) {
+        match meaning.0 {
+            Some((field, rank)) => self.take(field, rank, value),
+            None => self.has_output_keys = true,
         }
-    }
-
-    #[inline]
-    fn find(&mut self, key: &[u8]) -> Option<(Field, u8)> {
-        let found = keys::find(key);
-        if found.is_none() {
-            self.has_output_keys |= is_output_key(key);
-        }
-        found
     }
 
     fn take(&mut self, field: Field, rank: u8, value: Value<'a>) {

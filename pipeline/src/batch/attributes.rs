@@ -1,0 +1,276 @@
+//! The attributes of a chunk's spans: which key, and where its value lies.
+//!
+//! The spans of a request repeat a few dozen keys thousands of times. The walk that validates a request therefore gives
+//! every distinct key a number and notes, for each attribute, that number and the place of its value. Whoever asks what
+//! a key means to it asks once per key and request ([`KeyReader`]), not once per attribute.
+//!
+//! ```text
+//! entries  │ key 1, value 812..840 │ key 2, value 861..863 │ … │ key 1, value 2790..2818 │ …
+//!            └── span 0 ───────────────────────────────────────└── span 1 ────────────────
+//! keys     │ 1: "gen_ai.system", most often followed by 2 │ 2: "llm.is_streaming", … │ …
+//! ```
+//!
+//! An emitter writes its attributes in the same order each time. So a key remembers which one followed it last, and the
+//! next attribute is first compared with that one, head and all: equal bytes are a valid key, without another look.
+//!
+//! The notes take 12 bytes an attribute. A request whose attributes are degenerate (hardly longer than that) gets none,
+//! and its views walk the bytes instead: memory stays below the request's own size.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::{HashMap, HashMapExt};
+
+use super::overlay::SPAN_ATTRIBUTES;
+use super::validate::{self, Located};
+use super::view::{KeyValue, Text};
+use super::wire::{Fields, LEN, Reader, whole_prefix};
+use crate::otlp::schema::KEY_VALUE;
+
+/// Tag of a span's `attributes`.
+const ATTRIBUTE: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
+
+/// At most one attribute in this many bytes of a request is noted.
+const MIN_BYTES: usize = 16;
+
+/// One attribute.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    key: u32,
+    /// The `AnyValue`; empty where it is absent.
+    start: u32,
+    end: u32,
+}
+
+/// A distinct key.
+#[derive(Debug, Clone, Copy, Default)]
+struct Key {
+    start: u32,
+    len: u32,
+    /// Length of `0a <length> <key> 12`, which begins two bytes before the key; 0 if it was not written like that.
+    head: u32,
+    /// The key that followed it last.
+    next: u32,
+}
+
+/// The number of no key: what comes before a span's first.
+const START: u32 = 0;
+
+/// Keys and places of the attributes of all spans of a chunk.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    /// Unique in the process: tells a [`KeyReader`] whether it knows these keys.
+    serial: u64,
+    keys: Vec<Key>,
+    entries: Vec<Entry>,
+}
+
+impl Attributes {
+    /// The attributes noted as numbers `run`.
+    #[inline]
+    pub(crate) fn iter<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = KeyValue<'a>> {
+        self.run(run).iter().map(move |entry| self.attribute(entry, bytes))
+    }
+
+    #[inline]
+    fn run(&self, (first, end): (u32, u32)) -> &[Entry] {
+        self.entries.get(first as usize..end as usize).unwrap_or_default()
+    }
+
+    #[inline]
+    fn attribute<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> KeyValue<'a> {
+        let key = self.keys.get(entry.key as usize).map_or(&[][..], |key| key.text(bytes));
+        KeyValue { key: Text(key), any_value: bytes.get(entry.start as usize..entry.end as usize).unwrap_or_default() }
+    }
+}
+
+impl Key {
+    #[inline]
+    fn text(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
+    }
+}
+
+/// Validates attributes and notes them.
+pub(crate) struct Recorder<'b> {
+    bytes: &'b [u8],
+    keys: Vec<Key>,
+    by_text: HashMap<&'b [u8], u32>,
+    entries: Vec<Entry>,
+    /// Entries there may be.
+    limit: usize,
+    /// The key of the attribute before.
+    last: u32,
+}
+
+impl<'b> Recorder<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        Self {
+            bytes,
+            keys: vec![Key::default()],
+            by_text: HashMap::new(),
+            entries: Vec::with_capacity(bytes.len() / 64),
+            limit: bytes.len() / MIN_BYTES,
+            last: START,
+        }
+    }
+
+    /// Starts a span and returns the number of its first attribute.
+    #[inline]
+    pub(crate) fn start_span(&mut self) -> u32 {
+        self.last = START;
+        self.position()
+    }
+
+    /// The number of the next attribute.
+    #[inline]
+    pub(crate) fn position(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Takes the attributes of a span that stand in a row where `reader` is. `base` is where its bytes begin, `depth`
+    /// how many levels of messages an attribute may hold.
+    #[inline]
+    pub(crate) fn row(&mut self, reader: &mut Reader<'b>, base: usize, depth: usize) -> Result<(), Located> {
+        while let Some(key_value) = reader.field_if(ATTRIBUTE) {
+            let end = base + reader.pos();
+            match self.foreseen(key_value) {
+                Some((key, value)) => self.note(key, end - value, end),
+                None => self.unforeseen(end - key_value.len(), key_value, depth)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The key and the length of the value, if the key is the one that followed the last one before.
+    #[inline]
+    fn foreseen(&self, key_value: &[u8]) -> Option<(u32, usize)> {
+        let id = self.keys.get(self.last as usize)?.next;
+        let key = self.keys.get(id as usize)?;
+        let (head, rest) = key_value.split_at_checked(key.head as usize)?;
+        // A key that was not written the plain way has no head, and nothing lies two bytes before the first.
+        let known = self.bytes.get((key.start as usize).checked_sub(2)?..)?.get(..head.len())?;
+        if head.is_empty() || !same(known, head) {
+            return None;
+        }
+        let value = whole_prefix(rest)?;
+        validate::plain_value(value)?;
+        Some((id, value.len()))
+    }
+
+    /// Takes a `KeyValue` that lies at `at` in the bytes.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn unforeseen(&mut self, at: usize, key_value: &'b [u8], depth: usize) -> Result<(), Located> {
+        let (mut key, mut value, mut head) = (0..0, 0..0, 0);
+        if let Some((plain_key, plain_value)) = validate::plain_key_value(key_value) {
+            key = 2..2 + plain_key.len();
+            value = key_value.len() - plain_value.len()..key_value.len();
+            head = plain_key.len() + 3;
+        } else {
+            validate::check(&KEY_VALUE, key_value, depth).map_err(|(offset, fault)| (at + offset, fault))?;
+            for field in Fields::new(key_value) {
+                match field.number {
+                    1 => key = field.body..field.end,
+                    2 => value = field.body..field.end,
+                    _ => {}
+                }
+            }
+        }
+        let text = &key_value[key.clone()];
+        let new = self.keys.len() as u32;
+        let id = *self.by_text.entry(text).or_insert(new);
+        if id == new {
+            let (start, len) = ((at + key.start) as u32, text.len() as u32);
+            self.keys.push(Key { start, len, head: head as u32, next: START });
+        }
+        if let Some(last) = self.keys.get_mut(self.last as usize) {
+            last.next = id;
+        }
+        self.note(id, at + value.start, at + value.end);
+        Ok(())
+    }
+
+    #[inline]
+    fn note(&mut self, key: u32, start: usize, end: usize) {
+        self.last = key;
+        // One more than the limit tells that there were too many.
+        if self.entries.len() <= self.limit {
+            self.entries.push(Entry { key, start: start as u32, end: end as u32 });
+        }
+    }
+
+    /// What was noted, unless that would take more memory than it is worth.
+    pub(crate) fn finish(self) -> Option<Attributes> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        if self.entries.len() > self.limit {
+            return None;
+        }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Some(Attributes { serial, keys: self.keys, entries: self.entries })
+    }
+}
+
+/// Whether two slices are equal; those of the usual length of a key without a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    type Word = [u8; 16];
+    let words = |s: &[u8]| -> Option<(Word, Word, Word)> {
+        let middle = s.get(s.len().checked_sub(16)? / 2..)?;
+        Some((*s.first_chunk()?, *middle.first_chunk()?, *s.last_chunk()?))
+    };
+    if a.len() != b.len() || a.len() > 3 * 16 {
+        return a == b;
+    }
+    match (words(a), words(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// What attribute keys mean to one reader of spans, found out once per distinct key of a request.
+///
+/// It remembers the keys of the request it was last used with; [`Span::read`](super::Span::read) uses it.
+#[derive(Debug)]
+pub struct KeyReader<M> {
+    find: fn(&[u8]) -> Option<M>,
+    serial: u64,
+    known: Vec<Option<M>>,
+}
+
+impl<M: Copy> KeyReader<M> {
+    /// A reader to which a key means `find(key)`; `None` where it means nothing.
+    pub fn new(find: fn(&[u8]) -> Option<M>) -> Self {
+        Self { find, serial: 0, known: Vec::new() }
+    }
+
+    /// What a key means.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<M> {
+        (self.find)(key)
+    }
+
+    /// Shows the attributes noted as numbers `run` whose keys mean something.
+    #[inline]
+    pub(crate) fn read<'a>(
+        &mut self,
+        attributes: &Attributes,
+        run: (u32, u32),
+        bytes: &'a [u8],
+        mut on_attribute: impl FnMut(M, KeyValue<'a>),
+    ) {
+        if self.serial != attributes.serial {
+            self.learn(attributes, bytes);
+        }
+        for entry in attributes.run(run) {
+            if let Some(meaning) = self.known.get(entry.key as usize).copied().flatten() {
+                on_attribute(meaning, attributes.attribute(entry, bytes));
+            }
+        }
+    }
+
+    fn learn(&mut self, attributes: &Attributes, bytes: &[u8]) {
+        self.known.clear();
+        self.known.extend(attributes.keys.iter().map(|key| (self.find)(key.text(bytes))));
+        self.serial = attributes.serial;
+    }
+}

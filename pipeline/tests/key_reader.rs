@@ -1,0 +1,161 @@
+//! Reading attributes by what their keys mean: always the same attributes that a walk over the bytes finds.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../tests/support/corpus.rs"]
+mod corpus;
+mod support;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+use weir_pipeline::batch::view::KeyValue;
+use weir_pipeline::batch::wire::{Fields, put_bytes, put_tag, put_varint};
+use weir_pipeline::batch::{Batch, KeyReader, NewValue, Span};
+use weir_pipeline::signal::Signal;
+
+/// A meaning for about every other key, unlike that of most other keys.
+fn meaning(key: &[u8]) -> Option<u32> {
+    let sum = key.iter().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    sum.is_multiple_of(2).then_some(sum)
+}
+
+/// The same attributes by a plain walk over the bytes of the span.
+fn walked(span: Span<'_>) -> Vec<(u32, Vec<u8>)> {
+    let attributes = Fields::new(span.raw()).filter(|f| f.number == 9).map(|f| KeyValue::parse(f.bytes));
+    attributes.filter_map(|kv| Some((meaning(kv.key.as_bytes())?, kv.any_value.to_vec()))).collect()
+}
+
+fn read(span: Span<'_>, reader: &mut KeyReader<u32>) -> Vec<(u32, Vec<u8>)> {
+    let mut found = Vec::new();
+    span.read(reader, |meaning, kv| found.push((meaning, kv.any_value.to_vec())));
+    found
+}
+
+fn assert_reads_alike(batch: &Batch, reader: &mut KeyReader<u32>) -> usize {
+    batch.spans().map(|span| (read(span, reader), walked(span))).inspect(|(a, b)| assert_eq!(a, b)).count()
+}
+
+#[test]
+fn the_corpus_reads_as_it_walks_with_one_reader_for_all() {
+    let mut reader = KeyReader::new(meaning);
+    let mut joined = Batch::empty(Signal::Traces);
+    let mut spans = 0;
+    for (path, bytes) in corpus::files("traces/").into_iter().filter(|(path, _)| path.ends_with(".pb")) {
+        let batch = Batch::decode(Signal::Traces, bytes.into()).unwrap_or_else(|e| panic!("{path}: {e}"));
+        spans += assert_reads_alike(&batch, &mut reader);
+        joined.append(batch);
+    }
+    // The reader goes from chunk to chunk and back.
+    assert_eq!(assert_reads_alike(&joined, &mut reader), spans);
+    assert_eq!(assert_reads_alike(&joined, &mut reader), spans);
+    assert!(spans > 2_000);
+}
+
+proptest! {
+    #[test]
+    fn made_requests_read_as_they_walk(requests in prop::collection::vec(support::arb_traces(), 1..4)) {
+        let mut reader = KeyReader::new(meaning);
+        for request in requests {
+            let batch = Batch::decode(Signal::Traces, request.encode_to_vec().into()).unwrap();
+            assert_reads_alike(&batch, &mut reader);
+        }
+    }
+
+    /// Attributes as no encoder writes them: long lengths, values before keys, keys twice, foreign fields, in two rows.
+    #[test]
+    fn unusual_attributes_read_as_they_walk(
+        attributes in prop::collection::vec((0usize..6, 0usize..5, any::<i64>()), 0..40),
+        spans in 1usize..5,
+    ) {
+        let span: Vec<u8> = attributes.iter().flat_map(|(key, shape, number)| unusual(*key, *shape, *number)).collect();
+        let batch = Batch::decode(Signal::Traces, request(&vec![span; spans])).unwrap();
+        prop_assert_eq!(assert_reads_alike(&batch, &mut KeyReader::new(meaning)), spans);
+        for span in batch.spans() {
+            prop_assert_eq!(span.attributes().count(), attributes.len());
+        }
+    }
+}
+
+fn unusual(key: usize, shape: usize, number: i64) -> Vec<u8> {
+    let name = ["", "a", "gen_ai.system", "gen_ai.usage.input_tokens", "a.key.of.more.than.sixteen.bytes", "long"][key];
+    let name = if name == "long" { "k".repeat(200) } else { name.to_owned() };
+    let (mut value, mut kv) = (Vec::new(), Vec::new());
+    put_tag(&mut value, 3, 0);
+    put_varint(&mut value, number as u64);
+    match shape {
+        0 => (put_bytes(&mut kv, 1, name.as_bytes()), put_bytes(&mut kv, 2, &value)),
+        1 => (put_bytes(&mut kv, 2, &value), put_bytes(&mut kv, 1, name.as_bytes())),
+        2 => {
+            put_bytes(&mut kv, 1, b"another key");
+            (put_bytes(&mut kv, 1, name.as_bytes()), put_bytes(&mut kv, 15, &value))
+        }
+        3 => {
+            // A length in two bytes where one would do.
+            kv.extend_from_slice(&[0x0a, name.len() as u8 | 0x80, (name.len() >> 7) as u8]);
+            kv.extend_from_slice(name.as_bytes());
+            ((), put_bytes(&mut kv, 2, &value))
+        }
+        _ => ((), ()),
+    };
+    let mut out = Vec::new();
+    put_bytes(&mut out, 9, &kv);
+    if shape == 1 {
+        put_bytes(&mut out, 5, b"a name between two rows");
+    }
+    out
+}
+
+/// A request of these spans.
+fn request(spans: &[Vec<u8>]) -> Bytes {
+    let (mut scope, mut resource, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    spans.iter().for_each(|span| put_bytes(&mut scope, 2, span));
+    put_bytes(&mut resource, 2, &scope);
+    put_bytes(&mut out, 1, &resource);
+    out.into()
+}
+
+#[test]
+fn degenerate_attributes_are_read_without_notes() {
+    // Two bytes each: noting them would take six times the request.
+    let empty = request(&[[0x4a, 0].repeat(10_000), [0x4a, 0].repeat(3)]);
+    let batch = Batch::decode(Signal::Traces, empty.clone()).unwrap();
+    let mut reader = KeyReader::new(|key| Some(key.len()));
+    let counts: Vec<usize> = batch
+        .spans()
+        .map(|span| {
+            let mut n = 0;
+            span.read(&mut reader, |length, kv| n += usize::from(length == 0 && kv.any_value.is_empty()));
+            assert_eq!(span.attributes().count(), n);
+            n
+        })
+        .collect();
+    assert_eq!(counts, [10_000, 3]);
+    assert_eq!(batch.encode(), empty);
+}
+
+#[test]
+fn changes_are_read_too() {
+    let mut span = unusual(2, 0, 1);
+    span.extend(unusual(3, 0, 2));
+    let mut batch = Batch::decode(Signal::Traces, request(&[span.clone(), span])).unwrap();
+    let mut first = true;
+    batch.for_each_mut(|span| {
+        if std::mem::take(&mut first) {
+            span.set("gen_ai.system", NewValue::Int(9));
+            span.remove("gen_ai.usage.input_tokens");
+            span.set("added", NewValue::Bool(true));
+        }
+    });
+    let mut reader = KeyReader::new(|key| Some(key.len()));
+    let read = |span: Span<'_>, reader: &mut KeyReader<usize>| {
+        let mut keys = Vec::new();
+        span.read(reader, |length, kv| {
+            assert_eq!(length, kv.key.len());
+            keys.push(kv.key.as_str().to_owned());
+        });
+        keys
+    };
+    let keys: Vec<_> = batch.spans().map(|span| read(span, &mut reader)).collect();
+    assert_eq!(keys, [vec!["gen_ai.system", "added"], vec!["gen_ai.system", "gen_ai.usage.input_tokens"]]);
+}
