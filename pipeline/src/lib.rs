@@ -19,3 +19,4 @@ pub mod otlp;
 pub mod receipt;
 pub mod signal;
 pub mod telemetry;
+pub mod tenant;

@@ -1,0 +1,345 @@
+//! What is stored: one document for the organization, one for each project.
+//!
+//! Times are nanoseconds since the epoch, UTC. Unknown fields are kept out: a document of a later format says so in
+//! `format`, and is refused with a clear message instead of being written back without what it held.
+
+use serde::{Deserialize, Serialize};
+
+use super::slug::MAX_NAME;
+use super::{ApiKey, InvalidSlug, KeyHash, Slug};
+
+/// The version of both documents.
+pub const FORMAT: u32 = 1;
+
+/// Environments that every project has and nobody can delete, with what they are called.
+pub const BUILT_IN: [(&str, &str); 3] = [("dev", "Development"), ("stg", "Staging"), ("prd", "Production")];
+
+/// Most environments of an organization or a project, and most keys of a project, revoked ones included.
+const MAX_ENTRIES: usize = 1_000;
+
+/// The environments that all projects have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organization {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Those beside the built-in ones.
+    pub environments: Vec<Environment>,
+}
+
+/// A deployment stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// What data and keys hang on.
+    pub slug: Slug,
+    /// What people read.
+    pub name: String,
+    /// When it was made.
+    pub created_unix_nano: u64,
+}
+
+/// A project: an isolation boundary for spans and all that is made of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// What data and keys hang on; never changes.
+    pub slug: Slug,
+    /// What people read.
+    pub name: String,
+    /// When it was made.
+    pub created_unix_nano: u64,
+    /// Environments of this project alone.
+    #[serde(default)]
+    pub environments: Vec<Environment>,
+    /// Its keys, revoked ones included.
+    #[serde(default)]
+    pub keys: Vec<KeyRecord>,
+    /// Set while the project is being deleted: its keys are refused, and its data is on its way out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRecord {
+    /// What people name it by: `weir keys revoke ID`.
+    pub id: String,
+    /// The environment that its data belongs to.
+    pub environment: Slug,
+    /// What it is for, if somebody said so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The beginning of the key.
+    pub prefix: String,
+    /// The hash of the key.
+    pub hash: KeyHash,
+    /// When it was made.
+    pub created_unix_nano: u64,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_unix_nano: Option<u64>,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_unix_nano: Option<u64>,
+}
+
+/// Why a change is not possible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] InvalidSlug),
+    /// It is there already.
+    #[error("{what} `{slug}` exists already")]
+    Exists {
+        /// `environment`, `project`.
+        what: &'static str,
+        /// Its slug.
+        slug: Slug,
+    },
+    /// It is not there.
+    #[error("there is no {what} `{name}`{}", there_are(.known))]
+    Unknown {
+        /// `environment`, `project`, `key`.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A built-in environment is to be deleted.
+    #[error("the environment `{0}` is built in and cannot be deleted")]
+    BuiltIn(Slug),
+    /// An environment of the organization is to be deleted from one project.
+    #[error("the environment `{0}` belongs to the organization: delete it there, and it goes from all projects")]
+    OrganizationLevel(Slug),
+    /// The project is on its way out.
+    #[error("the project `{0}` is being deleted")]
+    Deleting(Slug),
+    /// A limit.
+    #[error("there are {MAX_ENTRIES} {0} already, which is the limit")]
+    TooMany(&'static str),
+    /// The stored document cannot be used.
+    #[error("it is of format {0}; this version reads format {FORMAT}: upgrade Weir")]
+    Format(u32),
+}
+
+fn there_are(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("; there are: {}", names.join(", ")),
+    }
+}
+
+impl Default for Organization {
+    fn default() -> Self {
+        Self { format: FORMAT, environments: Vec::new() }
+    }
+}
+
+impl Organization {
+    /// All environments, the built-in ones first.
+    pub fn environments(&self) -> impl Iterator<Item = (&str, &str)> {
+        BUILT_IN.into_iter().chain(self.environments.iter().map(|e| (e.slug.as_str(), e.name.as_str())))
+    }
+
+    /// Whether all projects have this environment.
+    pub fn has(&self, slug: &Slug) -> bool {
+        self.environments().any(|(known, _)| known == slug.as_str())
+    }
+
+    /// Adds an environment to all projects, present and future.
+    ///
+    /// # Errors
+    /// If the name is none or its slug is taken.
+    pub fn add_environment(&mut self, name: &str, now: u64) -> Result<Slug, RecordError> {
+        let slug = Slug::of_name(name)?;
+        if self.has(&slug) {
+            return Err(RecordError::Exists { what: "environment", slug });
+        }
+        push(&mut self.environments, Environment::new(&slug, name, now), "environments")?;
+        Ok(slug)
+    }
+
+    /// Takes an environment from all projects. Keys that lead to it are refused from then on.
+    ///
+    /// # Errors
+    /// If it is built in or not there.
+    pub fn remove_environment(&mut self, slug: &Slug) -> Result<(), RecordError> {
+        if BUILT_IN.iter().any(|(built_in, _)| *built_in == slug.as_str()) {
+            return Err(RecordError::BuiltIn(slug.clone()));
+        }
+        let Some(at) = self.environments.iter().position(|e| e.slug == *slug) else {
+            return Err(unknown_environment(slug, self.environments().map(|(known, _)| known)));
+        };
+        self.environments.remove(at);
+        Ok(())
+    }
+}
+
+impl Environment {
+    fn new(slug: &Slug, name: &str, now: u64) -> Self {
+        Self { slug: slug.clone(), name: name.trim().to_owned(), created_unix_nano: now }
+    }
+}
+
+impl Project {
+    /// A project without environments of its own and without keys.
+    ///
+    /// # Errors
+    /// If the name is none.
+    pub fn new(name: &str, now: u64) -> Result<Self, RecordError> {
+        let slug = Slug::of_name(name)?;
+        Ok(Self {
+            format: FORMAT,
+            slug,
+            name: name.trim().to_owned(),
+            created_unix_nano: now,
+            environments: Vec::new(),
+            keys: Vec::new(),
+            deleting: false,
+        })
+    }
+
+    /// All environments: built in, the organization's, its own. One that is both counts once.
+    pub fn environments<'p>(&'p self, organization: &'p Organization) -> impl Iterator<Item = (&'p str, &'p str)> {
+        let own = self.environments.iter().filter(|e| !organization.has(&e.slug));
+        organization.environments().chain(own.map(|e| (e.slug.as_str(), e.name.as_str())))
+    }
+
+    /// Whether the project has this environment.
+    pub fn has(&self, organization: &Organization, slug: &Slug) -> bool {
+        organization.has(slug) || self.environments.iter().any(|e| e.slug == *slug)
+    }
+
+    /// Changes what people read. The slug stays.
+    ///
+    /// # Errors
+    /// If the name is empty or too long.
+    pub fn rename(&mut self, name: &str) -> Result<(), RecordError> {
+        self.check_alive()?;
+        let name = name.trim();
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            // The same words as for a new name.
+            Slug::of_name(name)?;
+        }
+        self.name = name.to_owned();
+        Ok(())
+    }
+
+    /// Adds an environment to this project alone.
+    ///
+    /// # Errors
+    /// If the name is none or its slug is taken.
+    pub fn add_environment(&mut self, organization: &Organization, name: &str, now: u64) -> Result<Slug, RecordError> {
+        self.check_alive()?;
+        let slug = Slug::of_name(name)?;
+        if self.has(organization, &slug) {
+            return Err(RecordError::Exists { what: "environment", slug });
+        }
+        push(&mut self.environments, Environment::new(&slug, name, now), "environments")?;
+        Ok(slug)
+    }
+
+    /// Takes an environment of its own and the keys that lead there.
+    ///
+    /// # Errors
+    /// If it is not the project's own, or not there.
+    pub fn remove_environment(&mut self, organization: &Organization, slug: &Slug) -> Result<(), RecordError> {
+        self.check_alive()?;
+        if let Some(at) = self.environments.iter().position(|e| e.slug == *slug) {
+            self.environments.remove(at);
+            self.keys.retain(|key| key.environment != *slug);
+            return Ok(());
+        }
+        if organization.has(slug) {
+            return Err(RecordError::OrganizationLevel(slug.clone()));
+        }
+        Err(unknown_environment(slug, self.environments(organization).map(|(known, _)| known)))
+    }
+
+    /// Adds a key that leads to an environment. `key` is to be shown once and forgotten.
+    ///
+    /// # Errors
+    /// If the project has no such environment.
+    pub fn add_key(
+        &mut self,
+        organization: &Organization,
+        environment: &Slug,
+        key: &ApiKey,
+        description: NewKey<'_>,
+    ) -> Result<&KeyRecord, RecordError> {
+        self.check_alive()?;
+        if !self.has(organization, environment) {
+            return Err(unknown_environment(environment, self.environments(organization).map(|(known, _)| known)));
+        }
+        let record = KeyRecord {
+            // Enough to tell the keys of a project apart, and nothing that a key is made of.
+            id: format!("{:08x}", key.hash().bucket() as u32),
+            environment: environment.clone(),
+            name: description.name.trim().chars().take(MAX_NAME).collect(),
+            prefix: key.prefix().to_owned(),
+            hash: key.hash(),
+            created_unix_nano: description.now,
+            expires_unix_nano: description.expires_unix_nano,
+            revoked_unix_nano: None,
+        };
+        push(&mut self.keys, record, "keys")
+    }
+
+    /// Refuses a key from now on.
+    ///
+    /// # Errors
+    /// If there is no key of this id.
+    pub fn revoke_key(&mut self, id: &str, now: u64) -> Result<&KeyRecord, RecordError> {
+        let known: Vec<String> =
+            self.keys.iter().filter(|k| k.revoked_unix_nano.is_none()).map(|k| k.id.clone()).collect();
+        match self.keys.iter_mut().find(|key| key.id == id) {
+            Some(key) => {
+                key.revoked_unix_nano.get_or_insert(now);
+                Ok(key)
+            }
+            None => Err(RecordError::Unknown { what: "key", name: id.to_owned(), known }),
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), RecordError> {
+        if self.deleting { Err(RecordError::Deleting(self.slug.clone())) } else { Ok(()) }
+    }
+}
+
+/// What a new key is described by.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKey<'a> {
+    /// What it is for; may be empty.
+    pub name: &'a str,
+    /// Nanoseconds since the epoch.
+    pub now: u64,
+    /// From when on it is refused, if ever.
+    pub expires_unix_nano: Option<u64>,
+}
+
+impl KeyRecord {
+    /// Whether the key opens anything at this time.
+    pub fn is_valid_at(&self, now: u64) -> bool {
+        self.revoked_unix_nano.is_none() && self.expires_unix_nano.is_none_or(|expires| now < expires)
+    }
+}
+
+fn unknown_environment<'a>(slug: &Slug, known: impl Iterator<Item = &'a str>) -> RecordError {
+    let known = known.map(str::to_owned).collect();
+    RecordError::Unknown { what: "environment", name: slug.to_string(), known }
+}
+
+fn push<'v, T>(entries: &'v mut Vec<T>, entry: T, what: &'static str) -> Result<&'v T, RecordError> {
+    if entries.len() >= MAX_ENTRIES {
+        return Err(RecordError::TooMany(what));
+    }
+    entries.push(entry);
+    // It was pushed just now.
+    entries.last().ok_or(RecordError::TooMany(what))
+}
