@@ -77,6 +77,7 @@ fn assert_views_equal(bytes: &[u8], path: &str) -> usize {
         assert_eq!(view.resource().dropped_attributes_count(), resource.dropped_attributes_count);
         let scope = scope.cloned().unwrap_or_default();
         assert_eq!(view.scope().name(), scope.name.as_str());
+        assert_eq!(view.scope_name(), scope.name.as_str());
         assert_eq!(view.scope().version(), scope.version.as_str());
         assert_eq!(view.scope().dropped_attributes_count(), scope.dropped_attributes_count);
         assert_same(view.scope().attributes(), &scope.attributes);
@@ -107,6 +108,7 @@ fn assert_span_equal(view: Span<'_>, span: &otel::Span) {
     assert_eq!(fields.kind, span.kind);
     assert_eq!(fields.start_time_unix_nano, span.start_time_unix_nano);
     assert_eq!(fields.end_time_unix_nano, span.end_time_unix_nano);
+    assert_eq!(view.end_time_unix_nano(), span.end_time_unix_nano);
     assert_eq!(fields.flags, span.flags);
     assert_eq!(fields.dropped_attributes_count, span.dropped_attributes_count);
     assert_eq!(fields.dropped_events_count, span.dropped_events_count);

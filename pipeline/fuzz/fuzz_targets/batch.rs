@@ -32,6 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(fields.name, span.name.as_str());
         assert_eq!(fields.kind, span.kind);
         assert_eq!(fields.end_time_unix_nano, span.end_time_unix_nano);
+        assert_eq!(view.view().end_time_unix_nano(), span.end_time_unix_nano);
         let keys: Vec<String> = view.view().attributes().map(|(k, _)| k.to_string()).collect();
         assert_eq!(keys, span.attributes.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>());
         assert_eq!(view.view().events().count(), span.events.len());

@@ -114,6 +114,11 @@ impl<'b> Recorder<'b> {
         }
     }
 
+    /// The bytes it was made for.
+    pub(crate) fn bytes(&self) -> &'b [u8] {
+        self.bytes
+    }
+
     /// Starts a span and returns the number of its first attribute.
     #[inline]
     pub(crate) fn start_span(&mut self) -> u32 {

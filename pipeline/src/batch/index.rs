@@ -11,9 +11,10 @@
 //! Entries are 32-bit offsets: a request is limited to far less than 4 GiB.
 
 use super::attributes::{Attributes, Recorder};
+use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located, MAX_DEPTH, Malformed, Progress};
-use super::view::{Resource, Scope};
-use super::wire::{LEN, Reader};
+use super::view::{Resource, Scope, Text};
+use super::wire::{FIXED64, Fields, LEN, Reader};
 use crate::otlp::schema;
 
 /// A length-delimited field in the bytes: tag at `field`, payload `body..end`.
@@ -54,6 +55,8 @@ pub(crate) struct ScopeEntry {
     pub(crate) extent: Extent,
     /// Payload range of the InstrumentationScope message; empty if absent.
     scope: (u32, u32),
+    /// Range of its name.
+    name: (u32, u32),
     pub(crate) resource: u32,
     pub(crate) first_span: u32,
     pub(crate) end_span: u32,
@@ -68,6 +71,8 @@ pub(crate) struct SpanEntry {
     pub(crate) attributes: (u32, u32),
     /// Where its first attributes stand in a row, as offsets within the payload: what a reader of other fields skips.
     pub(crate) row: (u32, u32),
+    /// Which prices and what else holds depends on the end of a span: it is asked of most.
+    pub(crate) end_time_unix_nano: u64,
 }
 
 /// Where everything is.
@@ -96,6 +101,10 @@ impl Index {
     pub(crate) fn resource_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Resource<'a> {
         let entry = self.scopes.get(scope as usize).and_then(|s| self.resources.get(s.resource as usize));
         Resource(entry.map_or(&[], |r| slice(bytes, r.resource)))
+    }
+
+    pub(crate) fn scope_name_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Text<'a> {
+        Text(self.scopes.get(scope as usize).map_or(&[], |s| slice(bytes, s.name)))
     }
 
     pub(crate) fn scope_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Scope<'a> {
@@ -146,7 +155,9 @@ impl<'b> Builder<'b> {
             _ => Ok(false),
         })?;
         let end_span = self.index.spans.len() as u32;
-        self.index.scopes.push(ScopeEntry { extent: at, scope, resource, first_span, end_span });
+        let name = Fields::new(slice(self.recorder.bytes(), scope)).filter(|f| f.number == 1).last();
+        let name = name.map_or((0, 0), |f| (scope.0 + f.body as u32, scope.0 + f.end as u32));
+        self.index.scopes.push(ScopeEntry { extent: at, scope, name, resource, first_span, end_span });
         Ok(())
     }
 
@@ -154,7 +165,7 @@ impl<'b> Builder<'b> {
         const DEPTH: usize = MAX_DEPTH - 3;
         let base = at.body as usize;
         let first = self.recorder.start_span();
-        let mut row = (0, 0);
+        let (mut row, mut end_time_unix_nano) = ((0, 0), 0);
         let mut reader = Reader::new(bytes);
         let mut progress = Progress::default();
         while !reader.is_empty() {
@@ -168,18 +179,26 @@ impl<'b> Builder<'b> {
                 continue;
             }
             let mut ahead = reader;
-            if let Ok((9, LEN)) = ahead.tag() {
+            match ahead.tag() {
                 // An unusual tag or a long attribute.
-                let body = ahead.len_delimited().map_err(|fault| (base + start, fault))?;
-                self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
-                reader = ahead;
-                continue;
+                Ok((SPAN_ATTRIBUTES, LEN)) => {
+                    let body = ahead.len_delimited().map_err(|fault| (base + start, fault))?;
+                    self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
+                    reader = ahead;
+                }
+                // What every span has, and whose contents need no check: ids and times.
+                Ok((1 | 2 | 4, LEN)) if ahead.len_delimited().is_ok() => reader = ahead,
+                Ok((7, FIXED64)) if ahead.skip(8).is_ok() => reader = ahead,
+                Ok((8, FIXED64)) if let Ok(time) = ahead.fixed64() => {
+                    end_time_unix_nano = time;
+                    reader = ahead;
+                }
+                _ => validate::check_field(&schema::SPAN, &mut reader, &mut progress, DEPTH)
+                    .map_err(|(offset, fault)| (base + offset, fault))?,
             }
-            validate::check_field(&schema::SPAN, &mut reader, &mut progress, DEPTH)
-                .map_err(|(offset, fault)| (base + offset, fault))?;
         }
         let attributes = (first, self.recorder.position());
-        self.index.spans.push(SpanEntry { extent: at, scope, attributes, row });
+        self.index.spans.push(SpanEntry { extent: at, scope, attributes, row, end_time_unix_nano });
         Ok(())
     }
 }

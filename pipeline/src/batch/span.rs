@@ -38,6 +38,16 @@ impl<'a> Span<'a> {
         self.entry().map_or_else(SpanFields::default, |s| SpanFields::parse_around(s.extent.payload(self.bytes), s.row))
     }
 
+    /// When the span ended, in nanoseconds since the epoch.
+    pub fn end_time_unix_nano(self) -> u64 {
+        self.entry().map_or(0, |s| s.end_time_unix_nano)
+    }
+
+    /// The name of the instrumentation scope, empty if unknown.
+    pub fn scope_name(self) -> Text<'a> {
+        self.entry().map_or_else(Text::default, |s| self.index.scope_name_of(s.scope, self.bytes))
+    }
+
     /// The span's name.
     pub fn name(self) -> Text<'a> {
         self.fields().name

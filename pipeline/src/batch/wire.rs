@@ -157,6 +157,14 @@ impl<'a> Reader<'a> {
         Ok(body)
     }
 
+    /// Reads eight bytes, little endian.
+    #[inline]
+    pub fn fixed64(&mut self) -> Result<u64, Fault> {
+        let bytes = self.bytes.get(self.pos..).and_then(<[u8]>::first_chunk).ok_or(Fault::Truncated)?;
+        self.pos += 8;
+        Ok(u64::from_le_bytes(*bytes))
+    }
+
     /// Skips `n` bytes.
     #[inline]
     pub fn skip(&mut self, n: usize) -> Result<(), Fault> {

@@ -98,8 +98,8 @@ impl CostProcessor {
         let mut reader = UsageReader::default();
         let view = span.view();
         view.read(keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
-        let reading = reader.finish(view.scope().name().as_str());
-        let priced = pricer.price_reading(&reading, view.fields().end_time_unix_nano);
+        let reading = reader.finish(view.scope_name().as_str());
+        let priced = pricer.price_reading(&reading, view.end_time_unix_nano());
         let found = Found::of(&priced, reading.reported);
         if priced.status == CostStatus::NotLlm {
             // Nothing to say.
