@@ -5,13 +5,11 @@ mod run;
 mod sql;
 mod validate;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigErrors, Document};
+use weir_pipeline::config::{ConfigErrors, Document, Source};
 use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -47,9 +45,13 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Args)]
 pub(crate) struct ConfigArguments {
-    /// A configuration in the OpenTelemetry Collector's YAML; given several times, later files are laid over earlier ones
-    #[arg(short, long, value_name = "FILE")]
-    config: Vec<PathBuf>,
+    /// A configuration in the OpenTelemetry Collector's YAML: a file, env:NAME, or yaml:key::key: value; given several
+    /// times, later ones are laid over earlier ones
+    #[arg(short, long, value_name = "URI")]
+    config: Vec<String>,
+    /// One value, laid over all configurations: processors.batch.timeout=2s; mappings are joined, lists replaced
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 impl Arguments {
@@ -68,31 +70,35 @@ impl Arguments {
     }
 }
 
+/// A configuration whose structure is right.
+pub(crate) struct Configuration {
+    /// What it is called in messages.
+    name: String,
+    document: Document,
+}
+
 impl ConfigArguments {
-    /// What the configuration is called in messages.
-    fn name(&self) -> String {
-        match &self.config[..] {
-            [] => "the built-in default configuration".to_owned(),
-            files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
-        }
-    }
-
-    /// Reads and checks the configuration's structure.
-    fn document(&self) -> anyhow::Result<Document> {
-        let mut sources = Vec::new();
-        for path in &self.config {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            sources.push((path.display().to_string(), text));
-        }
+    /// Reads the configuration and checks its structure.
+    fn load(&self) -> anyhow::Result<Configuration> {
+        let env = |name: &str| std::env::var(name).ok();
+        let mut sources = self.config.iter().map(|uri| Source::retrieve(uri, &env)).collect::<Result<Vec<_>, _>>()?;
+        let mut name = sources.iter().map(Source::name).collect::<Vec<_>>().join(", ");
         if sources.is_empty() {
-            sources.push(("default.yaml".to_owned(), DEFAULT_CONFIG.to_owned()));
+            sources.push(Source::text("default.yaml", DEFAULT_CONFIG));
+            name.push_str("the built-in default configuration");
         }
-        Document::parse(sources, &|name| std::env::var(name).ok()).map_err(|errors| refuse(&self.name(), &errors))
+        for assignment in &self.set {
+            sources.push(Source::set(assignment)?);
+        }
+        let document = Document::read(sources, &env).map_err(|errors| refuse(&name, &errors))?;
+        Ok(Configuration { name, document })
     }
+}
 
-    /// Builds the graph of the configuration; nothing of it runs yet.
-    fn graph(&self, document: &Document, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
-        Graph::build(document, &components::all(), telemetry, environment).map_err(|e| refuse(&self.name(), &e))
+impl Configuration {
+    /// Builds the graph; nothing of it runs yet.
+    fn graph(&self, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
+        Graph::build(&self.document, &components::all(), telemetry, environment).map_err(|e| refuse(&self.name, &e))
     }
 }
 

@@ -9,13 +9,13 @@ use weir_pipeline::telemetry::Telemetry;
 use super::ConfigArguments;
 
 pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
-    let document = arguments.document()?;
-    let graph = arguments.graph(&document, &Telemetry::default(), &Environment::system())?;
+    let configuration = arguments.load()?;
+    let graph = configuration.graph(&Telemetry::default(), &Environment::system())?;
     let mut out = std::io::stdout().lock();
-    for warning in &document.warnings {
+    for warning in &configuration.document.warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    writeln!(out, "{} is valid", arguments.name())?;
+    writeln!(out, "{} is valid", configuration.name)?;
     for (pipeline, exporter, promise) in graph.promises() {
         writeln!(out, "  {pipeline} → {exporter}: {promise}")?;
     }

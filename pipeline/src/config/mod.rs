@@ -1,7 +1,7 @@
 //! The configuration layer: Collector-compatible YAML in, a located tree and typed structs out.
 //!
 //! ```text
-//!   text ──source──▶ Node tree ──merge──▶ one tree ──expand──▶ ${…} replaced ──document──▶ Document
+//!   Source ──source──▶ Node tree ──merge──▶ one tree ──expand──▶ ${…} replaced ──document──▶ Document
 //!                                                                                            │ per component
 //!                                                                           Node::parse_as ──┴──▶ its own struct
 //! ```
@@ -30,6 +30,7 @@ mod id;
 mod merge;
 mod node;
 mod optional;
+mod provider;
 mod scalar;
 mod secret;
 mod source;
@@ -41,5 +42,6 @@ pub use error::{ConfigError, ConfigErrors, Location, Warning};
 pub use id::{ComponentId, InvalidId, PipelineId};
 pub use node::{Key, Node, Scalar, Style, Value};
 pub use optional::Optional;
+pub use provider::Source;
 pub use secret::Secret;
 pub use suggest::closest;
