@@ -1,15 +1,20 @@
 //! The command line.
 
+mod inventory;
+mod print_config;
 mod run;
+mod schema;
 #[cfg(feature = "lake")]
 mod sql;
 mod validate;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigErrors, Document, Source};
+use weir_pipeline::config::{ConfigErrors, Document, Source, Warning};
 use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -37,6 +42,12 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration and say what an OK to a client means in each of its pipelines
     Validate(ConfigArguments),
+    /// List the components of this build, as YAML
+    Components,
+    /// Print the configuration as the components get it: merged and expanded, without defaults
+    PrintConfig(print_config::PrintConfigArguments),
+    /// Print a JSON Schema of the configuration, for editors
+    Schema,
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
@@ -64,6 +75,9 @@ impl Arguments {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Validate(arguments)) => validate::validate(&arguments),
+            Some(Command::Components) => inventory::components(),
+            Some(Command::PrintConfig(arguments)) => print_config::print_config(&arguments),
+            Some(Command::Schema) => schema::print_schema(),
             #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
         }
@@ -90,7 +104,8 @@ impl ConfigArguments {
         for assignment in &self.set {
             sources.push(Source::set(assignment)?);
         }
-        let document = Document::read(sources, &env).map_err(|errors| refuse(&name, &errors))?;
+        let document =
+            Document::read(sources, &env).map_err(|refused| refuse(&name, &refused.errors, &refused.warnings))?;
         Ok(Configuration { name, document })
     }
 }
@@ -98,12 +113,23 @@ impl ConfigArguments {
 impl Configuration {
     /// Builds the graph; nothing of it runs yet.
     fn graph(&self, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
-        Graph::build(&self.document, &components::all(), telemetry, environment).map_err(|e| refuse(&self.name, &e))
+        Graph::build(&self.document, &components::all(), telemetry, environment)
+            .map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
     }
 }
 
-/// All that is wrong with a configuration, a line each.
-fn refuse(name: &str, errors: &ConfigErrors) -> anyhow::Error {
-    let lines: Vec<String> = errors.0.iter().map(|e| format!("\n  {e}")).collect();
+/// All that is wrong with a configuration, a line each, and what may have led to it.
+fn refuse(name: &str, errors: &ConfigErrors, warnings: &[Warning]) -> anyhow::Error {
+    let errors = errors.0.iter().map(|error| format!("\n  {error}"));
+    let lines: Vec<String> = errors.chain(warnings.iter().map(|warning| format!("\n  warning: {warning}"))).collect();
     anyhow::anyhow!("{name} cannot be used:{}", lines.concat())
+}
+
+/// Writes an answer to the standard output.
+fn answer(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough: `weir schema | head`.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        result => result.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),
+    }
 }

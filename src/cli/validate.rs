@@ -1,17 +1,17 @@
 //! `weir validate`: loads a configuration, builds its graph, starts nothing.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use weir_pipeline::clock::Environment;
 use weir_pipeline::telemetry::Telemetry;
 
-use super::ConfigArguments;
+use super::{ConfigArguments, answer};
 
 pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let configuration = arguments.load()?;
     let graph = configuration.graph(&Telemetry::default(), &Environment::system())?;
-    let mut out = std::io::stdout().lock();
+    let mut out = String::new();
     for warning in &configuration.document.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -19,5 +19,5 @@ pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> 
     for (pipeline, exporter, promise) in graph.promises() {
         writeln!(out, "  {pipeline} → {exporter}: {promise}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    answer(&out)
 }

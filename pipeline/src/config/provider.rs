@@ -36,6 +36,9 @@ pub struct Source {
 }
 
 impl Source {
+    /// The schemes that a configuration can be retrieved by.
+    pub const SCHEMES: [&'static str; 3] = ["env", "file", "yaml"];
+
     /// A text under a name for messages.
     pub fn text(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into(), place: Vec::new(), nests: false }

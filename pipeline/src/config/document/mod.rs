@@ -34,6 +34,15 @@ pub struct Document {
     pub warnings: Vec<Warning>,
 }
 
+/// A configuration that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedDocument {
+    /// What is wrong.
+    pub errors: ConfigErrors,
+    /// What may have led to it: a variable that is not set, a section that a later source removed.
+    pub warnings: Vec<Warning>,
+}
+
 /// The `service` section: what is started, and how it is connected.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -77,6 +86,7 @@ impl Document {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
         Self::read(sources.into_iter().map(|(name, text)| Source::text(name.as_ref(), text.as_ref())), env)
+            .map_err(|refused| refused.errors)
     }
 
     /// Reads configuration sources, the later laid over the earlier: mappings merge, lists and other values replace, and
@@ -88,7 +98,7 @@ impl Document {
     pub fn read(
         sources: impl IntoIterator<Item = Source>,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigErrors> {
+    ) -> Result<Self, RefusedDocument> {
         let mut reader = Reader::default();
         let mut root: Option<Node> = None;
         for source in sources {
@@ -105,7 +115,7 @@ impl Document {
             }
         }
         if !reader.errors.is_empty() {
-            return Err(ConfigErrors(reader.errors));
+            return Err(reader.refuse());
         }
         let mut root = root.unwrap_or_else(|| Node::null("configuration"));
         let (warnings, errors) = expand::expand(&mut root, env);
@@ -118,7 +128,7 @@ impl Document {
         }
         // In the order of the text; errors without a place come first.
         reader.errors.sort_by(|a, b| a.location.cmp(&b.location));
-        Err(ConfigErrors(reader.errors))
+        Err(reader.refuse())
     }
 }
 
@@ -130,6 +140,10 @@ struct Reader {
 }
 
 impl Reader {
+    fn refuse(self) -> RefusedDocument {
+        RefusedDocument { errors: ConfigErrors(self.errors), warnings: self.warnings }
+    }
+
     fn document(&mut self, root: &Node) -> Document {
         let section = |name: &str| root.get(name);
         let mut components = |name: &str| self.components(name, section(name));
