@@ -71,7 +71,8 @@ impl Source {
             Some(("yaml", text)) => {
                 let key = text.split([' ', '\n', '{', '"', '\'']).next().unwrap_or_default();
                 let key = key.strip_suffix(':').filter(|key| is_printable(key)).unwrap_or_default();
-                Ok(Self { nests: true, ..Self::text(format!("yaml:{key}"), text) })
+                let name = if key.is_empty() { "yaml".to_owned() } else { format!("yaml:{key}") };
+                Ok(Self { nests: true, ..Self::text(name, text) })
             }
             Some((scheme @ ("http" | "https"), _)) => Err(ConfigError::anywhere(format!(
                 "scheme {scheme:?} is not supported: a configuration is not fetched over the network"

@@ -231,6 +231,15 @@ impl Reader {
                 self.error(item.location(), &path, message);
                 continue;
             };
+            if let Some(expansion) = item.expansion()
+                && text.parse::<ComponentId>().is_err()
+                && !text.contains("${")
+            {
+                // What is no id may be anything, a secret for one.
+                let message = format!("expected the id of a component, found the value of `{}`", expansion.written);
+                self.error(item.location(), &path, message);
+                continue;
+            }
             let Some(id) = self.id::<ComponentId>(text, item.location(), &path) else { continue };
             if kind != "processors" && references.iter().any(|(known, _)| *known == id) {
                 self.warnings.push(Warning {

@@ -53,9 +53,9 @@ fn names_tell_no_values() {
         ("env:CONFIG", "env:CONFIG"),
         ("yaml:a::b: secret", "yaml:a::b"),
         ("yaml:a::b:\n  c: secret", "yaml:a::b"),
-        ("yaml:{a: secret}", "yaml:"),
-        ("yaml:secret", "yaml:"),
-        ("yaml:'secret': x", "yaml:"),
+        ("yaml:{a: secret}", "yaml"),
+        ("yaml:secret", "yaml"),
+        ("yaml:'secret': x", "yaml"),
     ] {
         let source = Source::retrieve(uri, &env).unwrap();
         assert_eq!(source.name(), name, "{uri}");

@@ -38,7 +38,9 @@ pub(super) fn relax(schema: &mut Map<String, Value>) {
         return;
     }
     if let Some(Value::Array(mut alternatives)) = schema.remove("oneOf") {
-        // Since the alternatives overlap from here on.
+        // Any of them, since they overlap from here on.
+        let numbers: Vec<Value> = alternatives.iter().filter_map(|one| number(one.get("const")?)).collect();
+        alternatives.extend((!numbers.is_empty()).then(|| json!({"enum": numbers})));
         alternatives.push(json!({"type": ["string", "null"], "pattern": REFERENCE}));
         schema.insert("anyOf".to_owned(), Value::Array(alternatives));
     }
@@ -60,9 +62,8 @@ pub(super) fn relax(schema: &mut Map<String, Value>) {
         }
         (true, None) => match schema.remove("enum") {
             Some(Value::Array(names)) => {
-                // `1.2` is a number to YAML.
-                let numbers = names.iter().filter_map(|name| name.as_str()?.parse::<f64>().ok()).map(|n| json!(n));
-                let names: Vec<Value> = names.iter().cloned().chain(numbers).chain([Value::Null]).collect();
+                let numbers: Vec<Value> = names.iter().filter_map(number).collect();
+                let names: Vec<Value> = names.into_iter().chain(numbers).chain([Value::Null]).collect();
                 schema.insert("anyOf".to_owned(), json!([{"enum": names}, {"type": "string", "pattern": REFERENCE}]));
                 add("number");
             }
@@ -74,4 +75,9 @@ pub(super) fn relax(schema: &mut Map<String, Value>) {
         }
     }
     schema.insert("type".to_owned(), json!(types));
+}
+
+/// The number that YAML takes a plain text for, as in `min_version: 1.2`.
+fn number(text: &Value) -> Option<Value> {
+    text.as_str()?.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| json!(number))
 }
