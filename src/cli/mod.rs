@@ -98,6 +98,10 @@ impl ConfigArguments {
         let mut sources = self.config.iter().map(|uri| Source::retrieve(uri, &env)).collect::<Result<Vec<_>, _>>()?;
         let mut name = sources.iter().map(Source::name).collect::<Vec<_>>().join(", ");
         if sources.is_empty() {
+            anyhow::ensure!(
+                cfg!(feature = "lake"),
+                "no configuration: give one with --config; the built-in one needs a build with the store"
+            );
             sources.push(Source::text("default.yaml", DEFAULT_CONFIG));
             name.push_str("the built-in default configuration");
         }

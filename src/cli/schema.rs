@@ -51,10 +51,10 @@ fn section<T>(generator: &mut SchemaGenerator, description: &str, types: &[Compo
             named.insert(format!("^{name}/"), schema.clone());
         }
     }
-    mapping(description, plain, named)
+    mapping(description, &plain, &named)
 }
 
-fn mapping(description: &str, plain: Map<String, Value>, named: Map<String, Value>) -> Value {
+fn mapping(description: &str, plain: &Map<String, Value>, named: &Map<String, Value>) -> Value {
     json!({
         "description": description,
         "type": "object",
@@ -81,14 +81,15 @@ fn service(generator: &mut SchemaGenerator) -> Value {
         "additionalProperties": false,
     });
     let extensions = ids("The extensions to start, in this order");
-    let plain = Signal::ALL.iter().map(|signal| (signal.to_string(), pipeline.clone())).collect();
-    let named = Signal::ALL.iter().map(|signal| (format!("^{signal}/"), pipeline.clone())).collect();
+    let plain: Map<String, Value> = Signal::ALL.iter().map(|signal| (signal.to_string(), pipeline.clone())).collect();
+    let named: Map<String, Value> =
+        Signal::ALL.iter().map(|signal| (format!("^{signal}/"), pipeline.clone())).collect();
     json!({
         "description": "What is started, and how it is connected",
         "type": "object",
         "properties": {
             "extensions": extensions,
-            "pipelines": mapping("What flows where: `traces`, `metrics`, `logs`, or one of these and `/name`", plain, named),
+            "pipelines": mapping("What flows where: `traces`, `metrics`, `logs`, or one of these and `/name`", &plain, &named),
             "telemetry": {"description": "Logs and metrics of Weir itself", "type": "object"},
         },
         "required": ["pipelines"],

@@ -78,9 +78,14 @@ impl Source {
                 "scheme {scheme:?} is not supported: a configuration is not fetched over the network"
             ))
             .with_hint("download it, look at it, and give the file")),
-            Some((scheme, _)) => {
-                Err(ConfigError::anywhere(format!("scheme {scheme:?} is not supported for uri {uri:?}"))
-                    .with_hint("supported schemes: file, env, yaml; a file whose name looks like that is `file:…`"))
+            Some((scheme, rest)) => {
+                let shown = if is_printable(uri) { format!(" for uri {uri:?}") } else { String::new() };
+                let hint = if rest.starts_with(':') {
+                    "a configuration itself is written after `yaml:`"
+                } else {
+                    "supported schemes: env, file, yaml; a file whose name looks like that is `file:…`"
+                };
+                Err(ConfigError::anywhere(format!("scheme {scheme:?} is not supported{shown}")).with_hint(hint))
             }
         }
     }

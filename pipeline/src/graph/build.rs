@@ -200,29 +200,24 @@ impl Builder<'_> {
     /// A connector has two sides, and which signals it joins it alone knows.
     fn check_connectors(&mut self, connectors: &Connectors) {
         for (id, (_, connector)) in connectors {
-            let side = |of: fn(&Pipeline) -> &[Reference]| -> Vec<(&Pipeline, &Location)> {
-                let place = |p| of(p).iter().find(|(other, _)| other == id).map(|(_, at)| (p, at));
+            let users = |side: fn(&Pipeline) -> &[Reference]| -> Vec<(&Pipeline, &Location)> {
+                let place = |p| side(p).iter().find(|(other, _)| other == id).map(|(_, at)| (p, at));
                 self.document.service.pipelines.iter().filter_map(place).collect()
             };
-            let (exporters, receivers) = (side(|p| &p.exporters), side(|p| &p.receivers));
+            let (mut exporters, mut receivers) = (users(|p| &p.exporters), users(|p| &p.receivers));
             let joins = |from: &Pipeline, to: &Pipeline| connector.joins(from.id.signal, to.id.signal);
-            let loose_exporters =
-                exporters.iter().filter(|(from, _)| !receivers.iter().any(|(to, _)| joins(from, to))).collect();
-            let loose_receivers =
-                receivers.iter().filter(|(to, _)| !exporters.iter().any(|(from, _)| joins(from, to))).collect();
-            let mut errors = Vec::new();
-            let sides: [(&str, &str, Vec<&(&Pipeline, &Location)>); 2] =
-                [("exporter", "receiver", loose_exporters), ("receiver", "exporter", loose_receivers)];
-            for (side, other, loose) in sides {
+            let all = exporters.clone();
+            exporters.retain(|(from, _)| !receivers.iter().any(|(to, _)| joins(from, to)));
+            receivers.retain(|(to, _)| !all.iter().any(|(from, _)| joins(from, to)));
+            for (side, other, loose) in [("exporter", "receiver", exporters), ("receiver", "exporter", receivers)] {
                 let Some((_, location)) = loose.first() else { continue };
                 let names: Vec<String> = loose.iter().map(|(pipeline, _)| pipeline.id.to_string()).collect();
                 let message = format!(
                     "connector \"{id}\" used as {side} in [{}] pipeline but not used in any supported {other} pipeline",
                     names.join(" ")
                 );
-                errors.push(ConfigError::new(location, format!("connectors::{id}"), message));
+                self.errors.push(ConfigError::new(location, format!("connectors::{id}"), message));
             }
-            self.errors.extend(errors);
         }
     }
 

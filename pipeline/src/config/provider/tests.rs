@@ -90,7 +90,16 @@ fn wrong_uris_are_refused() {
         (
             "s3://bucket/weir.yaml",
             "scheme \"s3\" is not supported for uri \"s3://bucket/weir.yaml\": \
-             supported schemes: file, env, yaml; a file whose name looks like that is `file:…`",
+             supported schemes: env, file, yaml; a file whose name looks like that is `file:…`",
+        ),
+        (
+            "exporters::otlp_grpc::headers: {a: secret}",
+            "scheme \"exporters\" is not supported: a configuration itself is written after `yaml:`",
+        ),
+        (
+            "vault://user:secret@host",
+            "scheme \"vault\" is not supported: \
+             supported schemes: env, file, yaml; a file whose name looks like that is `file:…`",
         ),
     ] {
         assert_eq!(refused(uri), expected, "{uri}");

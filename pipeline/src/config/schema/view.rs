@@ -1,5 +1,9 @@
 //! Looking up what a schema says of a place in a configuration.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -11,15 +15,27 @@ const MAX_HOPS: usize = 64;
 pub(crate) struct View<'s> {
     root: &'s Value,
     alternatives: Vec<&'s Map<String, Value>>,
+    patterns: Patterns<'s>,
+}
+
+/// Patterns for keys, compiled once. They are those of our own schemas; one that Rust cannot read describes nothing.
+#[derive(Debug, Clone, Default)]
+struct Patterns<'s>(Rc<RefCell<HashMap<&'s str, Option<Regex>>>>);
+
+impl<'s> Patterns<'s> {
+    fn matches(&self, pattern: &'s str, key: &str) -> bool {
+        let mut compiled = self.0.borrow_mut();
+        compiled.entry(pattern).or_insert_with(|| Regex::new(pattern).ok()).as_ref().is_some_and(|p| p.is_match(key))
+    }
 }
 
 impl<'s> View<'s> {
     /// The view of the root of a schema.
     pub(super) fn new(root: &'s Value) -> Self {
-        Self::of(root, [root])
+        Self::of(root, [root], Patterns::default())
     }
 
-    fn of(root: &'s Value, schemas: impl IntoIterator<Item = &'s Value>) -> Self {
+    fn of(root: &'s Value, schemas: impl IntoIterator<Item = &'s Value>, patterns: Patterns<'s>) -> Self {
         let mut alternatives = Vec::new();
         let mut open: Vec<(&Value, usize)> = schemas.into_iter().map(|schema| (schema, 0)).collect();
         while let Some((schema, hops)) = open.pop() {
@@ -36,7 +52,7 @@ impl<'s> View<'s> {
                 }
             }
         }
-        Self { root, alternatives }
+        Self { root, alternatives, patterns }
     }
 
     /// What stands under a key.
@@ -46,20 +62,19 @@ impl<'s> View<'s> {
                 return vec![schema];
             }
             let patterns = alternative.get("patternProperties").and_then(Value::as_object);
-            let matching = patterns.into_iter().flatten().filter(|(pattern, _)| matches(pattern, key));
+            let matching = patterns.into_iter().flatten().filter(|(pattern, _)| self.patterns.matches(pattern, key));
             let schemas: Vec<&Value> = matching.map(|(_, schema)| schema).collect();
             if schemas.is_empty() { alternative.get("additionalProperties").into_iter().collect() } else { schemas }
         };
-        Self::of(self.root, self.alternatives.iter().flat_map(|alternative| of(alternative)))
+        let schemas = self.alternatives.iter().flat_map(|alternative| of(alternative));
+        Self::of(self.root, schemas, self.patterns.clone())
     }
 
     /// What the items of a list are.
     pub(crate) fn item(&self) -> Self {
         let items = self.alternatives.iter().filter_map(|alternative| alternative.get("items"));
-        Self::of(
-            self.root,
-            items.flat_map(|items| items.as_array().map_or_else(|| vec![items], |all| all.iter().collect())),
-        )
+        let schemas = items.flat_map(|items| items.as_array().map_or_else(|| vec![items], |all| all.iter().collect()));
+        Self::of(self.root, schemas, self.patterns.clone())
     }
 
     /// Whether this may be a secret.
@@ -82,9 +97,4 @@ impl<'s> View<'s> {
         all && types
             .any(|kind| kind == "string" || kind.as_array().is_some_and(|all| all.iter().any(|k| k == "string")))
     }
-}
-
-/// The patterns are those of our own schemas; one that Rust cannot read describes nothing.
-fn matches(pattern: &str, key: &str) -> bool {
-    Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(key))
 }
