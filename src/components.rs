@@ -6,7 +6,7 @@ use weir_exporters::debug::Debug;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
 use weir_pipeline::config::ConfigError;
-use weir_pipeline::graph::{Component, Components, Forward, Section};
+use weir_pipeline::graph::{Component, Components, Forward, Section, Stability};
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
 use weir_processors::{batch, cost, memory_limiter};
@@ -17,22 +17,92 @@ const TRACES: &[Signal] = &[Signal::Traces];
 /// All components. A type that the Collector has renamed is known by both its names.
 pub(crate) fn all() -> Components {
     Components {
-        receivers: vec![Component { name: "otlp", aliases: &[], signals: &Signal::ALL, build: otlp_receiver }],
+        receivers: vec![Component {
+            name: "otlp",
+            aliases: &[],
+            signals: &Signal::ALL,
+            stability: Stability::Beta,
+            schema: weir_receivers::otlp::schema,
+            build: otlp_receiver,
+        }],
         processors: vec![
-            Component { name: "batch", aliases: &[], signals: &Signal::ALL, build: batch::build },
-            Component { name: "cost", aliases: &[], signals: TRACES, build: cost::build },
-            Component { name: "memory_limiter", aliases: &[], signals: &Signal::ALL, build: memory_limiter::build },
+            Component {
+                name: "batch",
+                aliases: &[],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: batch::schema,
+                build: batch::build,
+            },
+            Component {
+                name: "cost",
+                aliases: &[],
+                signals: TRACES,
+                stability: Stability::Beta,
+                schema: cost::schema,
+                build: cost::build,
+            },
+            Component {
+                name: "memory_limiter",
+                aliases: &[],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: memory_limiter::schema,
+                build: memory_limiter::build,
+            },
         ],
         exporters: vec![
-            Component { name: "debug", aliases: &[], signals: &Signal::ALL, build: debug },
-            Component { name: "nop", aliases: &[], signals: &Signal::ALL, build: nop },
-            Component { name: "otlp_grpc", aliases: &["otlp"], signals: &Signal::ALL, build: otlp_grpc },
-            Component { name: "otlp_http", aliases: &["otlphttp"], signals: &Signal::ALL, build: otlp_http },
+            Component {
+                name: "debug",
+                aliases: &[],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: weir_exporters::debug::schema,
+                build: debug,
+            },
+            Component {
+                name: "nop",
+                aliases: &[],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: weir_exporters::nop::schema,
+                build: nop,
+            },
+            Component {
+                name: "otlp_grpc",
+                aliases: &["otlp"],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: weir_exporters::otlp::grpc_schema,
+                build: otlp_grpc,
+            },
+            Component {
+                name: "otlp_http",
+                aliases: &["otlphttp"],
+                signals: &Signal::ALL,
+                stability: Stability::Beta,
+                schema: weir_exporters::otlp::http_schema,
+                build: otlp_http,
+            },
             #[cfg(feature = "lake")]
-            Component { name: "parquet", aliases: &[], signals: TRACES, build: parquet },
+            Component {
+                name: "parquet",
+                aliases: &[],
+                signals: TRACES,
+                stability: Stability::Alpha,
+                schema: weir_exporters::parquet::schema,
+                build: parquet,
+            },
         ],
         extensions: Vec::new(),
-        connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
+        connectors: vec![Component {
+            name: "forward",
+            aliases: &[],
+            signals: &Signal::ALL,
+            stability: Stability::Beta,
+            schema: Forward::schema,
+            build: Forward::build,
+        }],
     }
 }
 

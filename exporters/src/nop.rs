@@ -24,9 +24,14 @@ pub struct Nop {
 }
 
 /// There is nothing to configure.
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct NopConfig {}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<NopConfig>()
+}
 
 impl Nop {
     /// The exporter that is configured at `path`.

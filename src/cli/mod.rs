@@ -1,17 +1,20 @@
 //! The command line.
 
+mod inventory;
+mod print_config;
 mod run;
+mod schema;
 #[cfg(feature = "lake")]
 mod sql;
 mod validate;
 
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigErrors, Document};
+use weir_pipeline::config::{ConfigErrors, Document, Source, Warning};
 use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -39,6 +42,12 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration and say what an OK to a client means in each of its pipelines
     Validate(ConfigArguments),
+    /// List the components of this build, as YAML
+    Components,
+    /// Print the configuration as the components get it: merged and expanded, without defaults
+    PrintConfig(print_config::PrintConfigArguments),
+    /// Print a JSON Schema of the configuration, for editors
+    Schema,
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
@@ -47,9 +56,13 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Args)]
 pub(crate) struct ConfigArguments {
-    /// A configuration in the OpenTelemetry Collector's YAML; given several times, later files are laid over earlier ones
-    #[arg(short, long, value_name = "FILE")]
-    config: Vec<PathBuf>,
+    /// A configuration in the OpenTelemetry Collector's YAML: a file, env:NAME, or yaml:key::key: value; given several
+    /// times, later ones are laid over earlier ones
+    #[arg(short, long, value_name = "URI")]
+    config: Vec<String>,
+    /// One value, laid over all configurations: processors.batch.timeout=2s; mappings are joined, lists replaced
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 impl Arguments {
@@ -62,42 +75,65 @@ impl Arguments {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Validate(arguments)) => validate::validate(&arguments),
+            Some(Command::Components) => inventory::components(),
+            Some(Command::PrintConfig(arguments)) => print_config::print_config(&arguments),
+            Some(Command::Schema) => schema::print_schema(),
             #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
         }
     }
 }
 
+/// A configuration whose structure is right.
+pub(crate) struct Configuration {
+    /// What it is called in messages.
+    name: String,
+    document: Document,
+}
+
 impl ConfigArguments {
-    /// What the configuration is called in messages.
-    fn name(&self) -> String {
-        match &self.config[..] {
-            [] => "the built-in default configuration".to_owned(),
-            files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
-        }
-    }
-
-    /// Reads and checks the configuration's structure.
-    fn document(&self) -> anyhow::Result<Document> {
-        let mut sources = Vec::new();
-        for path in &self.config {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            sources.push((path.display().to_string(), text));
-        }
+    /// Reads the configuration and checks its structure.
+    fn load(&self) -> anyhow::Result<Configuration> {
+        let env = |name: &str| std::env::var(name).ok();
+        let mut sources = self.config.iter().map(|uri| Source::retrieve(uri, &env)).collect::<Result<Vec<_>, _>>()?;
+        let mut name = sources.iter().map(Source::name).collect::<Vec<_>>().join(", ");
         if sources.is_empty() {
-            sources.push(("default.yaml".to_owned(), DEFAULT_CONFIG.to_owned()));
+            anyhow::ensure!(
+                cfg!(feature = "lake"),
+                "no configuration: give one with --config; the built-in one needs a build with the store"
+            );
+            sources.push(Source::text("default.yaml", DEFAULT_CONFIG));
+            name.push_str("the built-in default configuration");
         }
-        Document::parse(sources, &|name| std::env::var(name).ok()).map_err(|errors| refuse(&self.name(), &errors))
-    }
-
-    /// Builds the graph of the configuration; nothing of it runs yet.
-    fn graph(&self, document: &Document, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
-        Graph::build(document, &components::all(), telemetry, environment).map_err(|e| refuse(&self.name(), &e))
+        for assignment in &self.set {
+            sources.push(Source::set(assignment)?);
+        }
+        let document =
+            Document::read(sources, &env).map_err(|refused| refuse(&name, &refused.errors, &refused.warnings))?;
+        Ok(Configuration { name, document })
     }
 }
 
-/// All that is wrong with a configuration, a line each.
-fn refuse(name: &str, errors: &ConfigErrors) -> anyhow::Error {
-    let lines: Vec<String> = errors.0.iter().map(|e| format!("\n  {e}")).collect();
+impl Configuration {
+    /// Builds the graph; nothing of it runs yet.
+    fn graph(&self, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
+        Graph::build(&self.document, &components::all(), telemetry, environment)
+            .map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
+    }
+}
+
+/// All that is wrong with a configuration, a line each, and what may have led to it.
+fn refuse(name: &str, errors: &ConfigErrors, warnings: &[Warning]) -> anyhow::Error {
+    let errors = errors.0.iter().map(|error| format!("\n  {error}"));
+    let lines: Vec<String> = errors.chain(warnings.iter().map(|warning| format!("\n  warning: {warning}"))).collect();
     anyhow::anyhow!("{name} cannot be used:{}", lines.concat())
+}
+
+/// Writes an answer to the standard output.
+fn answer(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough: `weir schema | head`.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        result => result.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),
+    }
 }

@@ -37,16 +37,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.log_level)?;
     let telemetry = Telemetry::default();
-    let document = arguments.config.document()?;
-    for warning in &document.warnings {
+    let configuration = arguments.config.load()?;
+    for warning in &configuration.document.warnings {
         warn!("{warning}");
     }
-    let graph = arguments.config.graph(&document, &telemetry, &Environment::system())?;
+    let graph = configuration.graph(&telemetry, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(live(graph, arguments, &telemetry))
+    runtime.block_on(live(graph, &configuration.name, arguments, &telemetry))
 }
 
-async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
+async fn live(graph: Graph, name: &str, arguments: &RunArguments, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
     // Before anything runs: a signal that comes early must not kill the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -58,7 +58,7 @@ async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> 
     let receivers: Vec<_> = graph.receivers.iter().map(|r| (r.id.clone(), r.receiver.clone())).collect();
     let extensions = graph.extensions.clone();
     let mut running = graph::start(graph, lanes).await?;
-    info!("weir {} with {}", env!("CARGO_PKG_VERSION"), arguments.config.name());
+    info!("weir {} with {name}", env!("CARGO_PKG_VERSION"));
     promises.iter().for_each(|promise| info!("{promise}"));
     for (id, extension) in extensions.iter() {
         for (protocol, address) in extension.addresses() {

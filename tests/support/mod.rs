@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod corpus;
+pub mod schema;
 pub mod sink;
 
 use std::io::{BufRead, BufReader};

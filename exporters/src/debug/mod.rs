@@ -39,7 +39,7 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 
 /// How much to print.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verbosity {
     /// Counts.
@@ -52,7 +52,7 @@ pub enum Verbosity {
 }
 
 /// `debug`, as it is configured; every value is valid.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DebugConfig {
     /// How much to print.
@@ -67,6 +67,11 @@ impl Default for DebugConfig {
     fn default() -> Self {
         Self { verbosity: Verbosity::Basic, sampling_initial: 2, sampling_thereafter: 1 }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<DebugConfig>()
 }
 
 /// Makes the lanes of one `debug` exporter.

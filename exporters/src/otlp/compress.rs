@@ -13,7 +13,7 @@ const INLINE: usize = 1 << 20;
 const LEVEL: i32 = 1;
 
 /// How requests are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Compression {
     /// RFC 1952.

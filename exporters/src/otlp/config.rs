@@ -1,11 +1,14 @@
 //! What both OTLP exporters have in common, as it is written.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use weir_pipeline::config::{ConfigError, Node, Secret, units};
@@ -15,7 +18,7 @@ use super::tls::{TlsSettings, TlsVersion};
 use crate::queue::config::error_at;
 
 /// `tls`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TlsConfig {
     pub(super) insecure: bool,
@@ -66,7 +69,7 @@ fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
 }
 
 /// `keepalive` of a gRPC client.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KeepaliveConfig {
     #[serde(deserialize_with = "units::duration")]
@@ -121,6 +124,18 @@ impl Headers {
     }
 }
 
+impl JsonSchema for Headers {
+    fn schema_name() -> Cow<'static, str> {
+        "Headers".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<BTreeMap<String, Secret>>();
+        let list = generator.subschema_for::<Vec<Header>>();
+        json_schema!({"anyOf": [map, list]})
+    }
+}
+
 /// Headers that describe the request, which is not the user's to do.
 const RESERVED: [&str; 9] = [
     "connection",
@@ -142,7 +157,7 @@ impl<'de> Deserialize<'de> for Headers {
 
 struct HeadersVisitor;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Header {
     name: String,

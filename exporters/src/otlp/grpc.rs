@@ -50,7 +50,7 @@ use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
 
 /// `otlp_grpc`, as it is written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct GrpcConfig {
     endpoint: String,
@@ -81,6 +81,11 @@ impl Default for GrpcConfig {
             retry_on_failure: RetryConfig::default(),
         }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<GrpcConfig>()
 }
 
 /// `otlp_grpc`, validated.

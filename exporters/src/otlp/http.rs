@@ -44,7 +44,7 @@ use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
 
 /// `otlp_http`, as it is written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct HttpConfig {
     endpoint: Option<String>,
@@ -62,7 +62,7 @@ struct HttpConfig {
 }
 
 /// Accepted so that configurations which name the default load.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Encoding {
     #[default]
@@ -85,6 +85,11 @@ impl Default for HttpConfig {
             retry_on_failure: RetryConfig::default(),
         }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<HttpConfig>()
 }
 
 /// `otlp_http`, validated.

@@ -16,7 +16,7 @@ mod tls;
 
 use ::http::HeaderValue;
 
-pub use self::grpc::OtlpGrpc;
-pub use self::http::OtlpHttp;
+pub use self::grpc::{OtlpGrpc, schema as grpc_schema};
+pub use self::http::{OtlpHttp, schema as http_schema};
 
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));

@@ -27,7 +27,7 @@ pub(super) struct TlsSettings {
 }
 
 /// A version of TLS that is still safe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 pub(super) enum TlsVersion {
     /// RFC 5246.
     #[default]

@@ -53,7 +53,7 @@ impl Default for ParquetSettings {
 }
 
 /// `parquet`, as it is configured.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct ParquetConfig {
     url: String,
@@ -61,7 +61,7 @@ struct ParquetConfig {
     storage: BTreeMap<String, Secret>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct FlushConfig {
     max_age: GoDuration,
@@ -79,6 +79,11 @@ impl Default for FlushConfig {
         let ParquetSettings { max_age, max_bytes, .. } = ParquetSettings::default();
         Self { max_age: GoDuration(max_age), max_bytes: ByteSize(max_bytes as u64) }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<ParquetConfig>()
 }
 
 /// The `parquet` exporter of all lanes.

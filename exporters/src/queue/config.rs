@@ -8,7 +8,7 @@ use weir_pipeline::config::{ConfigError, Node, units};
 use super::settings::{QueueSettings, RetrySettings, Sizer};
 
 /// `sending_queue`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct QueueConfig {
     enabled: bool,
@@ -44,7 +44,7 @@ impl QueueConfig {
 }
 
 /// `retry_on_failure`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RetryConfig {
     enabled: bool,

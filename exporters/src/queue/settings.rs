@@ -50,7 +50,7 @@ impl Default for QueueSettings {
 }
 
 /// What a queue's size is counted in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Sizer {
     /// Batches.

@@ -52,6 +52,11 @@ impl ConfigError {
         Self { location: Some(location.clone()), path: path.into(), message: message.into(), hint: None }
     }
 
+    /// An error that is nowhere in a configuration.
+    pub(crate) fn anywhere(message: impl Into<String>) -> Self {
+        Self { location: None, path: String::new(), message: message.into(), hint: None }
+    }
+
     /// The same error with advice.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

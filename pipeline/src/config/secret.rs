@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is printed in place of a secret; the Collector's `configopaque` prints the same.
-const REDACTED: &str = "[REDACTED]";
+pub(super) const REDACTED: &str = "[REDACTED]";
 
 /// A value that prints as `[REDACTED]`, whichever way it is formatted or serialized, until it is asked for by name
 /// with [`Secret::expose`].

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::components::{Component, Components, ConnectorFactory, Section, find};
 use crate::budget::Budget;
 use crate::clock::Environment;
-use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId};
+use crate::config::{
+    ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId, Reference,
+};
 use crate::extension::Extensions;
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
@@ -87,12 +89,13 @@ impl Graph {
         let receivers = builder.section("receivers", &document.receivers, &components.receivers);
         let processors = builder.section("processors", &document.processors, &components.processors);
         let exporters = builder.section("exporters", &document.exporters, &components.exporters);
-        let connectors = builder.section("connectors", &document.connectors, &components.connectors);
+        let connectors: Connectors = builder.section("connectors", &document.connectors, &components.connectors);
+        builder.check_connectors(&connectors);
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
 
-        let order = downstream_first(document);
+        let order = downstream_first(document, &connectors);
         let position = |id: &PipelineId| order.iter().position(|&i| document.service.pipelines[i].id == *id);
         let mut graph = Self {
             extensions: builder.extensions.clone(),
@@ -106,7 +109,7 @@ impl Graph {
             for (id, location) in &pipeline.exporters {
                 if let Some((kind, connector)) = connectors.get(id) {
                     builder.check_signal(kind, "connector", id, &pipeline.id, location);
-                    let fed = document.service.pipelines.iter().filter(|p| p.receivers.iter().any(|(r, _)| r == id));
+                    let fed = fed(document, id, connector.as_ref(), pipeline);
                     ends.push(End::Connector(Arc::clone(connector), fed.filter_map(|p| position(&p.id)).collect()));
                 } else if let Some((kind, factory)) = exporters.get(id) {
                     builder.check_signal(kind, "exporter", id, &pipeline.id, location);
@@ -159,6 +162,7 @@ impl Graph {
 
 /// The signals of a component type, beside the component.
 type Built<T> = BTreeMap<ComponentId, (&'static [Signal], T)>;
+type Connectors = Built<Arc<dyn ConnectorFactory>>;
 
 struct Builder<'a> {
     document: &'a Document,
@@ -193,6 +197,30 @@ impl Builder<'_> {
         built
     }
 
+    /// A connector has two sides, and which signals it joins it alone knows.
+    fn check_connectors(&mut self, connectors: &Connectors) {
+        for (id, (_, connector)) in connectors {
+            let users = |side: fn(&Pipeline) -> &[Reference]| -> Vec<(&Pipeline, &Location)> {
+                let place = |p| side(p).iter().find(|(other, _)| other == id).map(|(_, at)| (p, at));
+                self.document.service.pipelines.iter().filter_map(place).collect()
+            };
+            let (mut exporters, mut receivers) = (users(|p| &p.exporters), users(|p| &p.receivers));
+            let joins = |from: &Pipeline, to: &Pipeline| connector.joins(from.id.signal, to.id.signal);
+            let all = exporters.clone();
+            exporters.retain(|(from, _)| !receivers.iter().any(|(to, _)| joins(from, to)));
+            receivers.retain(|(to, _)| !all.iter().any(|(from, _)| joins(from, to)));
+            for (side, other, loose) in [("exporter", "receiver", exporters), ("receiver", "exporter", receivers)] {
+                let Some((_, location)) = loose.first() else { continue };
+                let names: Vec<String> = loose.iter().map(|(pipeline, _)| pipeline.id.to_string()).collect();
+                let message = format!(
+                    "connector \"{id}\" used as {side} in [{}] pipeline but not used in any supported {other} pipeline",
+                    names.join(" ")
+                );
+                self.errors.push(ConfigError::new(location, format!("connectors::{id}"), message));
+            }
+        }
+    }
+
     fn signals_of(&self, id: &ComponentId) -> Vec<Signal> {
         let names = |list: &[(ComponentId, Location)]| list.iter().any(|(name, _)| name == id);
         let pipelines = &self.document.service.pipelines;
@@ -212,18 +240,30 @@ impl Builder<'_> {
     }
 }
 
+/// The pipelines that one pipeline feeds through a connector.
+fn fed<'d>(
+    document: &'d Document,
+    id: &'d ComponentId,
+    connector: &'d dyn ConnectorFactory,
+    from: &'d Pipeline,
+) -> impl Iterator<Item = &'d Pipeline> {
+    let receives = move |p: &&Pipeline| p.receivers.iter().any(|(receiver, _)| receiver == id);
+    let pipelines = document.service.pipelines.iter().filter(receives);
+    pipelines.filter(|to| connector.joins(from.id.signal, to.id.signal))
+}
+
 /// Pipelines ordered so that one which others feed through connectors comes before them. The document has no cycle.
-fn downstream_first(document: &Document) -> Vec<usize> {
-    fn visit(document: &Document, i: usize, seen: &mut [bool], order: &mut Vec<usize>) {
+fn downstream_first(document: &Document, connectors: &Connectors) -> Vec<usize> {
+    fn visit(document: &Document, connectors: &Connectors, i: usize, seen: &mut [bool], order: &mut Vec<usize>) {
         if std::mem::replace(&mut seen[i], true) {
             return;
         }
-        for (exporter, _) in &document.service.pipelines[i].exporters {
-            for (j, other) in document.service.pipelines.iter().enumerate() {
-                let connected = document.connectors.iter().any(|(c, _)| c == exporter)
-                    && other.receivers.iter().any(|(r, _)| r == exporter);
-                if connected {
-                    visit(document, j, seen, order);
+        let pipelines = &document.service.pipelines;
+        for (id, _) in &pipelines[i].exporters {
+            let Some((_, connector)) = connectors.get(id) else { continue };
+            for to in fed(document, id, connector.as_ref(), &pipelines[i]) {
+                if let Some(j) = pipelines.iter().position(|p| p.id == to.id) {
+                    visit(document, connectors, j, seen, order);
                 }
             }
         }
@@ -232,6 +272,6 @@ fn downstream_first(document: &Document) -> Vec<usize> {
     let count = document.service.pipelines.len();
     let mut order = Vec::with_capacity(count);
     let mut seen = vec![false; count];
-    (0..count).for_each(|i| visit(document, i, &mut seen, &mut order));
+    (0..count).for_each(|i| visit(document, connectors, i, &mut seen, &mut order));
     order
 }

@@ -1,6 +1,9 @@
 //! The registry: which component types exist and how each is built. A plain table, filled in by the binary.
 
+use std::fmt;
 use std::sync::Arc;
+
+use schemars::{Schema, SchemaGenerator};
 
 use crate::channel::Inlet;
 use crate::config::{ConfigError, Node, PipelineId, suggest};
@@ -16,8 +19,36 @@ pub struct Component<T> {
     pub aliases: &'static [&'static str],
     /// The signals it handles.
     pub signals: &'static [Signal],
+    /// How far it can be relied on.
+    pub stability: Stability,
+    /// Describes its configuration; see [`schema`](crate::config::schema).
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Builds it from its configuration.
     pub build: fn(&Section<'_>) -> Result<T, ConfigError>,
+}
+
+/// How far a component can be relied on, in the Collector's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stability {
+    /// It may not work yet, and anything about it may change.
+    Development,
+    /// It works; its configuration and what it writes may change.
+    Alpha,
+    /// Its configuration changes rarely, and never without a word.
+    Beta,
+    /// Its configuration changes only with a new major version.
+    Stable,
+}
+
+impl fmt::Display for Stability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Development => "Development",
+            Self::Alpha => "Alpha",
+            Self::Beta => "Beta",
+            Self::Stable => "Stable",
+        })
+    }
 }
 
 /// A component's part of the configuration, and what it is built with.
@@ -49,6 +80,11 @@ pub struct Components {
 
 /// Makes one connector per lane: an exporter of one pipeline that feeds others.
 pub trait ConnectorFactory: Send + Sync + 'static {
+    /// Whether what comes in as one signal goes out as the other.
+    fn joins(&self, from: Signal, to: Signal) -> bool {
+        from == to
+    }
+
     /// The instance of one lane, with the pipelines that it can feed.
     fn create(
         &self,

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::{Schema, SchemaGenerator};
 
 use super::components::{ConnectorFactory, Section};
 use crate::batch::Batch;
@@ -25,11 +26,16 @@ use crate::signal::Signal;
 #[derive(Debug, Default)]
 pub struct Forward;
 
-#[derive(serde::Deserialize, Default)]
+#[derive(serde::Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 struct NoSettings {}
 
 impl Forward {
+    /// Describes its (empty) configuration.
+    pub fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<NoSettings>()
+    }
+
     /// Builds it from its (empty) configuration.
     ///
     /// # Errors

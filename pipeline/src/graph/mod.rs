@@ -16,6 +16,6 @@ mod run;
 mod tests;
 
 pub use self::build::{ExporterNode, Graph, PipelineNode, ReceiverNode};
-pub use self::components::{Component, Components, ConnectorFactory, Section};
+pub use self::components::{Component, Components, ConnectorFactory, Section, Stability};
 pub use self::forward::Forward;
 pub use self::run::{RunError, Running, start};

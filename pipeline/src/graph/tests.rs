@@ -109,13 +109,20 @@ fn components() -> Components {
     fn sink(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
         Ok(Arc::new(SinkFactory(section.context.clone())))
     }
-    let traces = &[Signal::Traces];
+    fn component<T>(
+        name: &'static str,
+        aliases: &'static [&'static str],
+        build: fn(&Section<'_>) -> Result<T, ConfigError>,
+    ) -> Component<T> {
+        let stability = Stability::Stable;
+        Component { name, aliases, signals: &[Signal::Traces], stability, schema: Forward::schema, build }
+    }
     Components {
-        receivers: vec![Component { name: "feed", aliases: &["old_feed"], signals: traces, build: feed }],
-        processors: vec![Component { name: "hold", aliases: &[], signals: traces, build: hold }],
-        exporters: vec![Component { name: "sink", aliases: &[], signals: traces, build: sink }],
+        receivers: vec![component("feed", &["old_feed"], feed)],
+        processors: vec![component("hold", &[], hold)],
+        exporters: vec![component("sink", &[], sink)],
         extensions: Vec::new(),
-        connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
+        connectors: vec![Component { signals: &Signal::ALL, ..component("forward", &[], Forward::build) }],
     }
 }
 
@@ -208,6 +215,32 @@ fn what_cannot_be_built_is_named_where_it_stands() {
         ),
         "weir.yaml:5:43: service::pipelines::logs: exporter \"sink\" does not support logs: it supports traces\n\
          weir.yaml:5:24: service::pipelines::logs: receiver \"feed\" does not support logs: it supports traces"
+    );
+}
+
+#[test]
+fn a_connector_joins_pipelines_of_its_own_signal() {
+    let refused = |pipelines: &str| {
+        let yaml = format!(
+            "receivers: {{feed: }}\nexporters: {{sink: }}\nconnectors: {{forward: }}\nservice:\n  pipelines:\n{pipelines}"
+        );
+        build(&yaml, &Telemetry::default()).err()
+    };
+    assert_eq!(
+        refused(
+            "    traces/in: {receivers: [feed], exporters: [forward]}\n    logs: {receivers: [forward], exporters: [sink]}\n"
+        )
+        .unwrap(),
+        "weir.yaml:6:48: connectors::forward: connector \"forward\" used as exporter in [traces/in] pipeline but not used \
+         in any supported receiver pipeline\n\
+         weir.yaml:7:24: connectors::forward: connector \"forward\" used as receiver in [logs] pipeline but not used \
+         in any supported exporter pipeline"
+    );
+    assert_eq!(
+        refused(
+            "    traces/in: {receivers: [feed], exporters: [forward]}\n    traces: {receivers: [forward], exporters: [sink]}\n"
+        ),
+        None
     );
 }
 

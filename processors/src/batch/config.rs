@@ -6,7 +6,7 @@ use serde::Deserialize;
 use weir_pipeline::config::units::{ByteSize, GoDuration};
 use weir_pipeline::config::{ConfigError, Node};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     send_batch_size: u32,
@@ -24,6 +24,11 @@ impl Default for Raw {
             timeout: GoDuration(Duration::from_millis(200)),
         }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<Raw>()
 }
 
 /// Settings of the `batch` processor.

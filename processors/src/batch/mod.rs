@@ -27,7 +27,7 @@ use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 
-pub use self::config::Settings;
+pub use self::config::{Settings, schema};
 
 /// Builds the processor from its configuration.
 ///

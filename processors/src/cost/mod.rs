@@ -41,7 +41,7 @@ mod usage;
 pub use self::catalog::{Catalog, CatalogError};
 pub use self::matcher::{Match, MatchStep, Matcher};
 pub use self::money::Usd;
-pub use self::node::build;
+pub use self::node::{build, schema};
 pub use self::price::{Cost, price};
 pub use self::pricer::{Priced, Pricer};
 pub use self::status::CostStatus;

@@ -19,9 +19,14 @@ const SOURCE: &str = "gen_ai.usage.cost.source";
 const STATUS: &str = "weir.cost.status";
 
 /// Settings of the `cost` processor. It has none yet.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<Settings>()
+}
 
 /// Builds the processor from its configuration.
 ///

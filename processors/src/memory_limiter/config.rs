@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 /// The keys about garbage collection are accepted so that a Collector's file loads; there is no collector of garbage
 /// here that they could pace.
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     check_interval: GoDuration,
@@ -39,6 +39,11 @@ impl Default for Raw {
             max_gc_interval_when_hard_limited: zero,
         }
     }
+}
+
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<Raw>()
 }
 
 /// Settings of the `memory_limiter`.

@@ -20,7 +20,7 @@ const DEFAULT_MAX_BYTES: usize = 64 << 20;
 const DEFAULT_STREAMS: u32 = 1024;
 
 /// The receiver's section of the configuration as written.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
     /// What to speak.
@@ -28,7 +28,7 @@ pub struct OtlpConfig {
 }
 
 /// `protocols`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProtocolsConfig {
     /// Off unless it is there.
@@ -38,7 +38,7 @@ pub struct ProtocolsConfig {
 }
 
 /// `protocols::grpc`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcConfig {
     /// `host:port`; default `localhost:4317`.
@@ -52,7 +52,7 @@ pub struct GrpcConfig {
 }
 
 /// `protocols::http`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// `host:port`; default `localhost:4318`.
@@ -70,7 +70,7 @@ pub struct HttpConfig {
 }
 
 /// `tls` of a server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain.

@@ -70,6 +70,11 @@ use self::serve::{Port, Service};
 const GRPC: &str = "grpc";
 const HTTP: &str = "http";
 
+/// Describes the configuration, for editors.
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<OtlpConfig>()
+}
+
 /// The OTLP receiver. See the [module](self).
 #[derive(Debug)]
 pub struct OtlpReceiver {

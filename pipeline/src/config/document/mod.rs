@@ -10,6 +10,7 @@ mod tests;
 use super::error::{ConfigError, ConfigErrors, Location, Warning};
 use super::id::{ComponentId, InvalidId, PipelineId};
 use super::node::{Key, Node, Value};
+use super::provider::Source;
 use super::{expand, merge, suggest};
 
 /// A configuration whose ids and references are right.
@@ -27,7 +28,18 @@ pub struct Document {
     pub extensions: Vec<(ComponentId, Node)>,
     /// The `service` section.
     pub service: Service,
+    /// All of it as one tree, for printing.
+    pub root: Node,
     /// What the user should know all the same: unset variables, for one.
+    pub warnings: Vec<Warning>,
+}
+
+/// A configuration that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedDocument {
+    /// What is wrong.
+    pub errors: ConfigErrors,
+    /// What may have led to it: a variable that is not set, a section that a later source removed.
     pub warnings: Vec<Warning>,
 }
 
@@ -64,46 +76,59 @@ pub type Reference = (ComponentId, Location);
 const SECTIONS: [&str; 6] = ["receivers", "processors", "exporters", "connectors", "extensions", "service"];
 
 impl Document {
-    /// Reads configuration sources, each a name for error messages and a YAML text, the later laid over the earlier:
-    /// mappings merge, lists and other values replace, a key without a value changes nothing. Then `${…}` references
-    /// are expanded, `env` being how a variable is looked up.
+    /// [Reads](Self::read) texts, each under a name for error messages.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, not only the first thing; of a text that is not YAML, that alone.
+    /// As [`read`](Self::read).
     pub fn parse<N: AsRef<str>, T: AsRef<str>>(
         sources: impl IntoIterator<Item = (N, T)>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
+        Self::read(sources.into_iter().map(|(name, text)| Source::text(name.as_ref(), text.as_ref())), env)
+            .map_err(|refused| refused.errors)
+    }
+
+    /// Reads configuration sources, the later laid over the earlier: mappings merge, lists and other values replace, and
+    /// so does a key without a value. Then `${…}` references are expanded, `env` being how a variable is looked up.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, not only the first thing; of a text that is not YAML, that alone.
+    pub fn read(
+        sources: impl IntoIterator<Item = Source>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, RefusedDocument> {
         let mut reader = Reader::default();
         let mut root: Option<Node> = None;
-        for (name, text) in sources {
-            match Node::parse(name.as_ref(), text.as_ref()) {
+        for source in sources {
+            match source.parse() {
                 Ok(node) if !matches!(node.value(), Value::Map(_) | Value::Null) => {
                     reader.error(node.location(), "", format!("expected a mapping, found {}", node.describe())).hint =
                         Some(format!("known keys: {}", SECTIONS.join(", ")));
                 }
                 Ok(node) => match &mut root {
                     None => root = Some(node),
-                    Some(root) => merge::merge(root, node),
+                    Some(root) => merge::merge(root, node, &mut reader.warnings),
                 },
                 Err(error) => reader.errors.push(error),
             }
         }
         if !reader.errors.is_empty() {
-            return Err(ConfigErrors(reader.errors));
+            return Err(reader.refuse());
         }
         let mut root = root.unwrap_or_else(|| Node::null("configuration"));
         let (warnings, errors) = expand::expand(&mut root, env);
-        (reader.warnings, reader.errors) = (warnings, errors);
+        reader.warnings.extend(warnings);
+        reader.errors = errors;
 
         let document = reader.document(&root);
         if reader.errors.is_empty() {
-            return Ok(Self { warnings: reader.warnings, ..document });
+            return Ok(Self { root, warnings: reader.warnings, ..document });
         }
         // In the order of the text; errors without a place come first.
         reader.errors.sort_by(|a, b| a.location.cmp(&b.location));
-        Err(ConfigErrors(reader.errors))
+        Err(reader.refuse())
     }
 }
 
@@ -115,6 +140,10 @@ struct Reader {
 }
 
 impl Reader {
+    fn refuse(self) -> RefusedDocument {
+        RefusedDocument { errors: ConfigErrors(self.errors), warnings: self.warnings }
+    }
+
     fn document(&mut self, root: &Node) -> Document {
         let section = |name: &str| root.get(name);
         let mut components = |name: &str| self.components(name, section(name));
@@ -125,6 +154,7 @@ impl Reader {
             connectors: components("connectors"),
             extensions: components("extensions"),
             service: self.service(section("service"), root.location()),
+            root: Node::null("configuration"),
             warnings: Vec::new(),
         };
         // As in the Collector, a file without a component is empty, whatever `service` says.
@@ -201,6 +231,15 @@ impl Reader {
                 self.error(item.location(), &path, message);
                 continue;
             };
+            if let Some(expansion) = item.expansion()
+                && text.parse::<ComponentId>().is_err()
+                && !text.contains("${")
+            {
+                // What is no id may be anything, a secret for one.
+                let message = format!("expected the id of a component, found the value of `{}`", expansion.written);
+                self.error(item.location(), &path, message);
+                continue;
+            }
             let Some(id) = self.id::<ComponentId>(text, item.location(), &path) else { continue };
             if kind != "processors" && references.iter().any(|(known, _)| *known == id) {
                 self.warnings.push(Warning {

@@ -86,11 +86,11 @@ fn depth_is_bounded() {
 #[test]
 fn sources_are_merged_and_keep_their_places() {
     let base = format!("receivers:\n  otlp: {{endpoint: a, list: [1, 2]}}\n{EXPORTERS}{PIPELINES}");
-    let over = "receivers:\n  otlp: {list: [3], extra: \"${X}\"}\n  jaeger:\nexporters:\n";
+    let over = "receivers:\n  otlp: {list: [3], extra: \"${X}\"}\n  jaeger:\nexporters: {}\n";
     let env = |name: &str| (name == "X").then(|| "7".to_owned());
     let document = Document::parse([("a.yaml", base.as_str()), ("b.yaml", over)], &env).unwrap();
     assert_eq!(ids(&document.receivers), ["otlp", "jaeger"]);
-    assert_eq!(ids(&document.exporters), ["debug"], "an empty section deletes nothing");
+    assert_eq!(ids(&document.exporters), ["debug"], "an empty mapping removes nothing");
     let otlp = &document.receivers[0].1;
     assert_eq!(otlp.get("endpoint").unwrap().location().to_string(), "a.yaml:2:20");
     assert_eq!(otlp.get("list").unwrap().parse_as::<Vec<u8>>(""), Ok(vec![3]));
@@ -103,6 +103,38 @@ fn sources_are_merged_and_keep_their_places() {
     let errors = Document::parse([("a.yaml", "a: ["), ("b.yaml", "b: {")], &|_| None).unwrap_err();
     let files: Vec<String> = errors.0.iter().map(|e| e.location.as_ref().unwrap().file.to_string()).collect();
     assert_eq!(files, ["a.yaml", "b.yaml"], "both files are read before anything is said");
+}
+
+#[test]
+fn a_later_key_without_a_value_removes_and_warns() {
+    let base = format!("{RECEIVERS}{EXPORTERS}{PIPELINES}processors: {{batch: {{timeout: 1s}}, cost: }}\n");
+    let read = |over: &str| Document::parse([("a.yaml", base.as_str()), ("b.yaml", over)], &|_| None);
+    let warnings = |document: &Document| document.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let document = read("processors:\n").unwrap();
+    assert_eq!(ids(&document.processors), [""; 0]);
+    assert_eq!(
+        warnings(&document),
+        ["b.yaml:1:1: processors: no value here removes what a.yaml:4:13 says; to change nothing, remove the key"]
+    );
+    let document = read("processors:\n  batch:\n").unwrap();
+    assert_eq!(ids(&document.processors), ["batch", "cost"]);
+    assert!(document.processors[0].1.is_null());
+    assert_eq!(
+        warnings(&document),
+        [
+            "b.yaml:2:3: processors::batch: no value here removes what a.yaml:4:21 says; to change nothing, remove the key"
+        ]
+    );
+    // A single value is as if it were not there, which is nothing to warn of.
+    let document = read("processors: {batch: {timeout: }, cost: }").unwrap();
+    assert!(document.processors[0].1.get("timeout").unwrap().is_null());
+    assert_eq!(warnings(&document), [""; 0]);
+    assert_eq!(ids(&read("").unwrap().processors), ["batch", "cost"], "an empty file says nothing");
+    assert_eq!(
+        read("exporters:\n").unwrap_err().to_string(),
+        "a.yaml:3:63: service::pipelines::traces: references exporter \"debug\" which is not configured: \
+         there is nothing in the `exporters` section\nb.yaml:1:1: no exporter configuration specified in config"
+    );
 }
 
 #[test]

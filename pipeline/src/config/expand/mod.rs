@@ -5,6 +5,7 @@
 //! | `${env:NAME}`, `${NAME}`               | the variable; if it is not set, nothing, and a warning              |
 //! | `${env:NAME:-text}`, `${NAME:-text}`   | the variable; if it is not set, the text, which may hold references |
 //! | `${file:path}`                         | the content of a file, without its final newline                    |
+//! | `${yaml:text}`                         | the text                                                            |
 //! | `$$`                                   | `$`                                                                 |
 //!
 //! A value that is one reference and nothing else is read as YAML, so that a port becomes a number and `[a, b]` a list;
@@ -201,7 +202,7 @@ impl Expander<'_> {
         let (scheme, rest) = match split_outside(body, ":") {
             None => ("env", body),
             // `${NAME:-default}`: the scheme may be left out.
-            Some((name, rest)) if rest.starts_with('-') && !matches!(name, "env" | "file") => ("env", body),
+            Some((name, rest)) if rest.starts_with('-') && !matches!(name, "env" | "file" | "yaml") => ("env", body),
             Some(parts) => parts,
         };
         match scheme {
@@ -213,9 +214,10 @@ impl Expander<'_> {
                 self.variable(name, default)
             }
             "file" => self.file(rest),
+            "yaml" => Ok((rest.to_owned(), Origin::Configuration)),
             _ => Err(self
                 .error(format!("scheme {scheme:?} is not supported for uri {body:?}"))
-                .with_hint("supported schemes: env, file; write `$${` for the characters themselves")),
+                .with_hint("supported schemes: env, file, yaml; write `$${` for the characters themselves")),
         }
     }
 
@@ -227,8 +229,7 @@ impl Expander<'_> {
         } else {
             name
         };
-        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-        if !name.starts_with(first) || !name.chars().all(|c| first(c) || c.is_ascii_digit()) {
+        if !is_variable_name(name) {
             return Err(self.error(format!(
                 "environment variable {name:?} has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"
             )));
@@ -286,6 +287,12 @@ impl Expander<'_> {
     fn error(&self, message: impl Into<String>) -> ConfigError {
         ConfigError::new(&self.location, self.path.clone(), message)
     }
+}
+
+/// `^[a-zA-Z_][a-zA-Z0-9_]*$`
+pub(super) fn is_variable_name(name: &str) -> bool {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(first) && name.chars().all(|c| first(c) || c.is_ascii_digit())
 }
 
 /// Reads a text as YAML; what YAML takes for a text, or cannot read, stays as it is.

@@ -79,6 +79,9 @@ fn texts() {
         ("${env:LIST}", "[x, 2]"),
         ("${env:MAP}", "{k: v, nested: {a: \"a\"}}"),
         ("${env:UNSET}", ""),
+        ("${yaml:0123}", "0123"),
+        ("'${yaml:-a: b}'", "-a: b"),
+        ("<${yaml:a$$${A}}>", "<a$a>"),
         ("\"a\\n${A}\"", "a\na"),
     ] {
         assert_eq!(expanded(text).parse_as::<String>("key").as_deref(), Ok(expected), "{text}");
@@ -97,6 +100,8 @@ fn a_reference_alone_is_typed() {
     assert_eq!(expanded("${UNSET:-[1, 2]}").parse_as(""), Ok(vec![1, 2]));
     assert_eq!(expanded("${env:MAP}").get("nested").unwrap().get("a").unwrap().text(), Some("a"));
     assert_eq!(expanded("${env:UNSET}").parse_as(""), Ok(None::<u16>));
+    assert_eq!(expanded("${yaml:[1, 2]}").parse_as(""), Ok(vec![1, 2]));
+    assert_eq!(expanded("${yaml:${PORT}}").parse_as(""), Ok(4317_u16));
     assert!(expanded("4${env:PORT}").parse_as::<u32>("").is_err(), "inside a text, a reference makes a text");
 }
 
@@ -128,9 +133,9 @@ fn errors() {
         ("${A B}", "environment variable \"A B\" has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"),
         ("${env:-x}", "environment variable \"-x\" has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"),
         (
-            "${yaml:a}",
-            "scheme \"yaml\" is not supported for uri \"yaml:a\": \
-             supported schemes: env, file; write `$${` for the characters themselves",
+            "${vault:a}",
+            "scheme \"vault\" is not supported for uri \"vault:a\": \
+             supported schemes: env, file, yaml; write `$${` for the characters themselves",
         ),
         ("${LOOP}", "more than 100 references go into this value: does a variable refer to itself?"),
         ("x${LOOP}", "more than 100 references go into this value: does a variable refer to itself?"),
