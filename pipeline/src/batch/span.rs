@@ -1,9 +1,9 @@
 //! A span of a batch, to read and to change.
 
 use super::index::{Index, SpanEntry};
-use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES};
+use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES, SpanField};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
-use super::wire::{Fields, Repeated};
+use super::wire::{Fields, Repeated, put_bytes, put_uint};
 
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
@@ -34,7 +34,11 @@ impl<'a> Span<'a> {
 
     /// All singular fields in one walk.
     pub fn fields(self) -> SpanFields<'a> {
-        SpanFields::parse(self.raw())
+        let mut fields = SpanFields::parse(self.raw());
+        if let Some(overlay) = self.overlay {
+            overlay.patch(self.id, &mut fields);
+        }
+        fields
     }
 
     /// The span's name.
@@ -54,13 +58,16 @@ impl<'a> Span<'a> {
     pub fn visit(self, mut on_attribute: impl FnMut(KeyValue<'a>)) -> SpanFields<'a> {
         let overlay = self.overlay.filter(|o| o.is_touched(self.id));
         let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
-        let fields = SpanFields::visit(self.raw(), |bytes| {
+        let mut fields = SpanFields::visit(self.raw(), |bytes| {
             let kv = KeyValue::parse(bytes);
             if shadowing.is_none_or(|o| !o.hides(self.id, kv.key.as_bytes())) {
                 on_attribute(kv);
             }
         });
-        overlay.into_iter().flat_map(|o| o.added(self.id)).for_each(on_attribute);
+        if let Some(overlay) = overlay {
+            overlay.added(self.id).for_each(on_attribute);
+            overlay.patch(self.id, &mut fields);
+        }
         fields
     }
 
@@ -77,15 +84,20 @@ impl<'a> Span<'a> {
 
     /// The value of the last attribute with this key, overlay first.
     pub fn attr(self, key: &str) -> Option<Value<'a>> {
+        self.raw_attr(key).map(KeyValue::value)
+    }
+
+    /// The last attribute with this key, overlay first, with its value not yet read.
+    pub fn raw_attr(self, key: &str) -> Option<KeyValue<'a>> {
         if let Some(overlay) = self.overlay.filter(|o| o.is_touched(self.id)) {
-            if let Some(value) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
-                return Some(value.value());
+            if let Some(added) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
+                return Some(added);
             }
             if overlay.is_shadowing(self.id) && overlay.hides(self.id, key.as_bytes()) {
                 return None;
             }
         }
-        self.own_attributes().filter(|kv| kv.key == *key).last().map(|kv| kv.pair().1)
+        self.own_attributes().filter(|kv| kv.key == *key).last()
     }
 
     /// The span's events in order.
@@ -100,7 +112,10 @@ impl<'a> Span<'a> {
 
     /// The resource the span belongs to.
     pub fn resource(self) -> Resource<'a> {
-        self.entry().map_or_else(Resource::default, |s| self.index.resource_of(s.scope, self.bytes))
+        let Some(entry) = self.entry() else { return Resource::default() };
+        let scope = self.index.scopes.get(entry.scope as usize);
+        let changed = self.overlay.zip(scope).and_then(|(o, s)| o.resource(s.resource as usize));
+        changed.map_or_else(|| self.index.resource_of(entry.scope, self.bytes), Resource)
     }
 
     /// The resource's attributes.
@@ -151,6 +166,32 @@ impl<'a> SpanMut<'a> {
     #[inline]
     pub fn append_absent(&mut self, block: &AttributeBlock) {
         self.overlay.append(self.id, self.index.spans.len(), block);
+    }
+
+    /// Replaces the span's name.
+    pub fn set_name(&mut self, name: &str) {
+        self.set_field(SpanField::Name, (!name.is_empty()).then_some(name.as_bytes()));
+    }
+
+    /// Replaces the W3C tracestate; an empty one is left out.
+    pub fn set_trace_state(&mut self, trace_state: &str) {
+        self.set_field(SpanField::TraceState, (!trace_state.is_empty()).then_some(trace_state.as_bytes()));
+    }
+
+    /// Replaces the status: a `StatusCode` as a number, and a message.
+    pub fn set_status(&mut self, code: i32, message: &str) {
+        let mut status = Vec::with_capacity(message.len() + 16);
+        if !message.is_empty() {
+            put_bytes(&mut status, 2, message.as_bytes());
+        }
+        if code != 0 {
+            put_uint(&mut status, 3, i64::from(code) as u64);
+        }
+        self.set_field(SpanField::Status, Some(&status));
+    }
+
+    fn set_field(&mut self, field: SpanField, payload: Option<&[u8]>) {
+        self.overlay.set_field(self.id, self.index.spans.len(), field, payload);
     }
 
     /// Removes every attribute with this key.
