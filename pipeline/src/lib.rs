@@ -17,5 +17,6 @@ pub mod metadata;
 pub mod node;
 pub mod otlp;
 pub mod receipt;
+pub mod sampling;
 pub mod signal;
 pub mod telemetry;
