@@ -26,6 +26,7 @@ mod overlay;
 mod resource;
 mod span;
 pub mod validate;
+mod value_text;
 pub mod view;
 pub mod wire;
 
