@@ -70,7 +70,8 @@ fn operator(rest: &str) -> Option<(Token, usize)> {
 fn number(rest: &str) -> Option<(Token, usize)> {
     let mut previous = ' ';
     let end = rest.find(|c: char| {
-        let part = c.is_ascii_alphanumeric() || c == '.' || matches!(c, '-' | '+') && matches!(previous, ' ' | 'e' | 'E');
+        let part =
+            c.is_ascii_alphanumeric() || c == '.' || matches!(c, '-' | '+') && matches!(previous, ' ' | 'e' | 'E');
         previous = c;
         !part
     });

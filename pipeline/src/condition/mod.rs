@@ -63,8 +63,24 @@ impl Condition {
     /// # Errors
     /// Where the condition stops making sense, and what can be written there.
     pub fn parse(node: &Node, path: &str, context: Context) -> Result<Self, ConfigError> {
+        Self::located(node, path, |text| parse::condition(text, context))
+    }
+
+    /// Reads the condition of a statement: `route()` or `route() where …`.
+    ///
+    /// # Errors
+    /// If it is another statement, or for what [`Self::parse`] refuses.
+    pub fn parse_statement(node: &Node, path: &str, context: Context) -> Result<Self, ConfigError> {
+        Self::located(node, path, |text| parse::statement(text, context))
+    }
+
+    fn located(
+        node: &Node,
+        path: &str,
+        parse: impl FnOnce(&str) -> Result<Expression, Fault>,
+    ) -> Result<Self, ConfigError> {
         let text = node.text().ok_or_else(|| node.error(path, "expected a condition, which is a text"))?;
-        Self::parse_text(text, context).map_err(|fault| {
+        parse(text).map(Self).map_err(|fault| {
             let place = text.get(..fault.offset).map_or(1, |before| before.chars().count() + 1);
             let error = node.error(path, format!("at character {place} of the condition: {}", fault.message));
             match fault.hint {
@@ -74,8 +90,9 @@ impl Condition {
         })
     }
 
+    #[cfg(test)]
     fn parse_text(text: &str, context: Context) -> Result<Self, Fault> {
-        parse::parse(text, context).map(Self)
+        parse::condition(text, context).map(Self)
     }
 }
 

@@ -9,14 +9,35 @@ const MAX_BYTES: usize = 64 << 10;
 /// How deep parentheses and negations may nest.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn parse(text: &str, context: Context) -> Result<Expression, Fault> {
+/// Reads a condition.
+pub(super) fn condition(text: &str, context: Context) -> Result<Expression, Fault> {
+    whole(text, context, |parser| parser.condition(MAX_DEPTH))
+}
+
+/// Reads `route()` or `route() where condition`.
+pub(super) fn statement(text: &str, context: Context) -> Result<Expression, Fault> {
+    whole(text, context, |parser| {
+        if !parser.takes_word("route") {
+            return Err(parser.fault("the only statement is `route()`, with or without `where …`"));
+        }
+        parser.expect('(')?;
+        parser.expect(')')?;
+        if parser.takes_word("where") { parser.condition(MAX_DEPTH) } else { Ok(Expression::Constant(true)) }
+    })
+}
+
+fn whole(
+    text: &str,
+    context: Context,
+    read: impl FnOnce(&mut Parser<'_>) -> Result<Expression, Fault>,
+) -> Result<Expression, Fault> {
     if text.len() > MAX_BYTES {
         let message = format!("the condition is longer than {MAX_BYTES} bytes");
         return Err(Fault { offset: 0, message, hint: None });
     }
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), context };
-    let expression = parser.condition(MAX_DEPTH)?;
+    let expression = read(&mut parser)?;
     match parser.peek() {
         None => Ok(expression),
         Some(_) => Err(parser.fault("expected `and`, `or` or the end of the condition")),
@@ -186,7 +207,9 @@ impl<'t> Parser<'t> {
 
     fn known(&self) -> &'static str {
         match self.context {
-            Context::Resource => "known are attributes[\"key\"], IsMatch(attributes[\"key\"], \"pattern\"), texts, numbers, true, false, nil",
+            Context::Resource => {
+                "known are attributes[\"key\"], IsMatch(attributes[\"key\"], \"pattern\"), texts, numbers, true, false, nil"
+            }
             Context::Span => {
                 "known are attributes[\"key\"], resource.attributes[\"key\"], name, kind, status.code, status.message, \
                  instrumentation_scope.name, instrumentation_scope.version, IsMatch(path, \"pattern\"), texts, numbers, \

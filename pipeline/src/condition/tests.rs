@@ -103,10 +103,19 @@ fn what_is_not_supported_is_named_where_it_stands() {
             .to_string()
     };
     let cases = [
-        (r#"'severity_number < 9'"#, "at character 1 of the condition: `severity_number` is not known in the context `span`"),
+        (
+            r#"'severity_number < 9'"#,
+            "at character 1 of the condition: `severity_number` is not known in the context `span`",
+        ),
         (r#"'attributes["é"] = "b"'"#, "at character 17 of the condition: `=` is no comparison: comparisons are"),
-        (r#"'IsString(attributes["a"])'"#, "at character 1 of the condition: the function `IsString` is not supported: known are"),
-        (r#"'attributes["a"]["b"] == 1'"#, "at character 16 of the condition: the parts of an attribute's value cannot be compared"),
+        (
+            r#"'IsString(attributes["a"])'"#,
+            "at character 1 of the condition: the function `IsString` is not supported: known are",
+        ),
+        (
+            r#"'attributes["a"]["b"] == 1'"#,
+            "at character 16 of the condition: the parts of an attribute's value cannot be compared",
+        ),
         (r#"'attributes["a"]'"#, "at character 16 of the condition: expected a comparison"),
         (r#"'attributes["a"] == 1 and'"#, "at character 25 of the condition: expected a path or a value"),
         (r#"'attributes["a"] == 1)'"#, "at character 21 of the condition: expected `and`, `or` or the end"),

@@ -107,7 +107,14 @@ impl Graph {
                 if let Some((kind, connector)) = connectors.get(id) {
                     builder.check_signal(kind, "connector", id, &pipeline.id, location);
                     let fed = document.service.pipelines.iter().filter(|p| p.receivers.iter().any(|(r, _)| r == id));
-                    ends.push(End::Connector(Arc::clone(connector), fed.filter_map(|p| position(&p.id)).collect()));
+                    let fed: Vec<&Pipeline> = fed.collect();
+                    let targets: Vec<&PipelineId> =
+                        fed.iter().map(|p| &p.id).filter(|p| p.signal == pipeline.id.signal).collect();
+                    builder.errors.extend(connector.check(&targets).err());
+                    ends.push(End::Connector(
+                        Arc::clone(connector),
+                        fed.iter().filter_map(|p| position(&p.id)).collect(),
+                    ));
                 } else if let Some((kind, factory)) = exporters.get(id) {
                     builder.check_signal(kind, "exporter", id, &pipeline.id, location);
                     let known = graph.exporters.iter().position(|e| e.id == *id);

@@ -49,6 +49,14 @@ pub struct Components {
 
 /// Makes one connector per lane: an exporter of one pipeline that feeds others.
 pub trait ConnectorFactory: Send + Sync + 'static {
+    /// Checks the connector's settings against the pipelines that it can feed, which are known once all are built.
+    ///
+    /// # Errors
+    /// For instance when the settings name a pipeline that is none of them.
+    fn check(&self, _targets: &[&PipelineId]) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// The instance of one lane, with the pipelines that it can feed.
     fn create(
         &self,

@@ -96,7 +96,7 @@ impl ExporterFactory for SinkFactory {
 
 thread_local! {
     /// What the next `feed` receiver built on this thread reads from.
-    static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
+    pub(super) static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
 }
 
 fn components() -> Components {
@@ -115,11 +115,14 @@ fn components() -> Components {
         processors: vec![Component { name: "hold", aliases: &[], signals: traces, build: hold }],
         exporters: vec![Component { name: "sink", aliases: &[], signals: traces, build: sink }],
         extensions: Vec::new(),
-        connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
+        connectors: vec![
+            Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build },
+            Component { name: "routing", aliases: &[], signals: &Signal::ALL, build: Routing::build },
+        ],
     }
 }
 
-fn build(yaml: &str, telemetry: &Telemetry) -> Result<Graph, String> {
+pub(super) fn build(yaml: &str, telemetry: &Telemetry) -> Result<Graph, String> {
     let document = Document::parse([("weir.yaml", yaml)], &|_| None).map_err(|e| e.to_string())?;
     let environment = Environment::with(|| 0, 1);
     Graph::build(&document, &components(), telemetry, &environment).map_err(|e| e.to_string())
