@@ -6,10 +6,10 @@ use weir_exporters::debug::Debug;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
 use weir_pipeline::config::ConfigError;
-use weir_pipeline::graph::{Component, Components, Forward, Section};
+use weir_pipeline::graph::{Component, Components, Forward, Routing, Section};
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
-use weir_processors::{batch, cost, memory_limiter};
+use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabilistic_sampler, resource, span};
 use weir_receivers::otlp::OtlpReceiver;
 
 const TRACES: &[Signal] = &[Signal::Traces];
@@ -19,9 +19,19 @@ pub(crate) fn all() -> Components {
     Components {
         receivers: vec![Component { name: "otlp", aliases: &[], signals: &Signal::ALL, build: otlp_receiver }],
         processors: vec![
+            Component { name: "attributes", aliases: &[], signals: TRACES, build: attributes::build },
             Component { name: "batch", aliases: &[], signals: &Signal::ALL, build: batch::build },
             Component { name: "cost", aliases: &[], signals: TRACES, build: cost::build },
+            Component { name: "filter", aliases: &[], signals: TRACES, build: filter::build },
             Component { name: "memory_limiter", aliases: &[], signals: &Signal::ALL, build: memory_limiter::build },
+            Component {
+                name: "probabilistic_sampler",
+                aliases: &[],
+                signals: TRACES,
+                build: probabilistic_sampler::build,
+            },
+            Component { name: "resource", aliases: &[], signals: &Signal::ALL, build: resource::build },
+            Component { name: "span", aliases: &[], signals: TRACES, build: span::build },
         ],
         exporters: vec![
             Component { name: "debug", aliases: &[], signals: &Signal::ALL, build: debug },
@@ -32,7 +42,10 @@ pub(crate) fn all() -> Components {
             Component { name: "parquet", aliases: &[], signals: TRACES, build: parquet },
         ],
         extensions: Vec::new(),
-        connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
+        connectors: vec![
+            Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build },
+            Component { name: "routing", aliases: &[], signals: &Signal::ALL, build: Routing::build },
+        ],
     }
 }
 
