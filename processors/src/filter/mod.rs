@@ -41,10 +41,10 @@ use crate::matching::Selection;
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     let selection = config::parse(section.node, section.path)?;
     let flow = Flow::new(&section.context);
-    let filtered = section.context.telemetry.counter(
-        "otelcol_processor_filter_spans_filtered",
-        &[("processor", section.context.id.as_str())],
-    );
+    let filtered = section
+        .context
+        .telemetry
+        .counter("otelcol_processor_filter_spans_filtered", &[("processor", section.context.id.as_str())]);
     let (not_included, excluded) =
         (flow.dropped(Signal::Traces, "not_included"), flow.dropped(Signal::Traces, "excluded"));
     Ok(Arc::new(FilterFactory(Arc::new(Filter { selection, flow, filtered, not_included, excluded }))))

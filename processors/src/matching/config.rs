@@ -76,7 +76,9 @@ impl Properties {
         let match_type = match raw.match_type.as_str() {
             "strict" => MatchType::Strict,
             "regexp" => MatchType::Regexp,
-            "" => return Err(node.error(path, "match_type is required").with_hint("valid types are strict and regexp")),
+            "" => {
+                return Err(node.error(path, "match_type is required").with_hint("valid types are strict and regexp"));
+            }
             other => {
                 let at = node.get("match_type").unwrap_or(node);
                 let error = at.error(path, format!("unrecognized match_type: {other:?}"));
@@ -167,8 +169,11 @@ impl Reader<'_> {
                         pattern::compile(text.as_str()).map_err(|message| at.error(self.path, message))?,
                     ),
                     other => {
-                        let message =
-                            format!("match_type regexp needs a text as the value of {:?}, found {}", raw.key, kind_of(other));
+                        let message = format!(
+                            "match_type regexp needs a text as the value of {:?}, found {}",
+                            raw.key,
+                            kind_of(other)
+                        );
                         return Err(at.error(self.path, message).with_hint("put it in quotes"));
                     }
                 },

@@ -98,7 +98,9 @@ const NO_SERVICE: &str = "<nil-service-name>";
 impl Properties {
     /// Whether the span has all of them.
     pub(crate) fn matches(&self, span: Span<'_>) -> bool {
-        self.match_fields(span) && self.match_origin(span) && self.attributes.iter().all(|test| test.matches(span.attr(&test.key)))
+        self.match_fields(span)
+            && self.match_origin(span)
+            && self.attributes.iter().all(|test| test.matches(span.attr(&test.key)))
     }
 
     fn match_fields(&self, span: Span<'_>) -> bool {

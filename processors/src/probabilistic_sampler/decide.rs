@@ -241,7 +241,7 @@ impl Priority {
 
 /// The Collector's hash of a trace id: FNV-1a of the seed and the id, made into randomness whose 14 highest bits decide
 /// as the hash's 14 lowest ones always have.
-fn hash(trace_id: &[u8], seed: u32) -> Randomness {
+pub(super) fn hash(trace_id: &[u8], seed: u32) -> Randomness {
     let bytes = seed.to_le_bytes();
     let hash = bytes.iter().chain(trace_id).fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     let bucket = u64::from(hash & ((1 << HASH_BITS) - 1));

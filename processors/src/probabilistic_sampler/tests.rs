@@ -100,19 +100,8 @@ fn the_consistent_modes_agree_with_the_collectors_cases() {
         ),
         both("sampling_percentage: 200", HALF, "", Some("ot=th:0")),
         ("sampling_percentage: 0.006103515625", IMPROBABLE, "ot=th:fffc", Some("ot=th:fffc"), Some("ot=th:fffffff")),
-        both(
-            "sampling_percentage: 99.99992, sampling_precision: 10",
-            IMPROBABLE,
-            "",
-            Some("ot=th:00000cccccccd"),
-        ),
-        (
-            "sampling_percentage: 0.0625",
-            IMPROBABLE,
-            "ot=th:fffffffffffff8",
-            Some("ot=th:fffffffffffff8"),
-            None,
-        ),
+        both("sampling_percentage: 99.99992, sampling_precision: 10", IMPROBABLE, "", Some("ot=th:00000cccccccd")),
+        ("sampling_percentage: 0.0625", IMPROBABLE, "ot=th:fffffffffffff8", Some("ot=th:fffffffffffff8"), None),
     ];
     for (settings, id, state, equalizing, proportional) in cases {
         for (mode, expected) in [("equalizing", equalizing), ("proportional", proportional)] {
@@ -146,7 +135,8 @@ fn spans_that_cannot_be_used_are_dropped_or_kept_as_fail_closed_says() {
 
 #[test]
 fn hash_seed_says_how_it_sampled_and_leaves_other_samplers_alone() {
-    for (percentage, th) in [("100", "0"), ("75", "4"), ("50", "8"), ("25", "c"), ("10", "e668"), ("33.333333", "aaac")] {
+    for (percentage, th) in [("100", "0"), ("75", "4"), ("50", "8"), ("25", "c"), ("10", "e668"), ("33.333333", "aaac")]
+    {
         let bench = Bench::new(build, &format!("{{sampling_percentage: {percentage}, hash_seed: 22}}"));
         let spans: Vec<_> = (1..200u128).map(|n| span(n * 0x9e37_79b9_7f4a_7c15, "")).collect();
         let kept = bench.run(batch(&spans));
@@ -170,6 +160,16 @@ fn hash_seed_says_how_it_sampled_and_leaves_other_samplers_alone() {
             Some(state)
         );
     }
+}
+
+/// The published test vector of FNV-1a: "foobar" hashes to 0xbf9cf968, seed included.
+#[test]
+fn the_hash_is_fnv_1a_of_seed_and_id() {
+    let bits = super::decide::hash(b"ar", u32::from_le_bytes(*b"foob")).bits();
+    assert_eq!(bits & 0x3fff, 0xbf9c_f968 & 0x3fff);
+    assert_eq!(bits >> 42, 0x3fff - (0xbf9c_f968 & 0x3fff));
+    let high = 0xbf9c_f968_u64 >> 18;
+    assert_eq!(bits >> 14 & 0x0fff_ffff, high ^ high << 10);
 }
 
 #[test]
@@ -213,11 +213,23 @@ fn settings_are_refused_where_they_stand() {
         ("sampling_percentage: .inf\n", "weir.yaml:1:22: processors::it: the sampling percentage is negative or not"),
         ("sampling_percentage: .nan\n", "weir.yaml:1:22: processors::it: the sampling percentage is negative or not"),
         ("sampling_percentage: 1e-20\n", "weir.yaml:1:22: processors::it: the sampling percentage is too small"),
-        ("{sampling_percentage: 1, sampling_precision: 0}", "weir.yaml:1:46: processors::it: invalid sampling precision: 0"),
-        ("{sampling_percentage: 1, sampling_precision: 15}", "weir.yaml:1:46: processors::it: invalid sampling precision: 15"),
+        (
+            "{sampling_percentage: 1, sampling_precision: 0}",
+            "weir.yaml:1:46: processors::it: invalid sampling precision: 0",
+        ),
+        (
+            "{sampling_percentage: 1, sampling_precision: 15}",
+            "weir.yaml:1:46: processors::it: invalid sampling precision: 15",
+        ),
         ("{sampling_percentage: 1, mode: random}", "weir.yaml:1:32: processors::it::mode: "),
-        ("{sampling_percentage: 1, from_attribute: id}", "weir.yaml:1:42: processors::it: `from_attribute` is for log records"),
-        ("{sampling_percentage: 1, hash_seed: 1, mode: equalizing}", "weir.yaml:1:37: processors::it: the mode takes its randomness"),
+        (
+            "{sampling_percentage: 1, from_attribute: id}",
+            "weir.yaml:1:42: processors::it: `from_attribute` is for log records",
+        ),
+        (
+            "{sampling_percentage: 1, hash_seed: 1, mode: equalizing}",
+            "weir.yaml:1:37: processors::it: the mode takes its randomness",
+        ),
     ] {
         let error = refused(build, yaml);
         assert!(error.starts_with(message), "{error}\nis not\n{message}");

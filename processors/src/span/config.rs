@@ -89,7 +89,9 @@ impl Settings {
 fn check_status(status: RawStatus, node: &Node, path: &str) -> Result<(i32, String), ConfigError> {
     let Some(code) = STATUS_CODES.iter().position(|known| *known == status.code) else {
         let at = node.get("code").unwrap_or(node);
-        return Err(at.error(path, format!("{:?} is no status code", status.code)).with_hint("codes are Unset, Ok and Error"));
+        return Err(at
+            .error(path, format!("{:?} is no status code", status.code))
+            .with_hint("codes are Unset, Ok and Error"));
     };
     if !status.description.is_empty() && status.code != "Error" {
         let at = node.get("description").unwrap_or(node);
