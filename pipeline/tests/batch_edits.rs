@@ -187,7 +187,7 @@ proptest! {
         let mut next = || { nth += 1; keep >> (nth - 1) & 1 == 1 };
 
         let mut batch = edited(Signal::Metrics, metrics.encode_to_vec());
-        let mut expected = metrics.clone();
+        let mut expected = metrics;
         for (n, r) in expected.resource_metrics.iter_mut().enumerate() {
             for_target(&edits, n).for_each(|edit| apply_to_prost_resource(&mut r.resource, edit));
         }
@@ -201,7 +201,7 @@ proptest! {
         }
 
         let mut batch = edited(Signal::Logs, logs.encode_to_vec());
-        let mut expected = logs.clone();
+        let mut expected = logs;
         for (n, r) in expected.resource_logs.iter_mut().enumerate() {
             for_target(&edits, n).for_each(|edit| apply_to_prost_resource(&mut r.resource, edit));
         }

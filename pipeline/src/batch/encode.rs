@@ -59,39 +59,49 @@ pub(super) fn encode_into(chunk: &Chunk, index: &Index, out: &mut Vec<u8>) {
 fn put_scopes(chunk: &Chunk, index: &Index, plan: &Plan, id: usize, out: &mut Vec<u8>) {
     let bytes = &chunk.bytes[..];
     let resource = &index.resources[id];
-    let changed = changed_resource(chunk, resource, id);
-    if let Some((message, _)) = changed {
-        put_bytes(out, 1, message);
+    let changed = ChangedResource::of(chunk, resource, id);
+    if let Some(changed) = &changed {
+        put_bytes(out, 1, changed.message);
     }
-    let own = changed.and_then(|(_, own)| own);
+    let replaced = changed.as_ref().and_then(|c| c.replaced.as_ref());
     let mut pos = resource.extent.body as usize;
     for id in resource.first_scope as usize..resource.end_scope as usize {
         let scope = &index.scopes[id];
-        put_without(out, bytes, pos..scope.extent.field as usize, own);
+        put_without(out, bytes, pos..scope.extent.field as usize, replaced);
         pos = scope.extent.end as usize;
         put_field(out, bytes, 2, scope.extent, plan.scopes[id], |out| put_spans(chunk, index, plan, scope, out));
     }
-    put_without(out, bytes, pos..resource.extent.end as usize, own);
+    put_without(out, bytes, pos..resource.extent.end as usize, replaced);
 }
 
-/// The changed Resource message of a ResourceSpans, and where its own Resource field is, if it has one.
-fn changed_resource<'a>(
-    chunk: &'a Chunk,
-    resource: &ResourceEntry,
-    id: usize,
-) -> Option<(&'a [u8], Option<(usize, usize)>)> {
-    let message = chunk.overlay.as_ref()?.resource(id)?;
-    let base = resource.extent.body as usize;
-    let own = Fields::new(resource.extent.payload(&chunk.bytes)).find(|f| f.number == 1);
-    Some((message, own.map(|f| (base + f.start, base + f.end))))
+/// A Resource that was changed.
+struct ChangedResource<'a> {
+    message: &'a [u8],
+    /// Where the field that it replaces lies, if there is one.
+    replaced: Option<Range<usize>>,
+}
+
+impl<'a> ChangedResource<'a> {
+    fn of(chunk: &'a Chunk, resource: &ResourceEntry, id: usize) -> Option<Self> {
+        let message = chunk.overlay.as_ref()?.resource(id)?;
+        let base = resource.extent.body as usize;
+        let own = Fields::new(resource.extent.payload(&chunk.bytes)).find(|f| f.number == 1);
+        Some(Self { message, replaced: own.map(|f| base + f.start..base + f.end) })
+    }
+
+    /// By how many bytes the ResourceSpans grows.
+    fn growth(&self) -> isize {
+        bytes_field_len(1, self.message.len()).cast_signed()
+            - self.replaced.as_ref().map_or(0, Range::len).cast_signed()
+    }
 }
 
 /// Copies a range of the bytes except for a field that lies within it or outside of it.
-fn put_without(out: &mut Vec<u8>, bytes: &[u8], range: Range<usize>, field: Option<(usize, usize)>) {
+fn put_without(out: &mut Vec<u8>, bytes: &[u8], range: Range<usize>, field: Option<&Range<usize>>) {
     match field {
-        Some((start, end)) if range.contains(&start) => {
-            out.extend_from_slice(&bytes[range.start..start]);
-            out.extend_from_slice(&bytes[end..range.end]);
+        Some(field) if range.contains(&field.start) => {
+            out.extend_from_slice(&bytes[range.start..field.start]);
+            out.extend_from_slice(&bytes[field.end..range.end]);
         }
         _ => out.extend_from_slice(&bytes[range]),
     }
@@ -171,13 +181,12 @@ impl Plan {
             }
             let range = resource.first_scope as usize..resource.end_scope as usize;
             let children = index.scopes[range.clone()].iter().map(|s| s.extent).zip(scopes[range].iter().copied());
-            let growth = changed_resource(chunk, resource, id).map_or(0, |(message, own)| {
-                bytes_field_len(1, message.len()).cast_signed()
-                    - own.map_or(0, |(start, end)| end - start).cast_signed()
-            });
-            let changed = chunk.overlay.as_ref().is_some_and(|o| o.resource(id).is_some());
+            let changed = ChangedResource::of(chunk, resource, id);
+            let growth = changed.as_ref().map_or(0, ChangedResource::growth);
             let fate = match container_fate(resource.extent, children, growth) {
-                Fate::Keep if changed => Fate::Rewrite(resource.extent.body_len().saturating_add_signed(growth)),
+                Fate::Keep if changed.is_some() => {
+                    Fate::Rewrite(resource.extent.body_len().saturating_add_signed(growth))
+                }
                 fate => fate,
             };
             total = total + fate.field_len(resource.extent) - resource.extent.field_len();

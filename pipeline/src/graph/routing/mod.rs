@@ -135,7 +135,7 @@ impl Exporter for Router {
         }
         let mut rest = Some(batch);
         let used = self.targets.iter().enumerate().filter(|(n, _)| plan.any() >> n & 1 == 1);
-        let last = used.clone().last().map(|(n, _)| n);
+        let last = used.clone().next_back().map(|(n, _)| n);
         for (n, target) in used {
             // The last one takes the batch itself.
             let part = if Some(n) == last { rest.take() } else { rest.as_ref().map(Batch::fork) };
