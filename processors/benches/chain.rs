@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -96,8 +97,10 @@ fn processor(build: Build, yaml: &str) -> Box<dyn Processor> {
     build(&Section { node: &node, path: "processors::bench", signals: &[], context }).unwrap().create(0)
 }
 
-/// The configurations, each with how many of the 100 spans it keeps at least and at most.
-fn cases() -> Vec<(&'static str, Vec<Box<dyn Processor>>, std::ops::RangeInclusive<usize>)> {
+/// A name, processors, and how many of the 100 spans they keep at least and at most.
+type Case = (&'static str, Vec<Box<dyn Processor>>, RangeInclusive<usize>);
+
+fn cases() -> Vec<Case> {
     const ATTRIBUTES: &str = "actions:
       - {key: team, value: search, action: insert}
       - {key: traceloop.association.properties.user_id, action: hash}
