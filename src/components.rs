@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use schemars::{Schema, SchemaGenerator};
 use weir_exporters::debug::Debug;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
 use weir_pipeline::config::ConfigError;
-use weir_pipeline::graph::{Component, Components, Forward, Section, Stability};
+use weir_pipeline::graph::{Component, Components, Forward, Routing, Section, Stability};
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
-use weir_processors::{batch, cost, memory_limiter};
+use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabilistic_sampler, resource, span};
 use weir_receivers::otlp::OtlpReceiver;
 
 const TRACES: &[Signal] = &[Signal::Traces];
@@ -17,93 +18,57 @@ const TRACES: &[Signal] = &[Signal::Traces];
 /// All components. A type that the Collector has renamed is known by both its names.
 pub(crate) fn all() -> Components {
     Components {
-        receivers: vec![Component {
-            name: "otlp",
-            aliases: &[],
-            signals: &Signal::ALL,
-            stability: Stability::Beta,
-            schema: weir_receivers::otlp::schema,
-            build: otlp_receiver,
-        }],
+        receivers: vec![beta("otlp", &[], &Signal::ALL, weir_receivers::otlp::schema, otlp_receiver)],
         processors: vec![
-            Component {
-                name: "batch",
-                aliases: &[],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: batch::schema,
-                build: batch::build,
-            },
-            Component {
-                name: "cost",
-                aliases: &[],
-                signals: TRACES,
-                stability: Stability::Beta,
-                schema: cost::schema,
-                build: cost::build,
-            },
-            Component {
-                name: "memory_limiter",
-                aliases: &[],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: memory_limiter::schema,
-                build: memory_limiter::build,
-            },
+            beta("attributes", &[], TRACES, attributes::schema, attributes::build),
+            beta("batch", &[], &Signal::ALL, batch::schema, batch::build),
+            beta("cost", &[], TRACES, cost::schema, cost::build),
+            beta("filter", &[], TRACES, filter::schema, filter::build),
+            beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build),
+            beta("probabilistic_sampler", &[], TRACES, probabilistic_sampler::schema, probabilistic_sampler::build),
+            beta("resource", &[], &Signal::ALL, resource::schema, resource::build),
+            beta("span", &[], TRACES, span::schema, span::build),
         ],
         exporters: vec![
-            Component {
-                name: "debug",
-                aliases: &[],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: weir_exporters::debug::schema,
-                build: debug,
-            },
-            Component {
-                name: "nop",
-                aliases: &[],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: weir_exporters::nop::schema,
-                build: nop,
-            },
-            Component {
-                name: "otlp_grpc",
-                aliases: &["otlp"],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: weir_exporters::otlp::grpc_schema,
-                build: otlp_grpc,
-            },
-            Component {
-                name: "otlp_http",
-                aliases: &["otlphttp"],
-                signals: &Signal::ALL,
-                stability: Stability::Beta,
-                schema: weir_exporters::otlp::http_schema,
-                build: otlp_http,
-            },
+            beta("debug", &[], &Signal::ALL, weir_exporters::debug::schema, debug),
+            beta("nop", &[], &Signal::ALL, weir_exporters::nop::schema, nop),
+            beta("otlp_grpc", &["otlp"], &Signal::ALL, weir_exporters::otlp::grpc_schema, otlp_grpc),
+            beta("otlp_http", &["otlphttp"], &Signal::ALL, weir_exporters::otlp::http_schema, otlp_http),
             #[cfg(feature = "lake")]
-            Component {
-                name: "parquet",
-                aliases: &[],
-                signals: TRACES,
-                stability: Stability::Alpha,
-                schema: weir_exporters::parquet::schema,
-                build: parquet,
-            },
+            alpha("parquet", &[], TRACES, weir_exporters::parquet::schema, parquet),
         ],
         extensions: Vec::new(),
-        connectors: vec![Component {
-            name: "forward",
-            aliases: &[],
-            signals: &Signal::ALL,
-            stability: Stability::Beta,
-            schema: Forward::schema,
-            build: Forward::build,
-        }],
+        connectors: vec![
+            beta("forward", &[], &Signal::ALL, Forward::schema, Forward::build),
+            beta("routing", &[], &Signal::ALL, Routing::schema, Routing::build),
+        ],
     }
+}
+
+type Build<T> = fn(&Section<'_>) -> Result<T, ConfigError>;
+type Describe = fn(&mut SchemaGenerator) -> Schema;
+
+/// A component whose configuration changes rarely.
+fn beta<T>(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    signals: &'static [Signal],
+    schema: Describe,
+    build: Build<T>,
+) -> Component<T> {
+    Component { name, aliases, signals, stability: Stability::Beta, schema, build }
+}
+
+/// A component whose configuration, or what it writes, may change.
+#[cfg(feature = "lake")]
+fn alpha<T>(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    signals: &'static [Signal],
+    schema: Describe,
+    build: Build<T>,
+) -> Component<T> {
+    Component { stability: Stability::Alpha, ..beta(name, aliases, signals, schema, build) }
 }
 
 fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {

@@ -107,6 +107,11 @@ impl Index {
         Text(self.scopes.get(scope as usize).map_or(&[], |s| slice(bytes, s.name)))
     }
 
+    /// The bytes of a Resource message; none if it is absent.
+    pub(crate) fn resource_message<'a>(&self, resource: usize, bytes: &'a [u8]) -> &'a [u8] {
+        self.resources.get(resource).map_or(&[], |r| slice(bytes, r.resource))
+    }
+
     pub(crate) fn scope_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Scope<'a> {
         Scope(self.scopes.get(scope as usize).map_or(&[], |s| slice(bytes, s.scope)))
     }

@@ -24,8 +24,10 @@ mod attributes;
 mod encode;
 mod index;
 mod overlay;
+mod resource;
 mod span;
 pub mod validate;
+mod value_text;
 pub mod view;
 pub mod wire;
 
@@ -35,9 +37,10 @@ use bytes::Bytes;
 
 pub use self::attributes::KeyReader;
 pub use self::overlay::{AttributeBlock, DoubleSlot, NewValue};
+pub use self::resource::AttributesMut;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
-use self::{alive::Alive, index::Index, overlay::Overlay, wire::Fields};
+use self::{alive::Alive, index::Index, overlay::Overlay, view::Resource, wire::Fields};
 use crate::budget::Lease;
 use crate::metadata::Metadata;
 use crate::otlp::schema;
@@ -87,8 +90,7 @@ impl Batch {
             }
             Signal::Metrics | Signal::Logs => {
                 validate::validate(message, &bytes)?;
-                let metrics = signal == Signal::Metrics;
-                (None, if metrics { count_data_points(&bytes) } else { count_at(&bytes, &[1, 2, 2]) })
+                (None, count_records(signal, &bytes))
             }
         };
         let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records };
@@ -138,6 +140,73 @@ impl Batch {
             }
             chunk.overlay = (!overlay.is_empty()).then(|| Arc::new(overlay));
         }
+    }
+
+    /// Calls `edit` for each resource that has a span alive, or that never had one: it may read the resource's
+    /// attributes and change them, for all spans of the resource at once. Metrics and logs have resources too.
+    pub fn for_each_resource_mut(&mut self, mut edit: impl FnMut(&mut AttributesMut<'_>)) {
+        for chunk in &mut self.chunks {
+            let Some(index) = &chunk.index else {
+                if let Some(bytes) = resource::edit_resources(&chunk.bytes, &mut edit) {
+                    chunk.bytes = bytes;
+                }
+                continue;
+            };
+            let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
+            for (id, entry) in index.resources.iter().enumerate() {
+                let scopes = &index.scopes[entry.first_scope as usize..entry.end_scope as usize];
+                let mut spans = scopes.iter().flat_map(|s| s.first_span as usize..s.end_span as usize).peekable();
+                if spans.peek().is_some() && !spans.any(|span| chunk.alive.contains(span)) {
+                    continue;
+                }
+                let own = || index.resource_message(id, &chunk.bytes);
+                let changed = resource::edit_resource(overlay.resource(id).unwrap_or_else(own), &mut edit);
+                if let Some(message) = changed {
+                    overlay.set_resource(id, message);
+                }
+            }
+            chunk.overlay = (!overlay.is_empty()).then(|| Arc::new(overlay));
+        }
+    }
+
+    /// Keeps the records of the resources for which `keep` is true and returns how many records were dropped. The
+    /// caller counts them (I2).
+    pub fn retain_resources(&mut self, mut keep: impl FnMut(Resource<'_>) -> bool) -> usize {
+        if self.signal == Signal::Traces {
+            return self.retain(|span| keep(span.resource()));
+        }
+        let before = self.len();
+        for chunk in &mut self.chunks {
+            if let Some(bytes) = resource::retain_resources(&chunk.bytes, &mut keep) {
+                chunk.records = count_records(self.signal, &bytes);
+                chunk.alive = Alive::all(chunk.records);
+                chunk.bytes = bytes;
+            }
+        }
+        self.chunks.retain(|c| c.records > 0);
+        before - self.len()
+    }
+
+    /// Keeps the spans for which `keep` is true, which it may change on the way, and returns how many were dropped. The
+    /// caller counts them (I2).
+    pub fn retain_mut(&mut self, mut keep: impl FnMut(&mut SpanMut<'_>) -> bool) -> usize {
+        let mut dropped = 0;
+        let mut dead = Vec::new();
+        for chunk in &mut self.chunks {
+            let Some(index) = &chunk.index else { continue };
+            let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
+            for id in chunk.alive.ones() {
+                if !keep(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay)) {
+                    dead.push(id);
+                }
+            }
+            chunk.overlay = (!overlay.is_empty()).then(|| Arc::new(overlay));
+            chunk.records -= dead.len();
+            dropped += dead.len();
+            dead.drain(..).for_each(|id| chunk.alive.clear(id));
+        }
+        self.chunks.retain(|c| c.records > 0);
+        dropped
     }
 
     /// Keeps the spans for which `keep` is true and returns how many were dropped. The caller counts them (I2).
@@ -277,6 +346,15 @@ pub fn message_of(signal: Signal) -> &'static schema::Message {
         Signal::Traces => &schema::TRACES,
         Signal::Metrics => &schema::METRICS,
         Signal::Logs => &schema::LOGS,
+    }
+}
+
+/// Data points or log records of a request.
+fn count_records(signal: Signal, bytes: &[u8]) -> usize {
+    match signal {
+        Signal::Traces => 0,
+        Signal::Metrics => count_data_points(bytes),
+        Signal::Logs => count_at(bytes, &[1, 2, 2]),
     }
 }
 

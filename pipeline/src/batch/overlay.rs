@@ -3,12 +3,29 @@
 //! An added attribute is stored as it will stand on the wire: tag, length, `KeyValue`. Protobuf's repeated fields
 //! concatenate, so encoding a span is its old bytes followed by its overlay. An attribute that replaces or removes
 //! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
+//!
+//! The name, the trace state and the status of a span are replaced in the same way: the new field is appended and the
+//! span's own is left out. A resource is one message for many spans and small, so a changed one is kept whole.
 
-use super::view::KeyValue;
+use super::view::{KeyValue, SpanFields, Text, last_status};
 use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
 
 /// Field number of `Span.attributes`.
 pub(crate) const SPAN_ATTRIBUTES: u32 = 9;
+
+/// A singular field of a span that can be replaced, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanField {
+    TraceState = 3,
+    Name = 5,
+    Status = 15,
+}
+
+impl SpanField {
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
 
 /// The end of a span's list of entries.
 const NONE: u32 = u32::MAX;
@@ -71,7 +88,7 @@ pub struct DoubleSlot(usize);
 impl AttributeBlock {
     /// Appends an attribute.
     pub fn push(&mut self, key: &str, value: NewValue<'_>) {
-        put_attribute(&mut self.bytes, key, value);
+        put_attribute(&mut self.bytes, SPAN_ATTRIBUTES, key, value);
     }
 
     /// Appends a double whose value is given later, by [`set_double`](Self::set_double).
@@ -89,10 +106,10 @@ impl AttributeBlock {
     }
 }
 
-/// Appends an attribute as it stands in a span and returns where its key begins.
-fn put_attribute(out: &mut Vec<u8>, key: &str, value: NewValue<'_>) -> usize {
+/// Appends an attribute as the field `number` of its message and returns where its key begins.
+pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &str, value: NewValue<'_>) -> usize {
     let value_len = value.encoded_len();
-    put_tag(out, SPAN_ATTRIBUTES, LEN);
+    put_tag(out, number, LEN);
     put_varint(out, (bytes_field_len(1, key.len()) + bytes_field_len(2, value_len)) as u64);
     put_tag(out, 1, LEN);
     put_varint(out, key.len() as u64);
@@ -122,13 +139,21 @@ enum EntryKind {
     /// Several attributes in a row, added as one.
     Block,
     Remove,
+    /// Takes the place of a singular field; of no bytes where that is now absent.
+    Field(SpanField),
     /// Superseded by a later entry with the same key.
     Dead,
 }
 
 impl EntryKind {
+    /// Whether the entry is one or more attributes to add.
     const fn adds(self) -> bool {
         matches!(self, Self::Set | Self::Block)
+    }
+
+    /// Whether the entry's bytes belong into the span.
+    const fn has_bytes(self) -> bool {
+        matches!(self, Self::Set | Self::Block | Self::Field(_))
     }
 }
 
@@ -136,13 +161,15 @@ impl EntryKind {
 struct SpanEdits {
     head: u32,
     tail: u32,
-    /// Bytes of all `Set` and `Block` entries.
+    /// Bytes of all `Set`, `Block` and `Field` entries.
     added: u32,
+    /// The bits of the singular fields that are replaced.
+    fields: u16,
     /// Whether some entry may replace or remove one of the span's own attributes.
     shadowing: bool,
 }
 
-const UNTOUCHED: SpanEdits = SpanEdits { head: NONE, tail: NONE, added: 0, shadowing: false };
+const UNTOUCHED: SpanEdits = SpanEdits { head: NONE, tail: NONE, added: 0, fields: 0, shadowing: false };
 
 /// The edits of one chunk.
 #[derive(Debug, Clone, Default)]
@@ -150,16 +177,32 @@ pub(crate) struct Overlay {
     arena: Vec<u8>,
     entries: Vec<Entry>,
     spans: Vec<SpanEdits>,
+    /// Changed resources, whole, by their number in the index.
+    resources: Vec<Option<Box<[u8]>>>,
 }
 
 impl Overlay {
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.resources.is_empty()
     }
 
     /// Bytes that the overlay adds to the encoded form at most.
     pub(crate) fn len_bytes(&self) -> usize {
-        self.arena.len()
+        self.arena.len() + self.resources.iter().flatten().map(|r| r.len()).sum::<usize>()
+    }
+
+    /// The changed message of a resource.
+    #[inline]
+    pub(crate) fn resource(&self, id: usize) -> Option<&[u8]> {
+        self.resources.get(id)?.as_deref()
+    }
+
+    /// Keeps the changed message of a resource.
+    pub(crate) fn set_resource(&mut self, id: usize, message: Vec<u8>) {
+        if self.resources.len() <= id {
+            self.resources.resize(id + 1, None);
+        }
+        self.resources[id] = Some(message.into());
     }
 
     pub(crate) fn is_touched(&self, span: usize) -> bool {
@@ -170,14 +213,71 @@ impl Overlay {
         self.spans.get(span).is_some_and(|s| s.shadowing)
     }
 
-    /// Bytes of the attributes added to a span.
+    /// Whether the span's own field of this number is replaced.
+    #[inline]
+    pub(crate) fn replaces(&self, span: usize, number: u32) -> bool {
+        number < 16 && self.spans.get(span).is_some_and(|s| s.fields >> number & 1 == 1)
+    }
+
+    /// Whether any of the span's own bytes are left out.
+    pub(crate) fn is_cutting(&self, span: usize) -> bool {
+        self.spans.get(span).is_some_and(|s| s.shadowing || s.fields != 0)
+    }
+
+    /// Puts the replaced fields of a span into what was read from its own bytes.
+    #[inline]
+    pub(crate) fn patch<'a>(&'a self, span: usize, fields: &mut SpanFields<'a>) {
+        if self.spans.get(span).is_some_and(|s| s.fields != 0) {
+            self.patch_fields(span, fields);
+        }
+    }
+
+    fn patch_fields<'a>(&'a self, span: usize, fields: &mut SpanFields<'a>) {
+        for entry in self.entries(span) {
+            let EntryKind::Field(field) = entry.kind else { continue };
+            let encoded = &self.arena[entry.start as usize..entry.end as usize];
+            let payload = Fields::new(encoded).next().map_or(&[][..], |f| f.bytes);
+            match field {
+                SpanField::TraceState => fields.trace_state = Text(payload),
+                SpanField::Name => fields.name = Text(payload),
+                SpanField::Status => {
+                    fields.has_status = !encoded.is_empty();
+                    (fields.status_code, fields.status_message) = last_status(payload);
+                }
+            }
+        }
+    }
+
+    /// Replaces a singular field of a span. `None`: it is absent from now on.
+    pub(crate) fn set_field(&mut self, span: usize, span_count: usize, field: SpanField, payload: Option<&[u8]>) {
+        self.make_room(span_count);
+        let mut at = self.spans[span].head;
+        while let Some(entry) = self.entries.get_mut(at as usize) {
+            if entry.kind == EntryKind::Field(field) {
+                entry.kind = EntryKind::Dead;
+                self.spans[span].added -= entry.end - entry.start;
+            }
+            at = entry.next;
+        }
+        let start = self.arena.len() as u32;
+        if let Some(payload) = payload {
+            put_bytes(&mut self.arena, field as u32, payload);
+        }
+        let end = self.arena.len() as u32;
+        self.link(span, Entry { start, end, key: start, key_len: 0, next: NONE, kind: EntryKind::Field(field) });
+        let edits = &mut self.spans[span];
+        edits.added += end - start;
+        edits.fields |= field.bit();
+    }
+
+    /// Bytes of everything added to a span.
     pub(crate) fn added_len(&self, span: usize) -> usize {
         self.spans.get(span).map_or(0, |s| s.added as usize)
     }
 
-    /// Appends the attributes added to a span.
+    /// Appends everything added to a span.
     pub(crate) fn put_added(&self, span: usize, out: &mut Vec<u8>) {
-        for entry in self.entries(span).filter(|e| e.kind.adds()) {
+        for entry in self.entries(span).filter(|e| e.kind.has_bytes()) {
             out.extend_from_slice(&self.arena[entry.start as usize..entry.end as usize]);
         }
     }
@@ -192,7 +292,7 @@ impl Overlay {
         self.entries(span).any(|e| match e.kind {
             EntryKind::Set | EntryKind::Remove => self.key(e) == key,
             EntryKind::Block => self.attributes_of(e).any(|kv| kv.key.as_bytes() == key),
-            EntryKind::Dead => false,
+            EntryKind::Field(_) | EntryKind::Dead => false,
         })
     }
 
@@ -203,7 +303,7 @@ impl Overlay {
         }
         self.make_room(span_count);
         let start = self.arena.len() as u32;
-        let key_at = put_attribute(&mut self.arena, key, value) as u32;
+        let key_at = put_attribute(&mut self.arena, SPAN_ATTRIBUTES, key, value) as u32;
         let end = self.arena.len() as u32;
         let key_len = key.len() as u32;
         self.link(span, Entry { start, end, key: key_at, key_len, next: NONE, kind: EntryKind::Set });

@@ -2,9 +2,9 @@
 
 use super::attributes::KeyReader;
 use super::index::{Index, SpanEntry};
-use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES};
+use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES, SpanField};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
-use super::wire::{Fields, Repeated};
+use super::wire::{Fields, Repeated, put_bytes, put_uint};
 
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
@@ -35,7 +35,12 @@ impl<'a> Span<'a> {
 
     /// All singular fields in one walk.
     pub fn fields(self) -> SpanFields<'a> {
-        self.entry().map_or_else(SpanFields::default, |s| SpanFields::parse_around(s.extent.payload(self.bytes), s.row))
+        let Some(entry) = self.entry() else { return SpanFields::default() };
+        let mut fields = SpanFields::parse_around(entry.extent.payload(self.bytes), entry.row);
+        if let Some(overlay) = self.overlay {
+            overlay.patch(self.id, &mut fields);
+        }
+        fields
     }
 
     /// When the span ended, in nanoseconds since the epoch.
@@ -87,15 +92,20 @@ impl<'a> Span<'a> {
 
     /// The value of the last attribute with this key, overlay first.
     pub fn attr(self, key: &str) -> Option<Value<'a>> {
+        self.raw_attr(key).map(KeyValue::value)
+    }
+
+    /// The last attribute with this key, overlay first, with its value not yet read.
+    pub fn raw_attr(self, key: &str) -> Option<KeyValue<'a>> {
         if let Some(overlay) = self.overlay.filter(|o| o.is_touched(self.id)) {
-            if let Some(value) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
-                return Some(value.value());
+            if let Some(added) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
+                return Some(added);
             }
             if overlay.is_shadowing(self.id) && overlay.hides(self.id, key.as_bytes()) {
                 return None;
             }
         }
-        self.own_attributes().filter(|kv| kv.key == *key).last().map(|kv| kv.pair().1)
+        self.own_attributes().filter(|kv| kv.key == *key).last()
     }
 
     /// The span's events in order.
@@ -110,7 +120,10 @@ impl<'a> Span<'a> {
 
     /// The resource the span belongs to.
     pub fn resource(self) -> Resource<'a> {
-        self.entry().map_or_else(Resource::default, |s| self.index.resource_of(s.scope, self.bytes))
+        let Some(entry) = self.entry() else { return Resource::default() };
+        let scope = self.index.scopes.get(entry.scope as usize);
+        let changed = self.overlay.zip(scope).and_then(|(o, s)| o.resource(s.resource as usize));
+        changed.map_or_else(|| self.index.resource_of(entry.scope, self.bytes), Resource)
     }
 
     /// The resource's attributes.
@@ -166,6 +179,32 @@ impl<'a> SpanMut<'a> {
     #[inline]
     pub fn append_absent(&mut self, block: &AttributeBlock) {
         self.overlay.append(self.id, self.index.spans.len(), block);
+    }
+
+    /// Replaces the span's name.
+    pub fn set_name(&mut self, name: &str) {
+        self.set_field(SpanField::Name, (!name.is_empty()).then_some(name.as_bytes()));
+    }
+
+    /// Replaces the W3C tracestate; an empty one is left out.
+    pub fn set_trace_state(&mut self, trace_state: &str) {
+        self.set_field(SpanField::TraceState, (!trace_state.is_empty()).then_some(trace_state.as_bytes()));
+    }
+
+    /// Replaces the status: a `StatusCode` as a number, and a message.
+    pub fn set_status(&mut self, code: i32, message: &str) {
+        let mut status = Vec::with_capacity(message.len() + 16);
+        if !message.is_empty() {
+            put_bytes(&mut status, 2, message.as_bytes());
+        }
+        if code != 0 {
+            put_uint(&mut status, 3, i64::from(code) as u64);
+        }
+        self.set_field(SpanField::Status, Some(&status));
+    }
+
+    fn set_field(&mut self, field: SpanField, payload: Option<&[u8]>) {
+        self.overlay.set_field(self.id, self.index.spans.len(), field, payload);
     }
 
     /// Removes every attribute with this key.

@@ -425,6 +425,11 @@ impl<'a> Link<'a> {
     }
 }
 
+/// Code and message of a `Status`.
+pub(super) fn last_status(status: &[u8]) -> (i32, Text<'_>) {
+    (last_scalar(status, 3) as i32, last_text(status, 2))
+}
+
 /// Protobuf: of a singular field that occurs several times, the last one counts.
 fn last(message: &[u8], number: u32) -> Option<RawField<'_>> {
     Fields::new(message).filter(|f| f.number == number).last()

@@ -109,8 +109,13 @@ impl Graph {
             for (id, location) in &pipeline.exporters {
                 if let Some((kind, connector)) = connectors.get(id) {
                     builder.check_signal(kind, "connector", id, &pipeline.id, location);
-                    let fed = fed(document, id, connector.as_ref(), pipeline);
-                    ends.push(End::Connector(Arc::clone(connector), fed.filter_map(|p| position(&p.id)).collect()));
+                    let fed: Vec<&Pipeline> = fed(document, id, connector.as_ref(), pipeline).collect();
+                    let targets: Vec<&PipelineId> = fed.iter().map(|p| &p.id).collect();
+                    builder.errors.extend(connector.check(&targets).err());
+                    ends.push(End::Connector(
+                        Arc::clone(connector),
+                        fed.iter().filter_map(|p| position(&p.id)).collect(),
+                    ));
                 } else if let Some((kind, factory)) = exporters.get(id) {
                     builder.check_signal(kind, "exporter", id, &pipeline.id, location);
                     let known = graph.exporters.iter().position(|e| e.id == *id);

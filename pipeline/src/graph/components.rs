@@ -85,6 +85,14 @@ pub trait ConnectorFactory: Send + Sync + 'static {
         from == to
     }
 
+    /// Checks the connector's settings against the pipelines that it can feed, which are known once all are built.
+    ///
+    /// # Errors
+    /// For instance when the settings name a pipeline that is none of them.
+    fn check(&self, _targets: &[&PipelineId]) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// The instance of one lane, with the pipelines that it can feed.
     fn create(
         &self,

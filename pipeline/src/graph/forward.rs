@@ -47,8 +47,9 @@ impl Forward {
 }
 
 impl ConnectorFactory for Forward {
-    fn create(&self, _: usize, _: Signal, targets: Vec<(PipelineId, Inlet)>, _: Shutdown) -> Arc<dyn Exporter> {
-        let inlets = targets.into_iter().map(|(_, inlet)| inlet).collect();
+    fn create(&self, _: usize, signal: Signal, targets: Vec<(PipelineId, Inlet)>, _: Shutdown) -> Arc<dyn Exporter> {
+        let same = targets.into_iter().filter(|(id, _)| id.signal == signal);
+        let inlets = same.map(|(_, inlet)| inlet).collect();
         Arc::new(Forwarding(Outlet::new(inlets, Vec::new())))
     }
 }

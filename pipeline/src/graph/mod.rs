@@ -11,6 +11,7 @@
 mod build;
 mod components;
 mod forward;
+mod routing;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -18,4 +19,5 @@ mod tests;
 pub use self::build::{ExporterNode, Graph, PipelineNode, ReceiverNode};
 pub use self::components::{Component, Components, ConnectorFactory, Section, Stability};
 pub use self::forward::Forward;
+pub use self::routing::Routing;
 pub use self::run::{RunError, Running, start};

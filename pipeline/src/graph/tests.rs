@@ -96,7 +96,7 @@ impl ExporterFactory for SinkFactory {
 
 thread_local! {
     /// What the next `feed` receiver built on this thread reads from.
-    static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
+    pub(super) static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
 }
 
 fn components() -> Components {
@@ -122,11 +122,14 @@ fn components() -> Components {
         processors: vec![component("hold", &[], hold)],
         exporters: vec![component("sink", &[], sink)],
         extensions: Vec::new(),
-        connectors: vec![Component { signals: &Signal::ALL, ..component("forward", &[], Forward::build) }],
+        connectors: vec![
+            Component { signals: &Signal::ALL, ..component("forward", &[], Forward::build) },
+            Component { signals: &Signal::ALL, ..component("routing", &[], Routing::build) },
+        ],
     }
 }
 
-fn build(yaml: &str, telemetry: &Telemetry) -> Result<Graph, String> {
+pub(super) fn build(yaml: &str, telemetry: &Telemetry) -> Result<Graph, String> {
     let document = Document::parse([("weir.yaml", yaml)], &|_| None).map_err(|e| e.to_string())?;
     let environment = Environment::with(|| 0, 1);
     Graph::build(&document, &components(), telemetry, &environment).map_err(|e| e.to_string())

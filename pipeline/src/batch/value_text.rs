@@ -1,0 +1,162 @@
+//! An attribute's value as a text, for patterns, conversions and names.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::view::Value;
+
+impl<'a> Value<'a> {
+    /// The value as the Collector writes it as a text: strings as they are, numbers in decimal, bytes in base64, lists
+    /// and maps as JSON, nothing for an empty value.
+    pub fn to_text(self) -> Cow<'a, str> {
+        match self {
+            Self::Empty => Cow::Borrowed(""),
+            Self::Str(text) => Cow::Borrowed(text.as_str()),
+            Self::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
+            Self::Int(value) => Cow::Owned(value.to_string()),
+            Self::Double(value) => Cow::Owned(double(value)),
+            Self::Bytes(bytes) => Cow::Owned(STANDARD.encode(bytes)),
+            Self::Array(_) | Self::KvList(_) => {
+                let mut out = String::new();
+                json(self, &mut out);
+                Cow::Owned(out)
+            }
+        }
+    }
+
+    /// Whether two values are of one kind and equal. The order of a map's entries does not matter.
+    pub fn is_same(self, other: Value<'_>) -> bool {
+        match (self, other) {
+            (Self::Empty, Value::Empty) => true,
+            (Self::Str(a), Value::Str(b)) => a.as_bytes() == b.as_bytes(),
+            (Self::Bool(a), Value::Bool(b)) => a == b,
+            (Self::Int(a), Value::Int(b)) => a == b,
+            (Self::Double(a), Value::Double(b)) => a == b,
+            (Self::Bytes(a), Value::Bytes(b)) => a == b,
+            (Self::Array(a), Value::Array(b)) => {
+                a.iter().count() == b.iter().count() && a.iter().zip(b.iter()).all(|(a, b)| a.is_same(b))
+            }
+            (Self::KvList(a), Value::KvList(b)) => {
+                a.iter().count() == b.iter().count()
+                    && a.iter().all(|(key, value)| b.get(key.as_str()).is_some_and(|other| value.is_same(other)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// As JavaScript and Go's JSON write it: an exponent only far from one.
+fn double(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.is_finite() && magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let text = format!("{value:e}");
+        return match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+            _ => text,
+        };
+    }
+    value.to_string()
+}
+
+/// Nesting is bounded by what validation accepts. Writing to a String cannot fail.
+fn json(value: Value<'_>, out: &mut String) {
+    match value {
+        Value::Empty => out.push_str("null"),
+        Value::Bool(value) => _ = write!(out, "{value}"),
+        Value::Int(value) => _ = write!(out, "{value}"),
+        // JSON has no words for the others.
+        Value::Double(value) if value.is_finite() => out.push_str(&double(value)),
+        Value::Str(_) | Value::Double(_) | Value::Bytes(_) => json_text(&value.to_text(), out),
+        Value::Array(array) => {
+            out.push('[');
+            for (n, item) in array.iter().enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                json(item, out);
+            }
+            out.push(']');
+        }
+        Value::KvList(entries) => {
+            out.push('{');
+            for (n, (key, item)) in entries.iter().enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                json_text(key.as_str(), out);
+                out.push(':');
+                json(item, out);
+            }
+            out.push('}');
+        }
+    }
+}
+
+fn json_text(text: &str, out: &mut String) {
+    out.push_str(&serde_json::Value::from(text).to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::batch::wire::{put_bytes, put_uint};
+
+    use super::*;
+
+    fn list(items: &[&[u8]]) -> Vec<u8> {
+        let mut array = Vec::new();
+        items.iter().for_each(|item| put_bytes(&mut array, 1, item));
+        let mut out = Vec::new();
+        put_bytes(&mut out, 5, &array);
+        out
+    }
+
+    fn map(items: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut entries = Vec::new();
+        for (key, value) in items {
+            let mut entry = Vec::new();
+            put_bytes(&mut entry, 1, key.as_bytes());
+            put_bytes(&mut entry, 2, value);
+            put_bytes(&mut entries, 1, &entry);
+        }
+        let mut out = Vec::new();
+        put_bytes(&mut out, 6, &entries);
+        out
+    }
+
+    #[test]
+    fn values_are_written_as_the_collector_writes_them() {
+        for (value, text) in [
+            (Value::Empty, ""),
+            (Value::Str("a\"b".into()), "a\"b"),
+            (Value::Bool(true), "true"),
+            (Value::Int(-7), "-7"),
+            (Value::Double(1.0), "1"),
+            (Value::Double(0.1), "0.1"),
+            (Value::Double(-0.0), "-0"),
+            (Value::Double(1e21), "1e+21"),
+            (Value::Double(1.5e-7), "1.5e-7"),
+            (Value::Double(123_456_789.5), "123456789.5"),
+            (Value::Bytes(&[1, 2, 255]), "AQL/"),
+        ] {
+            assert_eq!(value.to_text(), text);
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_are_json_and_compared_by_what_they_hold() {
+        let text = [0x0a, 2, b'"', b'x'];
+        let mut int = Vec::new();
+        put_uint(&mut int, 3, 7);
+        let (ab, ba) = (map(&[("a", &text), ("b", &int)]), map(&[("b", &int), ("a", &text)]));
+        let nested = list(&[&ab, &text, &[]]);
+        assert_eq!(Value::parse(&nested).to_text(), r#"[{"a":"\"x","b":7},"\"x",null]"#);
+        assert!(Value::parse(&ab).is_same(Value::parse(&ba)));
+        assert!(Value::parse(&nested).is_same(Value::parse(&list(&[&ba, &text, &[]]))));
+        assert!(!Value::parse(&nested).is_same(Value::parse(&list(&[&text, &ba, &[]]))));
+        assert!(!Value::parse(&ab).is_same(Value::parse(&map(&[("a", &text)]))));
+        assert!(!Value::Int(1).is_same(Value::Double(1.0)));
+    }
+}
