@@ -102,13 +102,13 @@
 //! read_timeout: 1m                  # for a request, from its first byte to its last
 //! read_header_timeout: 10s          # for its head; default read_timeout
 //! write_timeout: 30s                # for the answer; and then for the client to read it
-//! idle_timeout: 90s                 # between requests; default read_timeout
+//! idle_timeout: 90s                 # between requests; default read_timeout, else 2m (HTTP/2: no limit)
 //! keep_alives_enabled: true         # false: one request a connection
 //! ```
 //!
 //! Preflights are answered without authentication. Decision: where `write_timeout` passes before the pipelines have
 //! answered, the client is told to come again (503), where the Collector cuts the connection. Over HTTP/2
-//! `read_timeout` counts from the end of a request's head, and `read_header_timeout` until the first request.
+//! `read_timeout` counts from the end of a request's head, and `read_header_timeout` is for the connection's first bytes.
 //!
 //! [I7]: weir_pipeline::budget
 

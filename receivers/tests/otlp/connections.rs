@@ -40,7 +40,7 @@ fn export(spans: usize) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn an_idle_connection_is_ended_but_not_one_that_waits_for_its_answer() {
-    let mut server = Server::start(keepalive("max_connection_idle: 40ms")).await;
+    let mut server = Server::start(keepalive("max_connection_idle: 300ms")).await;
     server.settle_with(None);
     let (mut busy, busy_ended) = grpc_handshake(TcpStream::connect(server.grpc).await.unwrap()).await;
     let pending = tokio::spawn(async move { Reply::read(busy.send_request(export(1)).await.unwrap()).await });
@@ -57,7 +57,7 @@ async fn an_idle_connection_is_ended_but_not_one_that_waits_for_its_answer() {
 
 #[tokio::test]
 async fn an_old_connection_is_ended_after_its_requests() {
-    let mut server = Server::start(keepalive("max_connection_age: 40ms")).await;
+    let mut server = Server::start(keepalive("max_connection_age: 300ms")).await;
     server.settle_with(None);
     let (mut sender, ended) = grpc_handshake(TcpStream::connect(server.grpc).await.unwrap()).await;
     let request = sender.send_request(export(1));
@@ -78,7 +78,7 @@ async fn an_old_connection_is_ended_after_its_requests() {
 
 #[tokio::test]
 async fn after_the_grace_requests_are_cut_off() {
-    let mut server = Server::start(keepalive("max_connection_age: 20ms, max_connection_age_grace: 20ms")).await;
+    let mut server = Server::start(keepalive("max_connection_age: 300ms, max_connection_age_grace: 20ms")).await;
     server.settle_with(None);
     let (mut sender, _) = grpc_handshake(TcpStream::connect(server.grpc).await.unwrap()).await;
     let cut_off = timeout(Duration::from_secs(30), sender.send_request(export(1))).await.unwrap();
@@ -138,7 +138,7 @@ const UNKNOWN: &[u8] = b"GET /nowhere HTTP/1.1\r\nhost: weir.test\r\n\r\n";
 
 #[tokio::test]
 async fn a_head_that_does_not_come_ends_the_connection() {
-    let server = Server::start(http("read_header_timeout: 40ms, idle_timeout: 1h")).await;
+    let server = Server::start(http("read_header_timeout: 300ms, idle_timeout: 1h")).await;
     for opening in [&b""[..], HALF_A_HEAD] {
         let mut stream = TcpStream::connect(server.http).await.unwrap();
         stream.write_all(opening).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 
 #[tokio::test]
 async fn an_idle_connection_ends_whatever_time_a_head_has() {
-    let server = Server::start(http("read_header_timeout: 1h, idle_timeout: 40ms")).await;
+    let server = Server::start(http("read_header_timeout: 1h, idle_timeout: 300ms")).await;
     let mut stream = TcpStream::connect(server.http).await.unwrap();
     stream.write_all(UNKNOWN).await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 404 Not Found"));
@@ -169,7 +169,7 @@ async fn an_idle_connection_ends_whatever_time_a_head_has() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_refused() {
-    let mut server = Server::start(http("read_timeout: 60ms")).await;
+    let mut server = Server::start(http("read_timeout: 300ms")).await;
     // Never silent for long, and never done.
     let drop_by_drop = stream::unfold((), |()| async {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -3,6 +3,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use http::HeaderValue;
+use proptest::prelude::*;
 use weir_pipeline::budget::Budget;
 use weir_pipeline::node::Outlet;
 
@@ -205,4 +206,42 @@ fn only_what_is_accepted_is_taken() {
     let refused = |name: &str| Err(Refusal::Encoding { name: name.to_owned(), accepted });
     assert_eq!(Encoding::parse(None, accepted), refused("identity"));
     assert_eq!(Encoding::parse(Some(&HeaderValue::from_static("gzip")), accepted), refused("gzip"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn nothing_breaks_a_decoder(
+        encoding in prop::sample::select(Encoding::ALL.to_vec()),
+        input in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let (out, used) = decode(encoding, &input, usize::MAX);
+        prop_assert!(used <= MAX);
+        if let Ok(out) = out {
+            prop_assert!(encoding == Encoding::Identity || out.len() <= used, "{} bytes, {used} taken", out.len());
+        }
+    }
+
+    #[test]
+    fn nor_does_damage(
+        (encoding, compress) in prop::sample::select(ALL.to_vec()),
+        repeated in prop::collection::vec(any::<u8>(), 1..40),
+        count in 1usize..2_000,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let sample = repeated.repeat(count);
+        let mut input = compress(&sample);
+        for (at, value) in &damage {
+            let at = at.index(input.len());
+            input[at] = *value;
+        }
+        let (out, used) = decode(encoding, &input, usize::MAX);
+        prop_assert!(used <= MAX);
+        if damage.is_empty() {
+            prop_assert_eq!(out.as_deref(), Ok(&sample[..]));
+        } else if let Ok(out) = out {
+            prop_assert!(out.len() <= MAX);
+        }
+    }
 }
