@@ -107,6 +107,13 @@ impl Outlets {
             Signal::Logs => self.logs.as_ref(),
         }
     }
+
+    /// The same outlets, which also take memory from these budgets.
+    #[must_use]
+    pub fn with_budgets(&self, more: &[Arc<Budget>]) -> Self {
+        let outlet = |outlet: &Option<Outlet>| outlet.as_ref().map(|outlet| outlet.with_budgets(more));
+        Self { traces: outlet(&self.traces), metrics: outlet(&self.metrics), logs: outlet(&self.logs) }
+    }
 }
 
 /// Where a receiver or connector pushes batches: all pipelines that name it.
@@ -120,6 +127,19 @@ impl Outlet {
     /// An outlet into these pipelines, whose memory limiters are `budgets`.
     pub fn new(inlets: Vec<Inlet>, budgets: Vec<Arc<Budget>>) -> Self {
         Self { inlets: inlets.into(), budgets: budgets.into() }
+    }
+
+    /// The same outlet, which also takes memory from these budgets. A budget that it takes from already is not taken
+    /// from twice.
+    #[must_use]
+    pub fn with_budgets(&self, more: &[Arc<Budget>]) -> Self {
+        let mut budgets = self.budgets.to_vec();
+        for budget in more {
+            if !budgets.iter().any(|known| Arc::ptr_eq(known, budget)) {
+                budgets.push(Arc::clone(budget));
+            }
+        }
+        Self { inlets: Arc::clone(&self.inlets), budgets: budgets.into() }
     }
 
     /// Takes the memory for a request of `bytes` from every memory limiter downstream. Call it before decoding, with

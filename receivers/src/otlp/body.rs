@@ -38,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
     /// Longest time for the whole.
     pub(super) total: Duration,
+    /// When it must be there in any case.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// Memory taken from the limiters downstream for one buffer, growing with it.
@@ -87,7 +89,7 @@ where
     };
     hold.cover(expected.unwrap_or(0))?;
 
-    let deadline = Instant::now() + bounds.total;
+    let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + bounds.total);
     let mut gathered = Gathered::default();
     loop {
         let idle = Instant::now() + bounds.idle;

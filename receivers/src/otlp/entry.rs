@@ -16,6 +16,7 @@ use weir_pipeline::receipt::{Outcome, Receipt, Waiter};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ReceiverCounters;
 
+use super::access::Sender;
 use super::body::{self, Bounds, Framing, Hold};
 use super::config::Timeouts;
 use super::encoding::Encoding;
@@ -92,14 +93,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads a body; returns it with the memory that is taken for it.
-    pub(super) async fn read<B>(&self, body: B, framing: Framing) -> Result<(Bytes, Hold), Refusal>
+    /// Reads a body, until `deadline` if there is one; returns it with the memory that is taken for it.
+    pub(super) async fn read<B>(
+        &self,
+        body: B,
+        framing: Framing,
+        deadline: Option<Instant>,
+    ) -> Result<(Bytes, Hold), Refusal>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
         let mut hold = Hold::new(self.outlet()?);
-        let bounds = Bounds { size: self.max_bytes, idle: self.timeouts.body_idle, total: self.timeouts.body_total };
+        let Timeouts { body_idle: idle, body_total: total, .. } = self.timeouts;
+        let bounds = Bounds { size: self.max_bytes, idle, total, deadline };
         let bytes = body::read(body, framing, bounds, &mut hold).await?;
         Ok((bytes, hold))
     }
@@ -107,27 +114,21 @@ impl Entry {
     /// Unpacks a message, sends it down the pipelines and waits for the receipt, at most until the client's deadline.
     pub(super) async fn deliver(
         &self,
-        message: Bytes,
-        hold: Hold,
-        encoding: Encoding,
-        format: Format,
+        message: Message,
+        sender: Option<Sender>,
         client_timeout: Option<Duration>,
     ) -> Result<(), Refusal> {
         let outlet = self.outlet()?;
         let now = Instant::now();
-        let parcel = Parcel {
-            signal: self.signal,
-            message,
-            hold,
-            encoding,
-            format,
-            outlet: outlet.clone(),
-            max: self.max_bytes,
-        };
-        let batch = parcel.unpack_somewhere().await?;
+        let parcel = Parcel { signal: self.signal, message, outlet: outlet.clone(), max: self.max_bytes };
+        let mut batch = parcel.unpack_somewhere().await?;
         let records = batch.len();
         if records == 0 {
             return Ok(());
+        }
+        if let Some(Sender { metadata, bytes }) = sender {
+            let leases = outlet.admit(bytes)?;
+            batch = leases.into_iter().fold(batch, Batch::with_lease).with_metadata(metadata);
         }
         let (receipt, waiter) = Receipt::pair();
         let mut ending = Ending { waiter: Some(waiter), records, counters: &self.counters };
@@ -151,14 +152,20 @@ impl Entry {
     }
 }
 
+/// A message as it arrived.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) bytes: Bytes,
+    /// Covers the bytes.
+    pub(super) hold: Hold,
+    pub(super) encoding: Encoding,
+    pub(super) format: Format,
+}
+
 /// A message on its way to becoming a batch.
 struct Parcel {
     signal: Signal,
-    message: Bytes,
-    /// Covers `message`.
-    hold: Hold,
-    encoding: Encoding,
-    format: Format,
+    message: Message,
     outlet: Outlet,
     max: usize,
 }
@@ -166,8 +173,9 @@ struct Parcel {
 impl Parcel {
     async fn unpack_somewhere(self) -> Result<Batch, Refusal> {
         // An estimate by the measured costs of `benches/load`.
-        let decompressed = self.message.len() * if self.encoding == Encoding::Identity { 1 } else { 10 };
-        let work = decompressed.saturating_mul(if self.format == Format::Json { 8 } else { 1 });
+        let Message { bytes, encoding, format, .. } = &self.message;
+        let decompressed = bytes.len().saturating_mul(if *encoding == Encoding::Identity { 1 } else { 10 });
+        let work = decompressed.saturating_mul(if *format == Format::Json { 8 } else { 1 });
         if work <= OFFLOAD_ABOVE {
             return self.unpack();
         }
@@ -176,7 +184,7 @@ impl Parcel {
     }
 
     fn unpack(self) -> Result<Batch, Refusal> {
-        let Self { signal, mut message, mut hold, encoding, format, outlet, max } = self;
+        let Self { signal, message: Message { bytes: mut message, mut hold, encoding, format }, outlet, max } = self;
         // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
         if encoding != Encoding::Identity {
             let mut larger = Hold::new(&outlet);

@@ -17,10 +17,11 @@ use http_body::Body;
 use weir_pipeline::otlp::status::Code;
 use weir_pipeline::signal::Signal;
 
+use super::access::Access;
 use super::answer::Answer;
 use super::body::{Framing, PREFIX};
-use super::encoding::Encoding;
-use super::entry::{Entries, Format};
+use super::encoding::{Encoding, Encodings};
+use super::entry::{Entries, Format, Message};
 use super::http::text;
 use super::refusal::Refusal;
 
@@ -34,7 +35,7 @@ const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-en
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// gRPC announces encodings without spaces.
-const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip,zstd,deflate,identity");
+const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip,zstd,snappy,deflate,identity");
 
 /// An uncompressed message of no bytes: an export response with nothing in it.
 const SUCCESS: &[u8] = &[0; PREFIX];
@@ -52,12 +53,13 @@ pub(super) const NOT_HTTP1: &str = "this port receives OTLP/gRPC, which is HTTP/
 /// The gRPC side of the receiver in one lane.
 #[derive(Debug)]
 pub(super) struct Grpc {
+    access: Access,
     entries: Entries,
 }
 
 impl Grpc {
-    pub(super) fn new(entries: Entries) -> Self {
-        Self { entries }
+    pub(super) fn new(access: Access, entries: Entries) -> Self {
+        Self { access, entries }
     }
 
     /// Answers a call.
@@ -87,15 +89,16 @@ impl Grpc {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
+        let sender = self.access.admit(&request)?;
         let Some(signal) = signal else {
             return Err(Refusal::NoMethod(request.uri().path().chars().take(200).collect()));
         };
         let headers = request.headers();
         let timeout = headers.get(GRPC_TIMEOUT).map(|t| parse_timeout(t).ok_or(Refusal::Timeout)).transpose()?;
-        let encoding = Encoding::parse(headers.get(GRPC_ENCODING))?;
+        let encoding = Encoding::parse(headers.get(GRPC_ENCODING), Encodings::GRPC)?;
 
         let entry = self.entries.get(signal);
-        let (framed, hold) = entry.read(request.into_body(), Framing::Grpc).await?;
+        let (framed, hold) = entry.read(request.into_body(), Framing::Grpc, None).await?;
         let encoding = match (framed.first(), encoding) {
             (Some(0), _) => Encoding::Identity,
             (_, Encoding::Identity) => {
@@ -105,7 +108,8 @@ impl Grpc {
             }
             (_, encoding) => encoding,
         };
-        entry.deliver(framed.slice(PREFIX..), hold, encoding, Format::Protobuf, timeout).await
+        let message = Message { bytes: framed.slice(PREFIX..), hold, encoding, format: Format::Protobuf };
+        entry.deliver(message, sender, timeout).await
     }
 }
 

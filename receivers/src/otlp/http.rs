@@ -4,16 +4,19 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
+use tokio::time::Instant;
 use weir_pipeline::otlp::status::{SUCCESS_JSON, SUCCESS_PROTOBUF};
 use weir_pipeline::signal::Signal;
 
+use super::access::{Access, Sender};
 use super::answer::Answer;
 use super::body::Framing;
 use super::config::Paths;
-use super::encoding::{Encoding, SUPPORTED};
-use super::entry::{Entries, Format};
+use super::cors::Cors;
+use super::encoding::{Encoding, Encodings};
+use super::entry::{Entries, Format, Message};
 use super::refusal::Refusal;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -23,28 +26,79 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METHOD_NOT_ALLOWED: &str = "405 method not allowed, supported: [POST]";
 const UNSUPPORTED_TYPE: &str = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
 
+/// What the HTTP port answers with, and what it accepts.
+#[derive(Debug, Clone)]
+pub(super) struct HttpRules {
+    pub(super) paths: Paths,
+    pub(super) access: Access,
+    pub(super) accepted: Encodings,
+    pub(super) cors: Option<Cors>,
+    /// Sent with every answer that does not have them of its own.
+    pub(super) response_headers: HeaderMap,
+}
+
 /// The HTTP side of the receiver in one lane.
 #[derive(Debug)]
 pub(super) struct Http {
-    paths: Paths,
+    rules: HttpRules,
     entries: Entries,
     not_found: String,
 }
 
 impl Http {
-    pub(super) fn new(paths: Paths, entries: Entries) -> Self {
-        let not_found =
-            format!("404 page not found, OTLP is received at: {}, {}, {}", paths.traces, paths.metrics, paths.logs);
-        Self { paths, entries, not_found }
+    pub(super) fn new(rules: HttpRules, entries: Entries) -> Self {
+        let Paths { traces, metrics, logs } = &rules.paths;
+        let not_found = format!("404 page not found, OTLP is received at: {traces}, {metrics}, {logs}");
+        Self { rules, entries, not_found }
     }
 
-    /// Answers a request.
-    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
+    /// Answers a request, whose body must be there before `deadline` if there is one.
+    pub(super) async fn answer<B>(&self, request: Request<B>, deadline: Option<Instant>) -> Response<Answer>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let Some(signal) = self.paths.signal(&without_repeated_slashes(request.uri().path())) else {
+        let HttpRules { cors, response_headers, .. } = &self.rules;
+        let cross_origin = match cors {
+            Some(cors) => {
+                if let Some(headers) = cors.preflight(request.method(), request.headers()) {
+                    let mut response = Response::new(Answer::default());
+                    *response.status_mut() = StatusCode::NO_CONTENT;
+                    *response.headers_mut() = headers;
+                    add_missing(response.headers_mut(), response_headers);
+                    return response;
+                }
+                cors.headers(request.method(), request.headers())
+            }
+            // An empty map allocates nothing.
+            None => HeaderMap::new(),
+        };
+        let mut response = self.respond(request, deadline).await;
+        add_missing(response.headers_mut(), &cross_origin);
+        add_missing(response.headers_mut(), response_headers);
+        response
+    }
+
+    async fn respond<B>(&self, request: Request<B>, deadline: Option<Instant>) -> Response<Answer>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let HttpRules { paths, access, .. } = &self.rules;
+        let signal = paths.signal(&without_repeated_slashes(request.uri().path()));
+        let format = format_of(request.headers().get(CONTENT_TYPE));
+        // Before all else: who is not let in learns nothing.
+        let sender = match access.admit(&request) {
+            Ok(sender) => sender,
+            Err(refusal) => {
+                self.entries.note(signal, &refusal);
+                return match format {
+                    Some(format) => refuse(&refusal, format),
+                    None => text(refusal.http_status(), refusal.to_string()),
+                };
+            }
+        };
+        let Some(signal) = signal else {
             return text(StatusCode::NOT_FOUND, self.not_found.clone());
         };
         if request.method() != Method::POST {
@@ -52,10 +106,10 @@ impl Http {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        let Some(format) = format_of(request.headers().get(CONTENT_TYPE)) else {
+        let Some(format) = format else {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_TYPE);
         };
-        match self.take(signal, format, request).await {
+        match self.take(signal, format, request, sender, deadline).await {
             Ok(()) => success(format),
             Err(refusal) => {
                 self.entries.note(Some(signal), &refusal);
@@ -64,15 +118,29 @@ impl Http {
         }
     }
 
-    async fn take<B>(&self, signal: Signal, format: Format, request: Request<B>) -> Result<(), Refusal>
+    async fn take<B>(
+        &self,
+        signal: Signal,
+        format: Format,
+        request: Request<B>,
+        sender: Option<Sender>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING))?;
+        let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING), self.rules.accepted)?;
         let entry = self.entries.get(signal);
-        let (body, hold) = entry.read(request.into_body(), Framing::Plain).await?;
-        entry.deliver(body, hold, encoding, format, None).await
+        let (bytes, hold) = entry.read(request.into_body(), Framing::Plain, deadline).await?;
+        entry.deliver(Message { bytes, hold, encoding, format }, sender, None).await
+    }
+}
+
+/// Adds the headers that are not there yet.
+fn add_missing(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        headers.entry(name).or_insert_with(|| value.clone());
     }
 }
 
@@ -124,8 +192,10 @@ fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if matches!(refusal, Refusal::Encoding(_)) {
-        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(SUPPORTED));
+    if let Refusal::Encoding { accepted, .. } = refusal
+        && let Ok(accepted) = HeaderValue::try_from(accepted.to_string())
+    {
+        response.headers_mut().insert(ACCEPT_ENCODING, accepted);
     }
     response
 }

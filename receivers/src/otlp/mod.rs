@@ -11,15 +11,17 @@
 //! ```
 //!
 //! ```text
-//!            ┌────────────── one lane ──────────────┐
-//!  socket ──▶│ serve: connections ─▶ grpc │ http     │
-//!            │                          ▼           │
-//!            │      body: read, bounded, paid for   │
-//!            │                          ▼           │
-//!            │ entry: decompress ─▶ validate ─▶ send │──▶ pipelines
-//!            │                          ▲           │        │
-//!            │        answer ◀──── wait for the receipt ◀────┘
-//!            └──────────────────────────────────────┘
+//!            ┌──────────────────── one lane ────────────────────┐
+//!  socket ──▶│ serve: connections ─▶ grpc │ http (cors)         │
+//!            │                          ▼                       │
+//!            │     access: is the client let in? metadata       │
+//!            │                          ▼                       │
+//!            │      body: read, bounded, paid for               │
+//!            │                          ▼                       │
+//!            │ entry: decompress ─▶ validate ─▶ send            │──▶ pipelines
+//!            │                          ▲                       │        │
+//!            │        answer ◀──── wait for the receipt ◀───────│────────┘
+//!            └──────────────────────────────────────────────────┘
 //! ```
 //!
 //! What it promises:
@@ -28,51 +30,137 @@
 //! * Memory for a request is taken from the memory limiters before it is read and before it is decompressed; sizes are
 //!   limited before and after decompression ([I7]).
 //! * Every refusal is answered in the client's own encoding with what is wrong and whether to come again (`refusal`).
+//! * A client is let in or refused by the head of its request, before a byte of the body is read.
 //! * No client, however slow or hostile, holds a request's memory longer than [`Timeouts`] allows.
 //! * At shutdown requests under way are finished, idle connections are told to go.
 //!
-//! Uncompressed bodies that arrive in one piece go down the pipeline as the bytes that arrived.
+//! Uncompressed bodies that arrive in one piece go down the pipeline as the bytes that arrived. What is not configured
+//! costs nothing: without `auth` and `include_metadata` no header is copied.
+//!
+//! # Both ports
+//!
+//! ```yaml
+//! grpc:
+//!   endpoint: /run/weir/otlp.sock   # host:port, or the path of a socket
+//!   transport: unix                 # default tcp
+//!   auth:
+//!     authenticator: bearertokenauth/teams
+//!   include_metadata: true          # headers go with the data: for routing, batching by them, sending them on
+//!   middlewares:
+//!     - id: memory_limiter          # an extension that limits memory, beside the limiters of the pipelines
+//!   tls:
+//!     cert_file: server.pem         # or cert_pem, the text itself
+//!     key_file: server.key          # or key_pem
+//!     reload_interval: 1h           # look whether they are new ones; default: never
+//!     client_ca_file: clients.pem   # clients need a certificate from one of these authorities
+//!     client_ca_file_reload: true   # follow that file, too: every reload_interval, else every 10 s
+//!     min_version: "1.2"            # 1.2 or 1.3
+//!     max_version: "1.3"
+//!     cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]
+//!     curve_preferences: [X25519MLKEM768, X25519, P256, P384]
+//! ```
+//!
+//! * Who is not let in gets UNAUTHENTICATED or 401, with the authenticator's reason. The sender's identity goes with
+//!   the data, whether or not the headers do.
+//! * Metadata are the request's headers by their lower-case names, and `host`; values that are no UTF-8 are left out.
+//!   Their memory is taken from the limiters like that of the data.
+//! * A socket's file is removed at the end. One that nobody listens on any more is replaced at the start.
+//! * Files that cannot be reloaded are warned of; the former certificates stay in use.
+//!
+//! # gRPC
+//!
+//! ```yaml
+//! max_recv_msg_size_mib: 64         # 64 is the default, where the Collector has 4
+//! max_concurrent_streams: 1024      # the default
+//! keepalive:
+//!   server_parameters:
+//!     max_connection_idle: 10m      # default: no limit, as for the next two
+//!     max_connection_age: 1h        # give or take a tenth; lets a load balancer spread clients again
+//!     max_connection_age_grace: 1m  # then what is still under way is cut off
+//!     time: 2m                      # ping after so much silence; default 2m, where gRPC has 2h
+//!     timeout: 20s                  # for the answer; the default
+//! ```
+//!
+//! `keepalive::enforcement_policy` is not there: the HTTP/2 implementation answers clients' pings by itself and tells
+//! nobody of them. Messages may be compressed with gzip, zstd, snappy or deflate.
+//!
+//! # HTTP
+//!
+//! ```yaml
+//! traces_url_path: /v1/traces       # likewise metrics_url_path, logs_url_path
+//! max_request_body_size: 67108864   # the default, where the Collector has 20 MiB
+//! compression_algorithms: ["", gzip, zstd, zlib, snappy, deflate]  # the default; lz4 and x-snappy-framed are known, too
+//! response_headers: {x-served-by: weir}
+//! auth:
+//!   authenticator: bearertokenauth
+//!   request_params: [token]         # seen by the authenticator as headers of that name, which they win over
+//! cors:
+//!   allowed_origins: [https://*.example.com]  # one `*` in each; `*` alone is any
+//!   allowed_headers: [authorization]          # beside those always allowed; `*` is any
+//!   exposed_headers: [retry-after]
+//!   max_age: 7200                             # seconds
+//! read_timeout: 1m                  # for a request, from its first byte to its last
+//! read_header_timeout: 10s          # for its head; default read_timeout
+//! write_timeout: 30s                # for the answer; and then for the client to read it
+//! idle_timeout: 90s                 # between requests; default read_timeout, else 2m (HTTP/2: no limit)
+//! keep_alives_enabled: true         # false: one request a connection
+//! ```
+//!
+//! Preflights are answered without authentication. Decision: where `write_timeout` passes before the pipelines have
+//! answered, the client is told to come again (503), where the Collector cuts the connection. Over HTTP/2
+//! `read_timeout` counts from the end of a request's head, and `read_header_timeout` is for the connection's first bytes.
 //!
 //! [I7]: weir_pipeline::budget
 
+mod access;
 mod answer;
 mod body;
 pub mod config;
+mod connection;
+mod cors;
 mod encoding;
 mod entry;
 mod grpc;
 mod http;
 mod journal;
 mod listen;
+mod pace;
 mod refusal;
 mod serve;
 mod socket;
 mod tls;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::node::{Context, Outlets, Receiver, Shutdown, StartError};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ReceiverCounters;
 
-pub use self::config::{Endpoint, GrpcSettings, HttpSettings, OtlpConfig, OtlpSettings, Paths, Timeouts, TlsConfig};
+pub use self::access::Access;
+pub use self::config::{
+    Address, Endpoint, GrpcSettings, HttpSettings, HttpTimeouts, Lifetime, OtlpSettings, Paths, PortSettings, Timeouts,
+};
+pub use self::cors::Cors;
+pub use self::encoding::Encodings;
 use self::entry::Entries;
 use self::grpc::Grpc;
-use self::http::Http;
+use self::http::{Http, HttpRules};
 use self::journal::Journal;
-use self::serve::{Port, Service};
+use self::listen::{ListenError, Listener};
+use self::serve::{Acceptor, Manners, Port, Service};
+use self::tls::Tls;
+pub use self::tls::TlsSettings;
 
 const GRPC: &str = "grpc";
 const HTTP: &str = "http";
 
 /// Describes the configuration, for editors.
 pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    generator.subschema_for::<OtlpConfig>()
+    config::schema(generator)
 }
 
 /// The OTLP receiver. See the [module](self).
@@ -89,23 +177,15 @@ pub struct OtlpReceiver {
 struct Bound {
     addresses: Vec<(&'static str, SocketAddr)>,
     sockets: Vec<BoundSocket>,
+    tls: Vec<Arc<Tls>>,
 }
 
 #[derive(Debug)]
 struct BoundSocket {
     lane: usize,
     protocol: &'static str,
-    listener: TcpListener,
-    tls: Option<TlsHandle>,
-}
-
-#[derive(Clone)]
-struct TlsHandle(TlsAcceptor);
-
-impl std::fmt::Debug for TlsHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsAcceptor")
-    }
+    listener: Listener,
+    tls: Option<Arc<Tls>>,
 }
 
 impl OtlpReceiver {
@@ -114,16 +194,7 @@ impl OtlpReceiver {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, context: Context) -> Result<Self, ConfigError> {
-        let config: OtlpConfig = node.parse_as(path)?;
-        let settings = OtlpSettings::try_from(config).map_err(|invalid| {
-            // The deepest key on the way to the wrong one that is written.
-            let mut at = node;
-            for key in invalid.path.split("::") {
-                at = at.get(key).unwrap_or(at);
-            }
-            at.error(&format!("{path}::{}", invalid.path), invalid.message)
-        })?;
-        Ok(Self::new(settings, context))
+        Ok(Self::new(OtlpSettings::parse(node, path, &context.extensions)?, context))
     }
 
     /// A receiver that listens nowhere yet.
@@ -136,53 +207,81 @@ impl OtlpReceiver {
         &self,
         bound: &mut Bound,
         protocol: &'static str,
-        endpoint: &Endpoint,
-        tls: Option<&TlsConfig>,
+        port: &PortSettings,
         lanes: usize,
     ) -> Result<(), StartError> {
-        let failed = |key: &str, message: String| StartError {
-            component: self.context.id.clone(),
-            message: format!("{message} (receivers::{}::protocols::{protocol}::{key})", self.context.id),
+        let component = &self.context.id;
+        let path = format!("receivers::{component}::protocols::{protocol}");
+        let failed = |message: String| StartError { component: component.clone(), message };
+        let tls = match &port.tls {
+            None => None,
+            Some(settings) => {
+                let loaded = Tls::load(settings.clone());
+                Some(Arc::new(loaded.map_err(|error| failed(format!("{error} ({path}::tls::{})", error.key)))?))
+            }
         };
-        let tls = tls.map(tls::acceptor).transpose().map_err(|e| failed("tls", e.to_string()))?.map(TlsHandle);
-        let sockets = listen::listen(endpoint, lanes).map_err(|error| match error {
-            listen::ListenError::InUse(_) => StartError {
-                component: self.context.id.clone(),
-                message: format!("{error} change receivers::{}::protocols::{protocol}::endpoint", self.context.id),
-            },
-            _ => failed("endpoint", error.to_string()),
+        let sockets = listen::listen(&port.address, lanes).map_err(|error| match error {
+            ListenError::InUse(_) => failed(format!("{error} change {path}::endpoint")),
+            _ => failed(format!("{error} ({path}::endpoint)")),
         })?;
         for by_lane in sockets {
             for (lane, listener) in by_lane.into_iter().enumerate() {
                 if lane == 0 {
-                    let address = listener.local_addr().map_err(|error| failed("endpoint", error.to_string()))?;
-                    bound.addresses.push((protocol, address));
+                    match listener.local_addr() {
+                        Ok(Some(address)) => bound.addresses.push((protocol, address)),
+                        Ok(None) => tracing::info!(receiver = component, "{protocol} listens on {listener}"),
+                        Err(error) => return Err(failed(format!("{error} ({path}::endpoint)"))),
+                    }
                 }
                 bound.sockets.push(BoundSocket { lane, protocol, listener, tls: tls.clone() });
             }
         }
+        bound.tls.extend(tls);
         Ok(())
     }
 
-    fn service(&self, protocol: &'static str, outlets: &Outlets) -> Option<Service> {
+    fn service(&self, protocol: &'static str, outlets: &Outlets) -> Option<(Service, Manners)> {
         let OtlpSettings { grpc, http, timeouts } = &self.settings;
         let Context { id, telemetry, .. } = &self.context;
-        let entries = |max_bytes| {
+        let entries = |port: &PortSettings, timeouts: Timeouts| {
             let counters = |signal: Signal| ReceiverCounters::new(telemetry, id, signal, protocol);
-            Entries::new(protocol, outlets, max_bytes, *timeouts, Arc::clone(&self.journal), counters)
+            let outlets = outlets.with_budgets(&port.budgets);
+            Entries::new(protocol, &outlets, port.max_bytes, timeouts, Arc::clone(&self.journal), counters)
         };
         if protocol == GRPC {
-            let grpc = grpc.as_ref()?;
-            Some(Service::Grpc(Arc::new(Grpc::new(entries(grpc.max_recv_msg_size))), grpc.max_concurrent_streams))
+            let GrpcSettings { port, max_concurrent_streams, lifetime } = grpc.as_ref()?;
+            let grpc = Grpc::new(port.access.clone(), entries(port, *timeouts));
+            let service = Service::Grpc(Arc::new(grpc), *max_concurrent_streams);
+            let (timeouts, lifetime) = (*timeouts, *lifetime);
+            let manners = Manners { timeouts, http: HttpTimeouts::default(), lifetime, keep_alives: true };
+            Some((service, manners))
         } else {
             let http = http.as_ref()?;
-            Some(Service::Http(Arc::new(Http::new(http.paths.clone(), entries(http.max_request_body_size)))))
+            let timeouts = http.timeouts.applied_to(*timeouts);
+            let rules = HttpRules {
+                paths: http.paths.clone(),
+                access: http.port.access.clone(),
+                accepted: http.accepted,
+                cors: http.cors.clone(),
+                response_headers: http.response_headers.clone(),
+            };
+            let service = Service::Http(Arc::new(Http::new(rules, entries(&http.port, timeouts))));
+            let (lifetime, keep_alives) = (Lifetime::default(), http.keep_alives_enabled);
+            Some((service, Manners { timeouts, http: http.timeouts, lifetime, keep_alives }))
         }
     }
 
     fn take_sockets(&self, lane: usize) -> Vec<BoundSocket> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         bound.sockets.extract_if(.., |socket| socket.lane == lane).collect()
+    }
+
+    /// The certificates to follow, which one lane does for all.
+    fn take_tls(&self, lane: usize) -> Vec<Arc<Tls>> {
+        if lane > 0 {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.bound.lock().unwrap_or_else(PoisonError::into_inner).tls)
     }
 }
 
@@ -191,10 +290,10 @@ impl Receiver for OtlpReceiver {
     fn bind(&self, lanes: usize) -> Result<(), StartError> {
         let mut bound = Bound::default();
         if let Some(grpc) = &self.settings.grpc {
-            self.open(&mut bound, GRPC, &grpc.endpoint, grpc.tls.as_ref(), lanes)?;
+            self.open(&mut bound, GRPC, &grpc.port, lanes)?;
         }
         if let Some(http) = &self.settings.http {
-            self.open(&mut bound, HTTP, &http.endpoint, http.tls.as_ref(), lanes)?;
+            self.open(&mut bound, HTTP, &http.port, lanes)?;
         }
         *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
         Ok(())
@@ -205,24 +304,25 @@ impl Receiver for OtlpReceiver {
     }
 
     async fn run(self: Arc<Self>, lane: usize, outlets: Outlets, shutdown: Shutdown) {
-        let mut ports = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let services = [GRPC, HTTP].map(|protocol| (protocol, self.service(protocol, &outlets)));
         for BoundSocket { protocol, listener, tls, .. } in self.take_sockets(lane) {
-            let Some(service) = services.iter().find(|(p, _)| *p == protocol).and_then(|(_, s)| s.clone()) else {
-                continue;
-            };
+            let service = services.iter().find(|(p, _)| *p == protocol).and_then(|(_, service)| service.clone());
+            let Some((service, manners)) = service else { continue };
             // It can only fail outside a runtime with I/O, or when the system has no descriptors for the poller.
-            let listener = match tokio::net::TcpListener::from_std(listener) {
+            let listener = match Acceptor::new(listener) {
                 Ok(listener) => listener,
                 Err(error) => {
                     tracing::error!(receiver = self.context.id, lane, "cannot serve {protocol} in this lane: {error}");
                     continue;
                 }
             };
-            let timeouts = self.settings.timeouts;
-            let port = Port { listener, service, tls: tls.map(|TlsHandle(tls)| tls), timeouts };
-            ports.spawn(port.serve(shutdown.clone()));
+            let environment = self.context.environment.clone();
+            tasks.spawn(Port { listener, service, tls, manners, environment }.serve(shutdown.clone()));
         }
-        while ports.join_next().await.is_some() {}
+        for tls in self.take_tls(lane) {
+            tasks.spawn(tls.follow(shutdown.clone()));
+        }
+        while tasks.join_next().await.is_some() {}
     }
 }

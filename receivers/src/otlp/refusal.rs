@@ -5,26 +5,29 @@
 //! | malformed data | INVALID_ARGUMENT + BadRequest | 400 | drop |
 //! | broken gRPC framing | INTERNAL, as grpc-go | – | drop |
 //! | too large, compressed or not | RESOURCE_EXHAUSTED | 413 | drop (send smaller) |
-//! | unknown compression | UNIMPLEMENTED | 415 | drop |
+//! | the client is nobody the authenticator knows | UNAUTHENTICATED | 401 | drop |
+//! | compression unknown or not accepted | UNIMPLEMENTED | 415 | drop |
 //! | no pipeline of the signal, unknown method | UNIMPLEMENTED | 404 | drop |
 //! | refused for good downstream | INTERNAL | 500 | drop |
 //! | no memory, not taken downstream, lost, no answer in time, stalled body | UNAVAILABLE + RetryInfo | 503 + Retry-After | repeat |
 //! | the client's own deadline (`grpc-timeout`) | DEADLINE_EXCEEDED | – | repeat |
 //!
 //! Decision: 413 and 503 where the Collector says 400 and 429. The OTLP specification asks for 413, and 503 is the only
-//! answer that every client repeats: Python's exporter dropped the batch on 429 until late 2026.
+//! answer that every client repeats: Python's exporter dropped the batch on 429 until late 2026. For the compression it
+//! is 415 with `Accept-Encoding` (RFC 9110 §12.5.3), where the Collector says 400.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use weir_pipeline::batch::Malformed;
+use weir_pipeline::extension::Denied;
 use weir_pipeline::node::Refused;
 use weir_pipeline::otlp::json::{JsonError, Problem};
 use weir_pipeline::otlp::status::{Code, Status};
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 
-use super::encoding::SUPPORTED;
+use super::encoding::Encodings;
 
 /// Shortest delay a client is asked to wait, and the one it is asked for when nobody knows better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -38,8 +41,10 @@ pub(super) enum Refusal {
     Framing(String),
     /// Over the size limit, in bytes.
     TooLarge { limit: usize },
-    /// A compression nobody here can undo.
-    Encoding(String),
+    /// The authenticator does not know the client.
+    Unauthenticated(Denied),
+    /// A compression that is not accepted here, and those that are.
+    Encoding { name: String, accepted: Encodings },
     /// A `grpc-timeout` that is none.
     Timeout,
     /// No pipeline of this signal names the receiver.
@@ -93,7 +98,8 @@ impl Refusal {
             Self::Malformed { .. } => Code::InvalidArgument,
             Self::Framing(_) | Self::Timeout | Self::Rejected(_) => Code::Internal,
             Self::TooLarge { .. } => Code::ResourceExhausted,
-            Self::Encoding(_) | Self::NoPipeline(_) | Self::NoMethod(_) => Code::Unimplemented,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Code::Unimplemented,
             Self::NoMemory(_) | Self::Stalled(_) | Self::NotTaken { .. } | Self::NoAnswer(_) | Self::Stopping => {
                 Code::Unavailable
             }
@@ -115,7 +121,7 @@ impl Refusal {
     pub(super) fn http_status(&self) -> StatusCode {
         match self {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Encoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // Only ever seen by a client that broke its own body off.
             Self::Framing(_) => StatusCode::BAD_REQUEST,
             _ => StatusCode::from_u16(self.code().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -128,7 +134,8 @@ impl Refusal {
             Self::Malformed { .. } => Kind::Malformed,
             Self::Framing(_) | Self::Timeout => Kind::Framing,
             Self::TooLarge { .. } => Kind::TooLarge,
-            Self::Encoding(_) | Self::NoPipeline(_) | Self::NoMethod(_) => Kind::Unsupported,
+            Self::Unauthenticated(_) => Kind::Unauthenticated,
+            Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Kind::Unsupported,
             Self::NoMemory(_) => Kind::NoMemory,
             Self::Stalled(_) => Kind::Stalled,
             Self::Rejected(_) => Kind::Rejected,
@@ -142,7 +149,10 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Malformed { message, .. } | Self::Framing(message) => f.write_str(message),
             Self::TooLarge { limit } => write!(f, "the request is larger than the {limit} bytes allowed"),
-            Self::Encoding(name) => write!(f, "compression `{name}` is not supported, supported: {SUPPORTED}"),
+            Self::Unauthenticated(denied) => denied.fmt(f),
+            Self::Encoding { name, accepted } => {
+                write!(f, "compression `{name}` is not supported, supported: {accepted}")
+            }
             Self::Timeout => f.write_str("malformed grpc-timeout"),
             Self::NoPipeline(signal) => write!(f, "no {signal} pipeline names this receiver"),
             Self::NoMethod(path) => write!(f, "unknown method {path}"),
@@ -185,6 +195,7 @@ pub(super) enum Kind {
     Malformed,
     Framing,
     TooLarge,
+    Unauthenticated,
     Unsupported,
     NoMemory,
     Stalled,
@@ -193,5 +204,5 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 9;
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,16 +14,25 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use weir_pipeline::clock::Environment;
 use weir_pipeline::node::Shutdown;
 
 use super::answer::Answer;
-use super::config::Timeouts;
+use super::config::{HttpTimeouts, Lifetime, Timeouts};
+use super::connection::{Connection, End};
 use super::grpc::{Grpc, NOT_HTTP1};
 use super::http::Http;
+use super::listen::Listener;
+#[cfg(unix)]
+use super::listen::SocketFile;
+use super::pace::Pace;
 use super::socket::{Opening, PREFACE};
+use super::tls::Tls;
 
 // What measured best in `benches/load`: a client that honours them sends a request in one or few pieces, which are then
 // used as they came.
@@ -37,10 +45,6 @@ const HEADERS: u32 = 64 << 10;
 
 /// Streams of one HTTP/2 connection to the HTTP port.
 const HTTP_STREAMS: u32 = 1024;
-
-/// Pings find connections whose other end has silently gone.
-const PING_EVERY: Duration = Duration::from_secs(120);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pause after an error of `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,28 +59,80 @@ pub(super) enum Service {
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(&self, request: Request<Incoming>, deadline: Option<Instant>) -> Response<Answer> {
         match self {
             Self::Grpc(grpc, _) => grpc.answer(request).await,
-            Self::Http(http) => http.answer(request).await,
+            Self::Http(http) => http.answer(request, deadline).await,
         }
     }
 }
 
+/// How the connections of a port are served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    pub(super) timeouts: Timeouts,
+    pub(super) http: HttpTimeouts,
+    pub(super) lifetime: Lifetime,
+    /// Whether a connection may carry more than one request.
+    pub(super) keep_alives: bool,
+}
+
 /// A port in one lane.
 pub(super) struct Port {
-    pub(super) listener: TcpListener,
+    pub(super) listener: Acceptor,
     pub(super) service: Service,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) timeouts: Timeouts,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) manners: Manners,
+    pub(super) environment: Environment,
+}
+
+/// A listener within the runtime.
+pub(super) enum Acceptor {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its Drop")] Arc<SocketFile>),
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+impl Acceptor {
+    /// Must be called within the runtime that serves it.
+    pub(super) fn new(listener: Listener) -> io::Result<Self> {
+        match listener {
+            Listener::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            #[cfg(unix)]
+            Listener::Unix(listener, file) => Ok(Self::Unix(UnixListener::from_std(listener)?, file)),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            #[cfg(unix)]
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
+/// What every connection of a port has in common.
+#[derive(Clone)]
+struct Shared {
+    service: Service,
+    manners: Manners,
+    environment: Environment,
+    shutdown: Shutdown,
 }
 
 impl Port {
     /// Accepts connections until the shutdown, then waits for them to end.
     pub(super) async fn serve(self, mut shutdown: Shutdown) {
-        let Self { listener, service, tls, timeouts } = self;
+        let Self { listener, service, tls, manners, environment } = self;
         let mut connections = JoinSet::new();
-        let signal = shutdown.clone();
+        let shared = Shared { service, manners, environment, shutdown: shutdown.clone() };
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -85,11 +141,19 @@ impl Port {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let (service, tls, signal) = (service.clone(), tls.clone(), signal.clone());
+                Ok(accepted) => {
+                    let (shared, tls) = (shared.clone(), tls.as_ref().map(|tls| tls.acceptor()));
                     connections.spawn(async move {
+                        let ended = match accepted {
+                            Accepted::Tcp(stream) => match stream.set_nodelay(true) {
+                                Ok(()) => shared.serve(stream, tls).await,
+                                Err(error) => Err(error.into()),
+                            },
+                            #[cfg(unix)]
+                            Accepted::Unix(stream) => shared.serve(stream, tls).await,
+                        };
                         // A connection that breaks off concerns its peer, which knows; the server goes on.
-                        if let Err(error) = connection(stream, service, tls, timeouts, signal).await {
+                        if let Err(error) = ended {
                             tracing::debug!("connection ended: {error}");
                         }
                     });
@@ -103,8 +167,9 @@ impl Port {
         }
         drop(listener);
         let all_done = async { while connections.join_next().await.is_some() {} };
-        if timeout(timeouts.drain, all_done).await.is_err() {
-            tracing::warn!("connections still open after {} s are closed", timeouts.drain.as_secs());
+        let limit = manners.timeouts.drain;
+        if timeout(limit, all_done).await.is_err() {
+            tracing::warn!("connections still open after {} s are closed", limit.as_secs());
         }
     }
 }
@@ -116,94 +181,130 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-async fn connection(
-    stream: TcpStream,
-    service: Service,
-    tls: Option<TlsAcceptor>,
-    timeouts: Timeouts,
-    mut shutdown: Shutdown,
-) -> Result<(), Error> {
-    stream.set_nodelay(true)?;
-    let Some(tls) = tls else {
-        let opened = tokio::select! {
-            opened = timeout(timeouts.first_bytes, Opening::read(stream)) => opened??,
-            () = shutdown.requested() => return Ok(()),
-        };
-        return converse(opened, service, timeouts, shutdown).await;
-    };
-    let handshake = async { Opening::read(tls.accept(stream).await?).await };
-    let opened = tokio::select! {
-        opened = timeout(timeouts.first_bytes, handshake) => opened??,
-        () = shutdown.requested() => return Ok(()),
-    };
-    converse(opened, service, timeouts, shutdown).await
-}
-
-async fn converse<S>(opening: Opening<S>, service: Service, timeouts: Timeouts, shutdown: Shutdown) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    if opening.bytes().is_empty() {
-        return Ok(());
-    }
-    let is_http2 = opening.bytes() == PREFACE;
-    let streams = match &service {
-        Service::Grpc(..) if !is_http2 => return refuse(opening).await,
-        Service::Grpc(_, streams) => *streams,
-        Service::Http(_) => HTTP_STREAMS,
-    };
-    let linger = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(opening.into_socket(Arc::clone(&linger)));
-    let answer = service_fn(move |request| {
-        let (service, linger) = (service.clone(), Arc::clone(&linger));
-        async move {
-            let response = service.answer(request).await;
-            // A refused body may still be on its way.
-            linger.store(!response.status().is_success(), Ordering::Relaxed);
-            Ok::<_, Infallible>(response)
+impl Shared {
+    async fn serve<S>(mut self, stream: S, tls: Option<TlsAcceptor>) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.manners.http.read_header.unwrap_or(self.manners.timeouts.first_bytes);
+        let mut shutdown = self.shutdown.clone();
+        match tls {
+            None => {
+                let opening = tokio::select! {
+                    opening = timeout(limit, Opening::read(stream)) => opening??,
+                    () = shutdown.requested() => return Ok(()),
+                };
+                self.converse(opening).await
+            }
+            Some(tls) => {
+                let handshake = async { Opening::read(tls.accept(stream).await?).await };
+                let opening = tokio::select! {
+                    opening = timeout(limit, handshake) => opening??,
+                    () = shutdown.requested() => return Ok(()),
+                };
+                self.converse(opening).await
+            }
         }
-    });
-    if is_http2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(FRAME)
-            .max_send_buf_size(WINDOW as usize)
-            .max_header_list_size(HEADERS)
-            .max_concurrent_streams(streams)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .auto_date_header(false)
-            .serve_connection(io, answer);
-        drive(connection, shutdown).await?;
-    } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(timeouts.head)
-            .max_buf_size(HTTP1_BUFFER)
-            .auto_date_header(false)
-            .serve_connection(io, answer);
-        drive(connection, shutdown).await?;
     }
-    Ok(())
-}
 
-/// Serves a connection to its end, which the shutdown brings about: idle ones at once, others after their requests.
-async fn drive<C: GracefulConnection>(connection: C, mut shutdown: Shutdown) -> Result<(), C::Error> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = shutdown.requested() => {}
+    async fn converse<S>(&mut self, opening: Opening<S>) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if opening.bytes().is_empty() {
+            return Ok(());
+        }
+        let is_http2 = opening.bytes() == PREFACE;
+        let streams = match &self.service {
+            Service::Grpc(..) if !is_http2 => return refuse(opening).await,
+            Service::Grpc(_, streams) => *streams,
+            Service::Http(_) => HTTP_STREAMS,
+        };
+        let Manners { timeouts, http, mut lifetime, keep_alives } = self.manners;
+        lifetime.max_idle = lifetime.max_idle.or(http.idle);
+        // hyper has one limit for a head and the wait for it; where they are told apart, the socket limits the head.
+        let is_paced = !is_http2 && (http.read_header.is_some() || http.idle.is_some());
+        if is_paced {
+            lifetime.max_idle = lifetime.max_idle.or(Some(timeouts.head));
+        }
+        let head = is_paced.then(|| http.read_header.unwrap_or(timeouts.head));
+        let connection = Connection::new(lifetime.max_idle.is_some());
+        let service = self.service.clone();
+        let requests = Arc::clone(&connection);
+        // HTTP/2 reads a request's head at once and gives each body its own limit.
+        let read_limit = http.read.filter(|_| !is_http2);
+        let answer = service_fn(move |request| {
+            let (service, busy) = (service.clone(), requests.begin());
+            async move {
+                let deadline = read_limit.map(|limit| busy.connection().request_began() + limit);
+                if !keep_alives {
+                    busy.connection().notify_first_request();
+                }
+                let response = service.answer(request, deadline).await;
+                // A refused body may still be on its way.
+                busy.connection().set_lingers(!response.status().is_success());
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let io = TokioIo::new(opening.into_socket(Arc::clone(&connection), Pace { head, write: http.write }));
+        if is_http2 {
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .max_frame_size(FRAME)
+                .max_send_buf_size(WINDOW as usize)
+                .max_header_list_size(HEADERS)
+                .max_concurrent_streams(streams)
+                .keep_alive_interval(lifetime.ping_after)
+                .keep_alive_timeout(lifetime.ping_timeout)
+                .auto_date_header(false)
+                .serve_connection(io, answer);
+            self.drive(served, &connection, lifetime).await?;
+        } else {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout((!is_paced).then_some(timeouts.head))
+                .keep_alive(keep_alives)
+                .max_buf_size(HTTP1_BUFFER)
+                .auto_date_header(false)
+                .serve_connection(io, answer);
+            self.drive(served, &connection, lifetime).await?;
+        }
+        Ok(())
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+
+    /// Serves a connection to its end, which the shutdown or its own lifetime brings about: at once if it is idle, else
+    /// after its requests.
+    async fn drive<C: GracefulConnection>(
+        &mut self,
+        served: C,
+        connection: &Connection,
+        lifetime: Lifetime,
+    ) -> Result<(), C::Error> {
+        let mut served = pin!(served);
+        // A tenth more or less, as gRPC has it: clients that came together do not come again together.
+        let stretch = if lifetime.max_age.is_some() { 0.9 + 0.2 * self.environment.random_unit() } else { 1.0 };
+        let end = tokio::select! {
+            ended = served.as_mut() => return ended,
+            () = self.shutdown.requested() => None,
+            end = connection.outlives(&lifetime, stretch) => Some(end),
+            () = connection.first_request() => None,
+        };
+        served.as_mut().graceful_shutdown();
+        match end {
+            Some(End::Old(Some(grace))) => timeout(grace, served).await.unwrap_or(Ok(())),
+            _ => served.await,
+        }
+    }
 }
 
 /// Tells a client that does not speak HTTP/2 so, if it speaks HTTP at all.
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(opening: Opening<S>) -> Result<(), Error> {
     let looks_like_http = opening.bytes().first().is_some_and(u8::is_ascii_uppercase);
-    let mut socket = opening.into_socket(Arc::new(AtomicBool::new(true)));
+    let connection = Connection::new(false);
+    connection.set_lingers(true);
+    let mut socket = opening.into_socket(connection, Pace::default());
     if looks_like_http {
         let answer = format!(
             "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\

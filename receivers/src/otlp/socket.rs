@@ -4,12 +4,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use super::connection::Connection;
+use super::pace::{Pace, Pacer};
 
 /// What every HTTP/2 connection starts with (RFC 9113 §3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,9 +45,10 @@ impl<S: AsyncRead + Unpin> Opening<S> {
         &self.buffer[..self.len]
     }
 
-    /// The connection with its first bytes put back. `linger` tells at its close whether the peer may still be sending.
-    pub(super) fn into_socket(self, linger: Arc<AtomicBool>) -> Socket<S> {
-        Socket { opening: self, taken: 0, linger, lingering: None }
+    /// The connection with its first bytes put back.
+    pub(super) fn into_socket(self, connection: Arc<Connection>, pace: Pace) -> Socket<S> {
+        let pacer = Pacer::new(pace, &connection);
+        Socket { opening: self, taken: 0, connection, pacer, lingering: None }
     }
 }
 
@@ -58,8 +61,18 @@ pub(super) struct Socket<S> {
     opening: Opening<S>,
     /// Bytes of the opening that were read again.
     taken: usize,
-    linger: Arc<AtomicBool>,
+    connection: Arc<Connection>,
+    pacer: Option<Box<Pacer>>,
     lingering: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Socket<S> {
+    fn paced<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut self.pacer {
+            None => polled,
+            Some(pacer) => pacer.write(cx, polled),
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
@@ -67,7 +80,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let this = &mut *self;
         let left = this.opening.bytes().get(this.taken..).unwrap_or_default();
         if left.is_empty() {
-            return Pin::new(&mut this.opening.inner).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let polled = Pin::new(&mut this.opening.inner).poll_read(cx, buf);
+            return match &mut this.pacer {
+                None => polled,
+                Some(pacer) => pacer.read(&this.connection, cx, polled, buf.filled().len() - before),
+            };
         }
         let now = left.len().min(buf.remaining());
         buf.put_slice(&left[..now]);
@@ -78,7 +96,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.opening.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.opening.inner).poll_write(cx, buf);
+        self.paced(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -86,7 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.opening.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.opening.inner).poll_write_vectored(cx, bufs);
+        self.paced(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -94,14 +114,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.opening.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.opening.inner).poll_flush(cx);
+        self.paced(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.opening.inner).poll_shutdown(cx))?;
-            if !this.linger.load(Ordering::Relaxed) {
+            if !this.connection.lingers() {
                 return Poll::Ready(Ok(()));
             }
         }

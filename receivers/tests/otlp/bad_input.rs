@@ -221,12 +221,13 @@ async fn requests_that_are_no_otlp() {
 #[tokio::test]
 async fn unsupported_things_are_named() {
     let mut server = Server::start(Options { signals: &[Signal::Traces], ..Options::default() }).await;
-    let text = "compression `br` is not supported, supported: gzip, zstd, deflate, identity";
+    let text = "compression `br` is not supported, supported: gzip, zstd, zlib, snappy, deflate, identity";
     let request = post(TRACES, PROTOBUF).header("content-encoding", "br").body(Full::<Bytes>::new(traces(1).into()));
     let reply = send(server.http, request.unwrap()).await;
     assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert_eq!(reply.header("accept-encoding"), "gzip, zstd, deflate, identity");
+    assert_eq!(reply.header("accept-encoding"), "gzip, zstd, zlib, snappy, deflate, identity");
     assert_eq!((reply.rpc_status().code, reply.rpc_status().message.as_str()), (Code::Unimplemented, text));
+    let text = "compression `br` is not supported, supported: gzip, zstd, snappy, deflate, identity";
     let request = call(EXPORT_TRACES).header("grpc-encoding", "br");
     assert_eq!(send_grpc(server.grpc, request, framed(1, b"x")).await.grpc_status(), (12, text.to_owned()));
 

@@ -27,7 +27,7 @@ async fn every_signal_is_taken_as_the_bytes_that_came() {
         let reply = send_grpc(server.grpc, call(path), framed(0, &body)).await;
         assert_eq!((reply.status, reply.header("content-type")), (StatusCode::OK, "application/grpc"));
         assert_eq!((&reply.body[..], reply.grpc_status().0), (&[0u8; 5][..], 0));
-        assert_eq!(reply.header("grpc-accept-encoding"), "gzip,zstd,deflate,identity");
+        assert_eq!(reply.header("grpc-accept-encoding"), "gzip,zstd,snappy,deflate,identity");
         let taken = server.taken().await;
         assert_eq!((taken.signal, &taken.bytes[..]), (signal, &body[..]));
         assert_eq!(server.count("accepted", signal, "grpc"), records);
@@ -44,6 +44,7 @@ async fn every_compression_is_undone() {
         (1, "gzip", gzip(&plain)),
         (1, "zstd", zstd(&plain)),
         (1, "deflate", zlib(&plain)),
+        (1, "snappy", snappy_framed(&plain)),
         (0, "gzip", plain.clone()),
         (0, "identity", plain.clone()),
     ] {

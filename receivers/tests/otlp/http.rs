@@ -42,6 +42,9 @@ async fn every_compression_is_undone() {
         ("GZIP", gzip(&plain)),
         ("zstd", zstd(&plain)),
         ("deflate", zlib(&plain)),
+        ("zlib", zlib(&plain)),
+        ("snappy", snappy(&plain)),
+        ("snappy", snappy_framed(&plain)),
         ("identity", plain.clone()),
         ("", plain.clone()),
     ] {
@@ -50,6 +53,35 @@ async fn every_compression_is_undone() {
         assert_eq!(server.taken().await.bytes, plain, "{encoding}");
     }
     assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn compressions_can_be_configured() {
+    let options = Options { http: "compression_algorithms: [lz4, x-snappy-framed],".to_owned(), ..Options::default() };
+    let mut server = Server::start(options).await;
+    let plain = traces(300);
+    for (encoding, body, is_accepted) in [
+        ("lz4", lz4(&plain), true),
+        ("x-snappy-framed", snappy_framed(&plain), true),
+        ("gzip", gzip(&plain), false),
+        ("snappy", snappy(&plain), false),
+        ("identity", plain.clone(), false),
+    ] {
+        let request = post(TRACES, PROTOBUF).header("content-encoding", encoding).body(Full::new(body.into())).unwrap();
+        let reply = send(server.http, request).await;
+        if is_accepted {
+            assert_eq!(reply.status, StatusCode::OK, "{encoding}");
+            assert_eq!(server.taken().await.bytes, plain, "{encoding}");
+        } else {
+            assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{encoding}");
+            assert_eq!(reply.header("accept-encoding"), "lz4, x-snappy-framed");
+        }
+    }
+    // The empty name is not on the list.
+    let reply = send_bytes(server.http, TRACES, PROTOBUF, plain).await;
+    assert_eq!(reply.rpc_status().message, "compression `identity` is not supported, supported: lz4, x-snappy-framed");
+    assert!(server.is_quiet());
     server.stop().await;
 }
 
@@ -93,10 +125,7 @@ async fn repeated_slashes_and_queries_do_not_matter() {
 
 #[tokio::test]
 async fn paths_can_be_configured() {
-    let options = Options {
-        edit: |settings| settings.http.as_mut().unwrap().paths.traces = "/api/v1/traces".to_owned(),
-        ..Options::default()
-    };
+    let options = Options { http: "traces_url_path: api/v1/traces,".to_owned(), ..Options::default() };
     let mut server = Server::start(options).await;
     assert_eq!(send_bytes(server.http, "/api/v1/traces", PROTOBUF, traces(1)).await.status, StatusCode::OK);
     server.taken().await;

@@ -18,16 +18,16 @@ use weir_pipeline::node::{Context, Receiver};
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Telemetry;
-use weir_receivers::otlp::{OtlpConfig, OtlpReceiver, OtlpSettings};
+use weir_receivers::otlp::{OtlpReceiver, OtlpSettings};
 
 use crate::support::*;
 
 fn receiver(endpoint: &str) -> OtlpReceiver {
     let yaml = format!("protocols: {{grpc: {{endpoint: '{endpoint}'}}}}");
-    let config: OtlpConfig = Node::parse("weir.yaml", &yaml).unwrap().parse_as("receivers::otlp").unwrap();
+    let node = Node::parse("weir.yaml", &yaml).unwrap();
     let environment = Environment::with(|| 1, 1);
     let context = Context::new("otlp/a", Telemetry::default(), environment);
-    OtlpReceiver::new(OtlpSettings::try_from(config).unwrap(), context)
+    OtlpReceiver::from_config(&node, "receivers::otlp/a", context).unwrap()
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod access;
 mod bad_input;
+mod connections;
+mod cors;
 mod grpc;
 mod http;
 mod lifecycle;

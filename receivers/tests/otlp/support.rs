@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,12 +29,14 @@ use weir_pipeline::budget::Budget;
 use weir_pipeline::channel::channel;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
+use weir_pipeline::extension::Extensions;
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Outlet, Outlets, Receiver, Shutdown, ShutdownTrigger};
 use weir_pipeline::otlp::status::Status;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Telemetry, suffix};
-use weir_receivers::otlp::{OtlpConfig, OtlpReceiver, OtlpSettings, TlsConfig};
+use weir_receivers::otlp::{OtlpReceiver, OtlpSettings};
 
 pub(crate) const TRACES: &str = "/v1/traces";
 pub(crate) const PROTOBUF: &str = "application/x-protobuf";
@@ -49,17 +52,41 @@ const LANES: usize = 2;
 
 /// How a test's receiver differs from the default.
 pub(crate) struct Options {
+    /// Keys of the gRPC port, in YAML's flow style, each followed by a comma.
+    pub(crate) grpc: String,
+    /// Those of the HTTP port.
+    pub(crate) http: String,
+    pub(crate) extensions: Extensions,
     pub(crate) max_bytes: usize,
     pub(crate) budget: usize,
     pub(crate) signals: &'static [Signal],
-    pub(crate) tls: Option<TlsConfig>,
     pub(crate) edit: fn(&mut OtlpSettings),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_bytes: 0, budget: usize::MAX, signals: &Signal::ALL, tls: None, edit: |_| {} }
+        Self {
+            grpc: String::new(),
+            http: String::new(),
+            extensions: Extensions::default(),
+            max_bytes: 0,
+            budget: usize::MAX,
+            signals: &Signal::ALL,
+            edit: |_| {},
+        }
     }
+}
+
+/// The settings of a receiver on free ports.
+pub(crate) fn settings(options: &Options) -> OtlpSettings {
+    let Options { grpc, http, .. } = options;
+    let port = |keys: &str| match keys.contains("endpoint:") {
+        true => keys.to_owned(),
+        false => format!("{keys} endpoint: '127.0.0.1:0'"),
+    };
+    let yaml = format!("protocols: {{grpc: {{{}}}, http: {{{}}}}}", port(grpc), port(http));
+    let node = Node::parse("weir.yaml", &yaml).unwrap();
+    OtlpSettings::parse(&node, "receivers::otlp", &options.extensions).unwrap()
 }
 
 /// A running receiver. What it sends down is settled with the outcome in force, or handed to the test.
@@ -78,26 +105,18 @@ pub(crate) struct Server {
 pub(crate) struct Taken {
     pub(crate) signal: Signal,
     pub(crate) bytes: Bytes,
+    pub(crate) metadata: Option<Arc<Metadata>>,
     /// The batch itself if no outcome was in force.
     pub(crate) batch: Option<Batch>,
 }
 
 impl Server {
     pub(crate) async fn start(options: Options) -> Self {
-        let Options { max_bytes, budget, signals, tls, edit } = options;
-        let yaml = "protocols: {grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}}";
-        let config: OtlpConfig = Node::parse("weir.yaml", yaml).unwrap().parse_as("receivers::otlp").unwrap();
-        let mut settings = OtlpSettings::try_from(config).unwrap();
-        if let Some(grpc) = &mut settings.grpc {
-            grpc.tls = tls.clone();
-            if max_bytes > 0 {
-                grpc.max_recv_msg_size = max_bytes;
-            }
-        }
-        if let Some(http) = &mut settings.http {
-            http.tls = tls;
-            if max_bytes > 0 {
-                http.max_request_body_size = max_bytes;
+        let mut settings = settings(&options);
+        let Options { max_bytes, budget, signals, edit, .. } = options;
+        if max_bytes > 0 {
+            for port in [settings.grpc.as_mut().map(|g| &mut g.port), settings.http.as_mut().map(|h| &mut h.port)] {
+                port.unwrap().max_bytes = max_bytes;
             }
         }
         edit(&mut settings);
@@ -105,7 +124,9 @@ impl Server {
         let context = Context::new("otlp", telemetry.clone(), Environment::with(|| 1, 1));
         let receiver = Arc::new(OtlpReceiver::new(settings, context));
         receiver.bind(LANES).unwrap();
-        let address = |protocol| receiver.addresses().iter().find(|(p, _)| *p == protocol).unwrap().1;
+        // A port on a Unix socket has none.
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let address = |protocol| receiver.addresses().iter().find(|(p, _)| *p == protocol).map_or(nowhere, |(_, a)| *a);
         let (grpc, http) = (address("grpc"), address("http"));
 
         let budget = Budget::new(budget);
@@ -118,7 +139,7 @@ impl Server {
         let in_force = Arc::clone(&outcome);
         tokio::spawn(async move {
             while let Some(batch) = intake.recv().await {
-                let (signal, bytes) = (batch.signal(), batch.encode());
+                let (signal, bytes, metadata) = (batch.signal(), batch.encode(), batch.metadata().cloned());
                 let outcome = in_force.lock().unwrap().clone();
                 let batch = match outcome {
                     Some(outcome) => {
@@ -127,7 +148,7 @@ impl Server {
                     }
                     None => Some(batch),
                 };
-                if sender.send(Taken { signal, bytes, batch }).is_err() {
+                if sender.send(Taken { signal, bytes, metadata, batch }).is_err() {
                     break;
                 }
             }
@@ -226,8 +247,17 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    exchange(TcpStream::connect(to).await.unwrap(), request).await
+}
+
+/// Sends one request over HTTP/1 on this connection.
+pub(crate) async fn exchange<S, B>(stream: S, request: Request<B>) -> Reply
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
     let reply = Reply::read(sender.send_request(request).await.unwrap()).await;
     connection.abort();
@@ -243,10 +273,17 @@ pub(crate) async fn send_bytes(to: SocketAddr, path: &str, content_type: &str, b
 pub(crate) type GrpcSender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 pub(crate) async fn grpc_connect(to: SocketAddr) -> GrpcSender {
-    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    grpc_handshake(TcpStream::connect(to).await.unwrap()).await.0
+}
+
+/// A client on this connection, and what resolves when the connection ends.
+pub(crate) async fn grpc_handshake<S>(stream: S) -> (GrpcSender, JoinHandle<hyper::Result<()>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
-    tokio::spawn(connection);
-    sender
+    (sender, tokio::spawn(connection))
 }
 
 pub(crate) fn call(path: &str) -> http::request::Builder {
@@ -333,4 +370,22 @@ pub(crate) fn zlib(data: &[u8]) -> Vec<u8> {
 
 pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(data, 1).unwrap()
+}
+
+pub(crate) fn snappy(data: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(data).unwrap()
+}
+
+pub(crate) fn snappy_framed(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.into_inner().unwrap()
+}
+
+pub(crate) fn lz4(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,7 +18,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
 use weir_pipeline::node::{Context, Receiver};
 use weir_pipeline::telemetry::Telemetry;
-use weir_receivers::otlp::{OtlpConfig, OtlpReceiver, TlsConfig};
+use weir_receivers::otlp::OtlpReceiver;
 
 use crate::support::*;
 
@@ -51,12 +51,19 @@ impl Pki {
         self.directory.path().join(name)
     }
 
-    fn server(&self, client_ca: bool) -> TlsConfig {
-        TlsConfig {
-            cert_file: self.path("server.pem"),
-            key_file: self.path("server.key"),
-            client_ca_file: client_ca.then(|| self.path("ca.pem")),
-        }
+    /// The section of a server, with further keys.
+    fn section(&self, more: &str) -> String {
+        let (cert, key) = (self.path("server.pem"), self.path("server.key"));
+        format!("tls: {{cert_file: '{}', key_file: '{}', {more}}},", cert.display(), key.display())
+    }
+
+    /// Both ports with TLS.
+    fn options(&self, more: &str) -> Options {
+        Options { grpc: self.section(more), http: self.section(more), ..Options::default() }
+    }
+
+    fn client_ca(&self) -> String {
+        format!("client_ca_file: '{}', ", self.path("ca.pem").display())
     }
 
     async fn connect(
@@ -94,7 +101,7 @@ async fn export_over_grpc(stream: TlsStream<TcpStream>) -> Result<u8, hyper::Err
 #[tokio::test]
 async fn both_transports() {
     let pki = Pki::new();
-    let mut server = Server::start(Options { tls: Some(pki.server(false)), ..Options::default() }).await;
+    let mut server = Server::start(pki.options("")).await;
     let stream = pki.connect(server.grpc, b"h2", false).await.unwrap();
     assert_eq!(export_over_grpc(stream).await.unwrap(), 0);
     server.taken().await;
@@ -111,7 +118,7 @@ async fn both_transports() {
 #[tokio::test]
 async fn clients_need_a_certificate_where_one_is_asked_for() {
     let pki = Pki::new();
-    let mut server = Server::start(Options { tls: Some(pki.server(true)), ..Options::default() }).await;
+    let mut server = Server::start(pki.options(&pki.client_ca())).await;
     let stream = pki.connect(server.grpc, b"h2", true).await.unwrap();
     assert_eq!(export_over_grpc(stream).await.unwrap(), 0);
     server.taken().await;
@@ -124,26 +131,72 @@ async fn clients_need_a_certificate_where_one_is_asked_for() {
     server.stop().await;
 }
 
+/// Whether a client with this certificate, or none, gets an answer.
+async fn is_served(server: &Server, pki: &Pki, certificate: bool) -> bool {
+    match pki.connect(server.grpc, b"h2", certificate).await {
+        Ok(stream) => export_over_grpc(stream).await.is_ok_and(|code| code == 0),
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn new_certificates_are_taken_while_it_runs() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let more = format!("reload_interval: 10ms, client_ca_file_reload: true, {}", pki.client_ca());
+    let server = Server::start(pki.options(&more)).await;
+    assert!(is_served(&server, &pki, true).await && !is_served(&server, &other, true).await);
+    // Half of a change is no usable pair: the old one stays in use meanwhile.
+    pki.write("server.pem", &std::fs::read_to_string(other.path("server.pem")).unwrap());
+    assert!(is_served(&server, &pki, true).await);
+    for file in ["server.key", "ca.pem"] {
+        pki.write(file, &std::fs::read_to_string(other.path(file)).unwrap());
+    }
+    let reloaded = async {
+        while !is_served(&server, &other, true).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), reloaded).await.unwrap();
+    assert!(!is_served(&server, &other, false).await, "a certificate is still asked for");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn texts_in_place_of_files_and_a_version() {
+    let pki = Pki::new();
+    let text = |name: &str| serde_json::to_string(&std::fs::read_to_string(pki.path(name)).unwrap()).unwrap();
+    let (cert, key) = (text("server.pem"), text("server.key"));
+    for (versions, alpn) in [("min_version: '1.3'", b"h2"), ("max_version: '1.2'", b"h2")] {
+        let keys = format!("tls: {{cert_pem: {cert}, key_pem: {key}, {versions}}},");
+        let server = Server::start(Options { grpc: keys, ..Options::default() }).await;
+        let stream = pki.connect(server.grpc, alpn, false).await.unwrap();
+        let version = stream.get_ref().1.protocol_version();
+        assert_eq!(version == Some(ProtocolVersion::TLSv1_3), versions.starts_with("min"), "{version:?}");
+        assert_eq!(export_over_grpc(stream).await.unwrap(), 0);
+        server.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn unusable_files_stop_the_start() {
     let pki = Pki::new();
     pki.write("empty.pem", "");
-    for (cert, key, want) in [
-        ("missing.pem", "server.key", "otlp: cannot read cert_file "),
-        ("empty.pem", "server.key", "otlp: cert_file "),
-        ("server.pem", "empty.pem", "otlp: cannot read key_file "),
-        ("server.pem", "client.key", "otlp: certificate and key do not make a TLS server: "),
+    for (cert, key, want, about) in [
+        ("missing.pem", "server.key", "otlp: cannot read cert_file ", "cert_file"),
+        ("empty.pem", "server.key", "otlp: cert_file ", "cert_file"),
+        ("server.pem", "empty.pem", "otlp: key_file ", "key_file"),
+        ("server.pem", "client.key", "otlp: certificate and key do not make a TLS server: ", "key_file"),
     ] {
         let yaml = format!(
             "protocols: {{http: {{endpoint: '127.0.0.1:0', tls: {{cert_file: '{}', key_file: '{}'}}}}}}",
             pki.path(cert).display(),
             pki.path(key).display()
         );
-        let config: OtlpConfig = Node::parse("weir.yaml", &yaml).unwrap().parse_as("receivers::otlp").unwrap();
-        let environment = Environment::with(|| 1, 1);
-        let context = Context::new("otlp", Telemetry::default(), environment);
-        let receiver = OtlpReceiver::new(config.try_into().unwrap(), context);
+        let node = Node::parse("weir.yaml", &yaml).unwrap();
+        let context = Context::new("otlp", Telemetry::default(), Environment::with(|| 1, 1));
+        let receiver = OtlpReceiver::from_config(&node, "receivers::otlp", context).unwrap();
         let error = receiver.bind(1).unwrap_err().to_string();
-        assert!(error.starts_with(want) && error.ends_with("(receivers::otlp::protocols::http::tls)"), "{error}");
+        let path = format!("(receivers::otlp::protocols::http::tls::{about})");
+        assert!(error.starts_with(want) && error.ends_with(&path), "{error}");
     }
 }

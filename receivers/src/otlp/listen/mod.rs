@@ -1,18 +1,67 @@
 //! Listening sockets: one per lane and address, so that the kernel spreads connections over the lanes.
 
+#[cfg(unix)]
+mod unix;
+
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+#[cfg(unix)]
+use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
-use super::config::Endpoint;
+#[cfg(unix)]
+pub(super) use self::unix::SocketFile;
+use super::config::{Address, Endpoint};
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// A listening socket of one lane.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    /// With the file it stands for, which goes when the last lane lets go of it.
+    #[cfg(unix)]
+    Unix(UnixListener, Arc<SocketFile>),
+}
+
+impl Listener {
+    /// Where it listens, if that is a port.
+    pub(super) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(..) => Ok(None),
+        }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or(Ok(()), |address| address.fmt(f)),
+            #[cfg(unix)]
+            Self::Unix(_, file) => file.path().display().fmt(f),
+        }
+    }
+}
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListenError {
+    #[cfg(unix)]
+    #[error("{} is already in use: another collector?", .0.display())]
+    SocketInUse(PathBuf),
+    #[cfg(unix)]
+    #[error("{} exists and is no socket: choose another path, or remove it", .0.display())]
+    NoSocket(PathBuf),
+    #[error("cannot listen on {}: {}", .0.display(), .1)]
+    Path(PathBuf, io::Error),
     #[error("{0} is already in use: another collector?")]
     InUse(SocketAddr),
     #[error("cannot listen on {0}: {1}")]
@@ -21,8 +70,21 @@ pub(super) enum ListenError {
     Resolve(String, io::Error),
 }
 
-/// Opens `lanes` sockets on each address of the endpoint: the outer list is by address, the inner by lane.
-pub(super) fn listen(endpoint: &Endpoint, lanes: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+/// Opens `lanes` sockets on each address: the outer list is by address, the inner by lane.
+pub(super) fn listen(address: &Address, lanes: usize) -> Result<Vec<Vec<Listener>>, ListenError> {
+    match address {
+        Address::Tcp(endpoint) => {
+            let sockets = listen_tcp(endpoint, lanes)?;
+            Ok(sockets.into_iter().map(|by_lane| by_lane.into_iter().map(Listener::Tcp).collect()).collect())
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => Ok(vec![unix::listen(path, lanes)?]),
+        #[cfg(not(unix))]
+        Address::Unix(path) => Err(ListenError::Path(path.clone(), io::ErrorKind::Unsupported.into())),
+    }
+}
+
+fn listen_tcp(endpoint: &Endpoint, lanes: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
     let (mut addresses, optional) = resolve(endpoint)?;
     let first = listen_on(addresses.remove(0), lanes)?;
     // With port 0 the system chose one, and the second address follows.
@@ -124,7 +186,7 @@ mod tests {
     #[test]
     fn every_lane_gets_a_socket_on_the_same_port() {
         for host in ["127.0.0.1", "localhost"] {
-            let sockets = listen(&endpoint(host, 0), 3).unwrap();
+            let sockets = listen_tcp(&endpoint(host, 0), 3).unwrap();
             let port = sockets[0][0].local_addr().unwrap().port();
             assert_ne!(port, 0);
             for socket in sockets.iter().flatten() {
@@ -138,19 +200,19 @@ mod tests {
     #[test]
     fn an_address_in_use_is_an_error_even_where_it_could_be_shared() {
         for (theirs, ours) in [(1, 1), (1, 4), (4, 1), (4, 4)] {
-            let first = listen(&endpoint("127.0.0.1", 0), theirs).unwrap();
+            let first = listen_tcp(&endpoint("127.0.0.1", 0), theirs).unwrap();
             let address = first[0][0].local_addr().unwrap();
-            let error = listen(&endpoint("127.0.0.1", address.port()), ours).unwrap_err();
+            let error = listen_tcp(&endpoint("127.0.0.1", address.port()), ours).unwrap_err();
             assert_eq!(error.to_string(), format!("{address} is already in use: another collector?"));
             drop(first);
-            listen(&endpoint("127.0.0.1", address.port()), ours).unwrap();
+            listen_tcp(&endpoint("127.0.0.1", address.port()), ours).unwrap();
         }
     }
 
     #[test]
     fn a_name_that_does_not_resolve_is_an_error() {
         // A name that the resolver refuses without asking the network.
-        let error = listen(&endpoint("a\0b", 1), 1).unwrap_err();
+        let error = listen_tcp(&endpoint("a\0b", 1), 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot resolve a\0b:1: "), "{error}");
     }
 }
