@@ -40,7 +40,11 @@ pub(super) fn grpc(reply: &Reply) -> Result<Accepted, Failure> {
         .and_then(|bytes| Status::decode(&bytes));
     let delay = details.and_then(|status| status.retry_delay);
     let text = trailers.get("grpc-message").map(|value| percent_decoded(value.as_bytes())).unwrap_or_default();
-    Err(failure(is_repeatable(code, delay), delay, format!("{}: {}", code.name(), shortened(&text))))
+    let message = format!("{}: {}", code.name(), shortened(&text));
+    if delay.is_none() && is_about_size(code, &text) {
+        return Err(Failure::TooLarge(message));
+    }
+    Err(failure(is_repeatable(code, delay), delay, message))
 }
 
 /// Reads an HTTP response; `now` is the time that a date in `Retry-After` is compared with.
@@ -67,6 +71,9 @@ pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failu
     {
         message = format!("{message}: {}", shortened(&status.message));
     }
+    if reply.status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Err(Failure::TooLarge(message));
+    }
     Err(failure(is_repeatable, delay, message))
 }
 
@@ -88,6 +95,21 @@ fn is_repeatable(code: Code, delay: Option<Duration>) -> bool {
     }
 }
 
+/// Whether a call failed because its message is too large. The code alone does not say so: it is also that of a quota, and
+/// a quota that is used up is not mended by sending more and smaller requests.
+fn is_about_size(code: Code, message: &str) -> bool {
+    /// What the gRPC libraries for Go and C++, Java, Rust (of which older ones answer OUT_OF_RANGE), and proxies say.
+    const TEXTS: [&str; 5] = [
+        "larger than max",
+        "exceeds maximum size",
+        "message length too large",
+        "message too large",
+        "request too large",
+    ];
+    let message = message.to_ascii_lowercase();
+    matches!(code, Code::ResourceExhausted | Code::OutOfRange) && TEXTS.iter().any(|text| message.contains(text))
+}
+
 /// What a response that no gRPC server sent stands for (gRPC, "HTTP to gRPC Status Code Mapping").
 fn without_grpc_status(reply: &Reply) -> Failure {
     match reply.status {
@@ -102,6 +124,7 @@ fn without_grpc_status(reply: &Reply) -> Failure {
             Failure::transient("the response ended without a gRPC status")
         }
         StatusCode::OK => Failure::Permanent("the server does not speak gRPC".to_owned()),
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge(format!("HTTP status {}", reply.status)),
         status => Failure::Permanent(format!("HTTP status {status} without a gRPC status")),
     }
 }

@@ -8,7 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use weir_pipeline::config::{ConfigError, Node, Secret, units};
+use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
 
 use super::client::{Keepalive, Protocol, Target};
 use super::tls::{TlsSettings, TlsVersion};
@@ -191,4 +191,16 @@ pub(super) fn plain(host: String, port: u16, protocol: Protocol, timeout: Option
 /// A time-out; zero means none.
 pub(super) fn limit(timeout: Duration) -> Option<Duration> {
     (!timeout.is_zero()).then_some(timeout)
+}
+
+/// The largest request that the OTLP specification recommends, before compression.
+pub(super) const MAX_REQUEST_SIZE: ByteSize = ByteSize(64 << 20);
+
+/// `max_request_size` in bytes.
+pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<usize, ConfigError> {
+    match usize::try_from(size.0) {
+        Ok(0) => Err(error_at(node, path, &["max_request_size"], "must be positive")),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(error_at(node, path, &["max_request_size"], "is more than this machine can address")),
+    }
 }

@@ -17,6 +17,8 @@ pub(super) struct Exchange {
     /// `None`: no queue.
     pub(super) queue: Option<QueueSettings>,
     pub(super) retry: RetrySettings,
+    /// The largest request, before compression.
+    pub(super) max_request_bytes: usize,
 }
 
 /// Sends once. Without an answer in time the connection is not used again.

@@ -19,6 +19,7 @@
 //!       key_file: client.key
 //!       server_name_override: tempo.internal
 //!       min_version: "1.2"
+//!     max_request_size: 64MiB    # before compression; larger requests are cut, a span that is larger is dropped
 //!     sending_queue: {}          # see `queue`
 //!     retry_on_failure: {}
 //! ```
@@ -29,12 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::config::{ConfigError, Node, Optional, units, units::ByteSize};
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
 
@@ -42,7 +45,7 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
-use super::config::{Headers, KeepaliveConfig, TlsConfig, limit, plain};
+use super::config::{Headers, KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit};
 use super::endpoint::GrpcEndpoint;
 use super::exchange::{Exchange, exchange};
 use super::queues::Queues;
@@ -62,6 +65,7 @@ struct GrpcConfig {
     keepalive: Optional<KeepaliveConfig>,
     authority: Option<String>,
     user_agent: Option<String>,
+    max_request_size: ByteSize,
     sending_queue: QueueConfig,
     retry_on_failure: RetryConfig,
 }
@@ -77,6 +81,7 @@ impl Default for GrpcConfig {
             keepalive: Optional::default(),
             authority: None,
             user_agent: None,
+            max_request_size: MAX_REQUEST_SIZE,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }
@@ -129,6 +134,7 @@ impl GrpcSettings {
             compression: config.compression,
             queue: config.sending_queue.validate(node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
+            max_request_bytes: request_limit(config.max_request_size, node, path)?,
         };
         Ok(Self { target, authority, headers, exchange })
     }
@@ -174,10 +180,14 @@ struct GrpcDestination {
 impl Destination for GrpcDestination {
     type Payload = Payload;
 
-    async fn prepare(&self, batch: &Batch) -> Result<Payload, Failure> {
-        let data = self.compress.run(batch.encode()).await.map_err(|e| Failure::transient(e.to_string()))?;
+    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
+        Ok(batch.encode())
+    }
+
+    async fn pack(&self, request: Bytes, _metadata: Option<&Arc<Metadata>>) -> Result<Payload, Failure> {
+        let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
         Payload::grpc(data, self.exchange.compression != Compression::None)
-            .ok_or_else(|| Failure::Permanent("the request is larger than the 4 GiB that gRPC can carry".to_owned()))
+            .ok_or_else(|| Failure::TooLarge("the request is larger than the 4 GiB that gRPC can carry".to_owned()))
     }
 
     async fn attempt(&self, payload: &Payload) -> Result<Accepted, Failure> {

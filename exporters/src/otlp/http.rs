@@ -12,6 +12,7 @@
 //!     compression: gzip          # gzip (default) | zstd | zlib | deflate | none
 //!     timeout: 30s               # of one attempt; 0: none
 //!     tls: {}                    # as in `otlp_grpc`, less `insecure`: the URL decides
+//!     max_request_size: 64MiB    # before compression; larger requests are cut, a span that is larger is dropped
 //!     sending_queue: {}          # see `queue`
 //!     retry_on_failure: {}
 //! ```
@@ -23,12 +24,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node, units};
+use weir_pipeline::config::{ConfigError, Node, units, units::ByteSize};
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
 
@@ -36,7 +39,7 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
-use super::config::{Headers, TlsConfig, limit, plain};
+use super::config::{Headers, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit};
 use super::endpoint::HttpEndpoint;
 use super::exchange::{Exchange, exchange};
 use super::queues::Queues;
@@ -57,6 +60,7 @@ struct HttpConfig {
     #[serde(deserialize_with = "units::duration")]
     timeout: Duration,
     tls: TlsConfig,
+    max_request_size: ByteSize,
     sending_queue: QueueConfig,
     retry_on_failure: RetryConfig,
 }
@@ -81,6 +85,7 @@ impl Default for HttpConfig {
             compression: Compression::default(),
             timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
+            max_request_size: MAX_REQUEST_SIZE,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }
@@ -148,6 +153,7 @@ impl HttpSettings {
             compression: config.compression,
             queue: config.sending_queue.validate(node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
+            max_request_bytes: request_limit(config.max_request_size, node, path)?,
         };
         Ok(Self { traces, metrics, logs, headers, exchange })
     }
@@ -214,8 +220,12 @@ struct HttpDestination {
 impl Destination for HttpDestination {
     type Payload = Payload;
 
-    async fn prepare(&self, batch: &Batch) -> Result<Payload, Failure> {
-        let data = self.compress.run(batch.encode()).await.map_err(|e| Failure::transient(e.to_string()))?;
+    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
+        Ok(batch.encode())
+    }
+
+    async fn pack(&self, request: Bytes, _metadata: Option<&Arc<Metadata>>) -> Result<Payload, Failure> {
+        let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
         Ok(Payload::plain(data))
     }
 

@@ -3,7 +3,7 @@ use weir_pipeline::config::Node;
 
 use super::super::client::Keepalive;
 use super::*;
-use crate::queue::settings::Sizer;
+use crate::queue::settings::{BatchSettings, BatchSizer, Sizer};
 use crate::testing::settled;
 
 const PATH: &str = "exporters::under/test";
@@ -24,9 +24,10 @@ fn defaults_are_the_collectors() {
     assert_eq!((settings.target.host.as_str(), settings.target.port), ("tempo", 4317));
     assert_eq!(settings.authority, "tempo:4317");
     assert!(settings.target.tls.is_some() && settings.target.keepalive.is_none());
-    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_secs(5)), Compression::Gzip));
     assert_eq!((queue, retry), (Some(QueueSettings::default()), RetrySettings::default()));
+    assert_eq!(max_request_bytes, 64 << 20);
 
     let settings = http("endpoint: http://tempo:4318").unwrap();
     assert_eq!(settings.exchange.timeout, Some(Duration::from_secs(30)));
@@ -48,7 +49,10 @@ authority: tempo.example
 user_agent: me
 keepalive: {time: 1m, permit_without_stream: true}
 tls: {insecure: true}
-sending_queue: {num_consumers: 2, queue_size: 5000, sizer: items, block_on_overflow: true, wait_for_result: true}
+max_request_size: 4MiB
+sending_queue:
+  {num_consumers: 2, queue_size: 5000, sizer: items, block_on_overflow: true, wait_for_result: true,
+   batch: {flush_timeout: 1s, min_size: 10, max_size: 20, partition: {metadata_keys: [X-Tenant]}}}
 retry_on_failure:
   {enabled: false, initial_interval: 1s, randomization_factor: 0, multiplier: 2, max_interval: 10s, max_elapsed_time: 0}
 "#,
@@ -65,7 +69,7 @@ retry_on_failure:
     let keepalive =
         Keepalive { time: Duration::from_secs(60), timeout: Duration::from_secs(10), permit_without_stream: true };
     assert_eq!(settings.target.keepalive, Some(keepalive));
-    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_millis(1_500)), Compression::Zstd));
     let expected = QueueSettings {
         num_consumers: 2,
@@ -73,8 +77,16 @@ retry_on_failure:
         sizer: Sizer::Items,
         block_on_overflow: true,
         wait_for_result: true,
+        drop_on_overflow: false,
+        batch: Some(BatchSettings {
+            flush_timeout: Duration::from_secs(1),
+            min_size: 10,
+            max_size: Some(20),
+            sizer: BatchSizer::Items,
+            metadata_keys: vec!["x-tenant".to_owned()],
+        }),
     };
-    assert_eq!(queue, Some(expected));
+    assert_eq!((queue, max_request_bytes), (Some(expected), 4 << 20));
     let expected = RetrySettings {
         enabled: false,
         initial_interval: Duration::from_secs(1),
@@ -136,6 +148,32 @@ fn errors_say_what_is_wrong_and_where() {
         ("{endpoint: 'h:1', sending_queue: {queue_size: 0}}", "sending_queue::queue_size: must be positive"),
         ("{endpoint: 'h:1', sending_queue: {storage: file_storage}}", "storage"),
         ("{endpoint: 'h:1', sending_queue: {sizer: spans}}", "sending_queue::sizer"),
+        (
+            "{endpoint: 'h:1', sending_queue: {block_on_overflow: true, drop_on_overflow: true}}",
+            "sending_queue::drop_on_overflow: cannot be set beside `block_on_overflow`",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {sizer: requests}}}",
+            "batch::sizer: supports only `items` or `bytes`",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {sizer: requests, batch: {}}}",
+            "batch::sizer: supports only `items` or `bytes`",
+        ),
+        ("{endpoint: 'h:1', sending_queue: {batch: {flush_timeout: 0}}}", "batch::flush_timeout: must be positive"),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {max_size: 10}}}",
+            "batch::max_size: (10) must be greater or equal to `min_size` (8192)",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {sizer: items, batch: {}}}",
+            "batch::min_size: (8192) must be less than or equal to `queue_size` (1000)",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {partition: {metadata_keys: [a, A]}}}}",
+            "batch::partition::metadata_keys: has \"a\" twice",
+        ),
+        ("{endpoint: 'h:1', max_request_size: 0}", "max_request_size: must be positive"),
         ("{endpoint: 'h:1', retry_on_failure: {randomization_factor: 2}}", "randomization_factor: must be from 0 to 1"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 1s}}", "must not be less than `initial_interval`"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 10s}}", "must not be less than `max_interval`"),

@@ -3,6 +3,7 @@
 mod config;
 mod grpc;
 mod http;
+mod size;
 mod stub;
 mod tls;
 
@@ -32,6 +33,7 @@ fn exchange() -> Exchange {
         compression: Compression::None,
         queue: Some(QueueSettings { wait_for_result: true, ..QueueSettings::default() }),
         retry: RetrySettings { initial_interval: interval, max_interval: interval, ..RetrySettings::default() },
+        max_request_bytes: 64 << 20,
     }
 }
 
