@@ -1,6 +1,7 @@
 //! Exporters against servers on loopback sockets.
 
 mod config;
+mod fan_out;
 mod grpc;
 mod http;
 mod size;
