@@ -50,9 +50,12 @@ pub(super) fn grpc(reply: &Reply) -> Result<Accepted, Failure> {
 /// Reads an HTTP response; `now` is the time that a date in `Retry-After` is compared with.
 pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failure> {
     if reply.status.is_success() {
-        // JSON answers are not asked for; what such a server has to say beside "OK" is passed over.
-        let is_protobuf = content_type(&reply.headers).starts_with(b"application/x-protobuf");
-        return Ok(if is_protobuf { accepted(&reply.answer.data) } else { Accepted::default() });
+        // What a server that answers in another format has to say beside "OK" is passed over.
+        return Ok(match content_type(&reply.headers) {
+            kind if kind.starts_with(b"application/x-protobuf") => accepted(&reply.answer.data),
+            kind if kind.starts_with(b"application/json") => accepted_json(&reply.answer.data),
+            _ => Accepted::default(),
+        });
     }
     let is_repeatable = matches!(
         reply.status,
@@ -65,11 +68,13 @@ pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failu
     let delay = is_throttling.then(|| retry_after(&reply.headers, now_unix_nanos)).flatten();
     let mut message = format!("HTTP status {}", reply.status);
     // Only the message of a `Status`: a page from a proxy may quote the request, and so the prompts in it.
-    if content_type(&reply.headers).starts_with(b"application/x-protobuf")
-        && let Some(status) = Status::decode(&reply.answer.data)
-        && !status.message.is_empty()
-    {
-        message = format!("{message}: {}", shortened(&status.message));
+    let said = match content_type(&reply.headers) {
+        kind if kind.starts_with(b"application/x-protobuf") => Status::decode(&reply.answer.data).map(|s| s.message),
+        kind if kind.starts_with(b"application/json") => json_status(&reply.answer.data),
+        _ => None,
+    };
+    if let Some(said) = said.filter(|said| !said.is_empty()) {
+        message = format!("{message}: {}", shortened(&said));
     }
     if reply.status == StatusCode::PAYLOAD_TOO_LARGE {
         return Err(Failure::TooLarge(message));
@@ -151,6 +156,23 @@ fn accepted(response: &[u8]) -> Accepted {
     })
 }
 
+/// The same in JSON, where the number of rejected records is a number or a text.
+fn accepted_json(response: &[u8]) -> Accepted {
+    let response: serde_json::Value = serde_json::from_slice(response).unwrap_or_default();
+    let partial = &response["partialSuccess"];
+    let counts = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"].map(|key| &partial[key]);
+    let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let rejected = counts.into_iter().find_map(number).unwrap_or(0);
+    let message = shortened(partial["errorMessage"].as_str().unwrap_or_default());
+    Accepted { rejected: usize::try_from(rejected).unwrap_or(usize::MAX), message }
+}
+
+/// The message of a `Status` in JSON, which has a code; other objects with a message may be about anything.
+fn json_status(response: &[u8]) -> Option<String> {
+    let status: serde_json::Value = serde_json::from_slice(response).ok()?;
+    status["code"].is_number().then(|| status["message"].as_str().unwrap_or_default().to_owned())
+}
+
 /// `Retry-After`: seconds, or a date.
 fn retry_after(headers: &HeaderMap, now_unix_nanos: u64) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -179,7 +201,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// gRPC percent-encodes `grpc-message`; what is not well-formed is kept as it is.
-fn percent_decoded(text: &[u8]) -> String {
+pub(super) fn percent_decoded(text: &[u8]) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {

@@ -1,5 +1,6 @@
 use ::http::header::AUTHORIZATION;
 use weir_pipeline::config::Node;
+use weir_pipeline::extension::Extensions;
 
 use super::super::client::Keepalive;
 use super::*;
@@ -10,12 +11,12 @@ const PATH: &str = "exporters::under/test";
 
 fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    GrpcSettings::parse(&node, PATH).map_err(|e| e.to_string())
+    GrpcSettings::parse(&node, PATH, &Extensions::default()).map_err(|e| e.to_string())
 }
 
 fn http(yaml: &str) -> Result<HttpSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    HttpSettings::parse(&node, PATH, &[]).map_err(|e| e.to_string())
+    HttpSettings::parse(&node, PATH, &[], &Extensions::default()).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -24,7 +25,7 @@ fn defaults_are_the_collectors() {
     assert_eq!((settings.target.host.as_str(), settings.target.port), ("tempo", 4317));
     assert_eq!(settings.authority, "tempo:4317");
     assert!(settings.target.tls.is_some() && settings.target.keepalive.is_none());
-    let Exchange { timeout, compression, queue, retry, max_request_bytes } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes, .. } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_secs(5)), Compression::Gzip));
     assert_eq!((queue, retry), (Some(QueueSettings::default()), RetrySettings::default()));
     assert_eq!(max_request_bytes, 64 << 20);
@@ -69,7 +70,7 @@ retry_on_failure:
     let keepalive =
         Keepalive { time: Duration::from_secs(60), timeout: Duration::from_secs(10), permit_without_stream: true };
     assert_eq!(settings.target.keepalive, Some(keepalive));
-    let Exchange { timeout, compression, queue, retry, max_request_bytes } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes, .. } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_millis(1_500)), Compression::Zstd));
     let expected = QueueSettings {
         num_consumers: 2,
@@ -137,7 +138,15 @@ fn errors_say_what_is_wrong_and_where() {
     let expected = [
         ("{}", "endpoint: must be specified"),
         ("endpoint: tempo", "endpoint: has no port"),
-        ("{endpoint: 'h:1', compression: snappy}", "compression"),
+        ("{endpoint: 'h:1', compression: lz4}", "compression: is not known to gRPC"),
+        ("{endpoint: 'h:1', compression: brotli}", "compression"),
+        ("{endpoint: 'h:1', wait_for_ready: true, timeout: 0}", "wait_for_ready: needs a `timeout`"),
+        ("{endpoint: 'h:1', auth: {authenticator: oauth2}}", "auth::authenticator: no extension \"oauth2\" is started"),
+        ("{endpoint: 'h:1', auth: {}}", "authenticator"),
+        ("{endpoint: 'h:1', tls: {ca_file: a, ca_pem: b}}", "tls::ca_pem: cannot be set beside `ca_file`"),
+        ("{endpoint: 'h:1', tls: {min_version: '1.3', max_version: '1.2'}}", "tls::max_version: must not be less than"),
+        ("{endpoint: 'h:1', tls: {max_version: '1.1'}}", "tls::max_version"),
+        ("{endpoint: 'h:1', proxy_url: 'http://p:1'}", "proxy_url"),
         ("{endpoint: 'h:1', compression: zlib}", "compression: is not known to gRPC"),
         ("{endpoint: 'h:1', headers: {te: x}}", "headers::te: cannot be set"),
         ("{endpoint: 'h:1', headers: {'a b': x}}", "headers::a b: is not a name"),
@@ -187,7 +196,18 @@ fn errors_say_what_is_wrong_and_where() {
         ("{}", "endpoint: at least one endpoint must be specified"),
         ("endpoint: h:4318", "endpoint"),
         ("traces_endpoint: h", "traces_endpoint: has neither"),
-        ("{endpoint: 'http://h', encoding: json}", "encoding"),
+        ("{endpoint: 'http://h', encoding: xml}", "encoding"),
+        ("{endpoint: 'http://h', compression_params: {level: 10}}", "compression_params::level: cannot be 10: use -1"),
+        (
+            "{endpoint: 'http://h', compression: lz4, compression_params: {level: 1}}",
+            "compression_params::level: cannot be 1: this compression has no levels",
+        ),
+        ("{endpoint: 'http://h', proxy_url: 'socks5://p:1'}", "proxy_url: does not begin with http://"),
+        (
+            "{endpoint: 'http://h', http2_read_idle_timeout: 1s, http2_ping_timeout: 0}",
+            "http2_ping_timeout: must be positive",
+        ),
+        ("{endpoint: 'http://h', keepalive: {}}", "keepalive"),
     ];
     for (yaml, text) in expected {
         let error = http(yaml).unwrap_err();
