@@ -181,10 +181,10 @@ impl Edit {
 mod tests {
     use super::*;
 
-    fn edit(edit: HeaderEdit) -> Result<String, String> {
+    fn edit(edit: &HeaderEdit) -> Result<String, String> {
         let mut headers = HeaderMap::new();
         headers.insert("there", HeaderValue::from_static("old"));
-        Edit::checked(&edit)?.apply(&mut headers);
+        Edit::checked(edit)?.apply(&mut headers);
         let mut pairs: Vec<String> =
             headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
         pairs.sort();
@@ -202,16 +202,16 @@ mod tests {
         ];
         for (make, absent, present) in cases {
             let ((a, b), (c, d)) = (of("New"), of("There"));
-            assert_eq!(edit(make(a, b)), Ok(absent.to_owned()));
-            assert_eq!(edit(make(c, d)), Ok(present.to_owned()));
+            assert_eq!(edit(&make(a, b)), Ok(absent.to_owned()));
+            assert_eq!(edit(&make(c, d)), Ok(present.to_owned()));
         }
-        assert_eq!(edit(HeaderEdit::Delete("THERE".to_owned())), Ok(String::new()));
+        assert_eq!(edit(&HeaderEdit::Delete("THERE".to_owned())), Ok(String::new()));
     }
 
     #[test]
     fn what_cannot_be_sent_is_named_without_its_value() {
-        let error = edit(HeaderEdit::Upsert("x-tenant".to_owned(), "se\ncret".into())).unwrap_err();
+        let error = edit(&HeaderEdit::Upsert("x-tenant".to_owned(), "se\ncret".into())).unwrap_err();
         assert!(error.contains("x-tenant") && !error.contains("cret\""), "{error}");
-        assert!(edit(HeaderEdit::Delete("content-type".to_owned())).is_err());
+        assert!(edit(&HeaderEdit::Delete("content-type".to_owned())).is_err());
     }
 }

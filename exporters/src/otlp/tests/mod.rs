@@ -4,6 +4,7 @@ mod config;
 mod fan_out;
 mod grpc;
 mod http;
+mod recipes;
 mod settings;
 mod size;
 mod stub;
