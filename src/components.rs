@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weir_exporters::debug::Debug;
+use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
 use weir_pipeline::config::ConfigError;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Components {
         ],
         exporters: vec![
             Component { name: "debug", aliases: &[], signals: &Signal::ALL, build: debug },
+            Component { name: "file", aliases: &[], signals: &Signal::ALL, build: file },
             Component { name: "nop", aliases: &[], signals: &Signal::ALL, build: nop },
             Component { name: "otlp_grpc", aliases: &["otlp"], signals: &Signal::ALL, build: otlp_grpc },
             Component { name: "otlp_http", aliases: &["otlphttp"], signals: &Signal::ALL, build: otlp_http },
@@ -42,6 +44,10 @@ fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError
 
 fn debug(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(Debug::from_config(section.node, section.path, &section.context)?))
+}
+
+fn file(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+    Ok(Arc::new(FileExporter::from_config(section.node, section.path, &section.context)?))
 }
 
 fn nop(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {

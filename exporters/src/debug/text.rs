@@ -10,6 +10,8 @@ use weir_pipeline::batch::view::{KeyValue, SpanFields, Text, Value};
 use weir_pipeline::batch::wire::Fields;
 use weir_pipeline::signal::Signal;
 
+use crate::calendar::Civil;
+
 /// The line of counts. Writing to a `String` cannot fail, here and below.
 pub(super) fn counts(signal: Signal, request: &[u8], records: usize, out: &mut String) {
     let resources = all(request, 1).count();
@@ -274,17 +276,7 @@ pub(super) struct Time(pub(super) u64);
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (seconds, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
-        let (days, second) = (seconds / 86_400, seconds % 86_400);
-        // Days into eras of 400 years that begin on 1 March, so that leap days come last.
-        let z = days + 719_468;
-        let day_of_era = z % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + z / 146_097 * 400 + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        let Civil { year, month, day, hour, minute, second } = Civil::of_unix_seconds(seconds);
         write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
         if nanos > 0 {
             write!(f, ".{}", format!("{nanos:09}").trim_end_matches('0'))?;
