@@ -11,6 +11,7 @@ use weir_pipeline::graph::{Component, Components, Forward, Section};
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
 use weir_processors::{batch, cost, memory_limiter};
+use weir_receivers::file::FileReceiver;
 use weir_receivers::otlp::OtlpReceiver;
 
 const TRACES: &[Signal] = &[Signal::Traces];
@@ -18,7 +19,15 @@ const TRACES: &[Signal] = &[Signal::Traces];
 /// All components. A type that the Collector has renamed is known by both its names.
 pub(crate) fn all() -> Components {
     Components {
-        receivers: vec![Component { name: "otlp", aliases: &[], signals: &Signal::ALL, build: otlp_receiver }],
+        receivers: vec![
+            Component { name: "otlp", aliases: &[], signals: &Signal::ALL, build: otlp_receiver },
+            Component {
+                name: "otlp_json_file",
+                aliases: &["otlpjsonfile"],
+                signals: &Signal::ALL,
+                build: file_receiver,
+            },
+        ],
         processors: vec![
             Component { name: "batch", aliases: &[], signals: &Signal::ALL, build: batch::build },
             Component { name: "cost", aliases: &[], signals: TRACES, build: cost::build },
@@ -40,6 +49,10 @@ pub(crate) fn all() -> Components {
 
 fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
     Ok(Arc::new(OtlpReceiver::from_config(section.node, section.path, section.context.clone())?))
+}
+
+fn file_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
+    Ok(Arc::new(FileReceiver::from_config(section.node, section.path, section.context.clone())?))
 }
 
 fn debug(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
