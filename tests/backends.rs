@@ -9,6 +9,11 @@ fn variables(text: &str) -> impl Iterator<Item = &str> {
     text.split("${env:").skip(1).map(|rest| rest.split(['}', ':']).next().unwrap())
 }
 
+/// What a variable holds: a secret if its name says so.
+fn value(name: &str) -> &'static str {
+    if ["KEY", "TOKEN", "AUTH"].iter().any(|word| name.contains(word)) { "hush" } else { "name" }
+}
+
 #[test]
 fn every_recipe_for_a_backend_is_valid_and_keeps_its_secrets_out() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/backends");
@@ -19,12 +24,13 @@ fn every_recipe_for_a_backend_is_valid_and_keeps_its_secrets_out() {
         let output = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["validate", "--config"])
             .arg(&path)
-            .envs(variables(&text).map(|name| (name, "hush")))
+            .envs(variables(&text).map(|name| (name, value(name))))
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("OK means") && !said.contains("warning"), "{}: {said}", path.display());
+        assert!(!said.contains("hush"), "{} shows a secret: {said}", path.display());
         count += 1;
     }
     assert_eq!(count, 30);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
+use weir_pipeline::config::{ConfigError, Node, Secret, Warning, units, units::ByteSize};
 
 use super::client::{Keepalive, Protocol, Target};
 use super::compress::Compression;
@@ -201,5 +201,16 @@ pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<u
         Ok(0) => Err(error_at(node, path, &["max_request_size"], "must be positive")),
         Ok(bytes) => Ok(bytes),
         Err(_) => Err(error_at(node, path, &["max_request_size"], "is more than this machine can address")),
+    }
+}
+
+/// Says in the log which of the Collector's settings have nothing here that they could change.
+pub(super) fn warn_of_moot_settings(node: &Node, path: &str) {
+    for key in ["read_buffer_size", "write_buffer_size"] {
+        if let Some(setting) = node.get(key) {
+            let location = setting.location().clone();
+            let message = "has no effect: requests are sent without the copy that it sizes".to_owned();
+            tracing::warn!("{}", Warning { location, path: format!("{path}::{key}"), message });
+        }
     }
 }

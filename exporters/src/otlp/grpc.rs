@@ -28,7 +28,7 @@
 //!     retry_on_failure: {}
 //! ```
 //!
-//! `read_buffer_size` and `write_buffer_size` are accepted and change nothing: they size copies that the Collector makes
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
 //! and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection per lane and
 //! signal.
 
@@ -52,7 +52,7 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
-use super::config::{KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit};
+use super::config::{KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings};
 use super::endpoint::GrpcEndpoint;
 use super::exchange::{Exchange, Outgoing, exchange};
 use super::headers::{AuthConfig, Headers};
@@ -126,6 +126,7 @@ pub struct OtlpGrpc {
 impl GrpcSettings {
     pub(super) fn parse(node: &Node, path: &str, extensions: &Extensions) -> Result<Self, ConfigError> {
         let config: GrpcConfig = node.parse_as(path)?;
+        warn_of_moot_settings(node, path);
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
         let is_known = matches!(

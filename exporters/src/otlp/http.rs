@@ -25,7 +25,7 @@
 //!     retry_on_failure: {}
 //! ```
 //!
-//! `read_buffer_size` and `write_buffer_size` are accepted and change nothing: they size copies that the Collector makes
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
 //! and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS negotiates it, otherwise HTTP/1.1 with as
 //! many connections per lane and signal as there are requests under way.
 
@@ -50,7 +50,9 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Keepalive, Protocol, Target, Template};
 use super::compress::{Compress, Compression, INLINE};
-use super::config::{CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit};
+use super::config::{
+    CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings,
+};
 use super::endpoint::{HttpEndpoint, proxy};
 use super::exchange::{Exchange, Outgoing, exchange};
 use super::headers::{AuthConfig, Headers};
@@ -176,6 +178,7 @@ impl HttpSettings {
         extensions: &Extensions,
     ) -> Result<Self, ConfigError> {
         let config: HttpConfig = node.parse_as(path)?;
+        warn_of_moot_settings(node, path);
         let timeout = limit(config.timeout);
         let keepalive = config.keepalive(node, path)?;
         let proxy = match config.proxy_url.expose() {
