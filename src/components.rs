@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator};
 use weir_exporters::debug::Debug;
+use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
 use weir_pipeline::config::ConfigError;
@@ -11,6 +12,7 @@ use weir_pipeline::graph::{Component, Components, Forward, Routing, Section, Sta
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
 use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabilistic_sampler, resource, span};
+use weir_receivers::file::FileReceiver;
 use weir_receivers::otlp::OtlpReceiver;
 
 const TRACES: &[Signal] = &[Signal::Traces];
@@ -18,7 +20,10 @@ const TRACES: &[Signal] = &[Signal::Traces];
 /// All components. A type that the Collector has renamed is known by both its names.
 pub(crate) fn all() -> Components {
     Components {
-        receivers: vec![beta("otlp", &[], &Signal::ALL, weir_receivers::otlp::schema, otlp_receiver)],
+        receivers: vec![
+            beta("otlp", &[], &Signal::ALL, weir_receivers::otlp::schema, otlp_receiver),
+            beta("otlp_json_file", &["otlpjsonfile"], &Signal::ALL, weir_receivers::file::schema, file_receiver),
+        ],
         processors: vec![
             beta("attributes", &[], TRACES, attributes::schema, attributes::build),
             beta("batch", &[], &Signal::ALL, batch::schema, batch::build),
@@ -31,6 +36,7 @@ pub(crate) fn all() -> Components {
         ],
         exporters: vec![
             beta("debug", &[], &Signal::ALL, weir_exporters::debug::schema, debug),
+            beta("file", &[], &Signal::ALL, weir_exporters::file::schema, file),
             beta("nop", &[], &Signal::ALL, weir_exporters::nop::schema, nop),
             beta("otlp_grpc", &["otlp"], &Signal::ALL, weir_exporters::otlp::grpc_schema, otlp_grpc),
             beta("otlp_http", &["otlphttp"], &Signal::ALL, weir_exporters::otlp::http_schema, otlp_http),
@@ -75,8 +81,16 @@ fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError
     Ok(Arc::new(OtlpReceiver::from_config(section.node, section.path, section.context.clone())?))
 }
 
+fn file_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
+    Ok(Arc::new(FileReceiver::from_config(section.node, section.path, section.context.clone())?))
+}
+
 fn debug(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
     Ok(Arc::new(Debug::from_config(section.node, section.path, &section.context)?))
+}
+
+fn file(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
+    Ok(Arc::new(FileExporter::from_config(section.node, section.path, &section.context)?))
 }
 
 fn nop(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {

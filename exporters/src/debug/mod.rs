@@ -9,17 +9,25 @@
 //!     verbosity: detailed     # basic (default) | normal | detailed
 //!     sampling_initial: 2     # batches printed in every second before sampling begins
 //!     sampling_thereafter: 1  # of those after that, every so manieth; 0: none
+//!     output_paths: [stdout]  # stdout, stderr, or files to append to; the text goes to each of them
+//!     use_internal_logger: false
 //! ```
 //!
-//! | verbosity | traces | metrics, logs |
-//! |---|---|---|
-//! | `basic` | one line of counts per batch | the same |
-//! | `normal` | and a line per resource, scope and span | counts only |
-//! | `detailed` | and everything, as text | and OTLP/JSON on one line |
+//! | verbosity | what is printed |
+//! |---|---|
+//! | `basic` | one line of counts per batch |
+//! | `normal` | and a line per resource, scope, and span, log record or data point |
+//! | `detailed` | and everything, as text |
 //!
-//! Records count as sent when they are printed or sampled away. Where the standard output cannot be written to they
-//! count as failed, but the client is told OK: a broken terminal is no reason to refuse data that other exporters take.
+//! `use_internal_logger: true`, the Collector's default, is refused: Weir's own log never holds what spans say. Entity
+//! references of resources are not printed.
+//!
+//! Records count as sent when they are printed or sampled away. Where the output cannot be written to they count
+//! as failed, but the client is told OK: a broken terminal is no reason to refuse data that other exporters take.
 
+mod logs;
+mod metrics;
+mod output;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,13 +38,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use weir_pipeline::batch::{Batch, message_of};
+use weir_pipeline::batch::Batch;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
-use weir_pipeline::otlp::json::write_json;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
+
+use self::output::Outputs;
+use crate::queue::config::error_at;
 
 /// How much to print.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
@@ -51,7 +61,7 @@ pub enum Verbosity {
     Detailed,
 }
 
-/// `debug`, as it is configured; every value is valid.
+/// `debug`, as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DebugConfig {
@@ -61,11 +71,21 @@ pub struct DebugConfig {
     pub sampling_initial: u64,
     /// Of the batches after that, every so manieth is printed; 0: none.
     pub sampling_thereafter: u64,
+    /// Whether to print into Weir's own log, which is refused.
+    pub use_internal_logger: bool,
+    /// Where to print: `stdout`, `stderr` or files.
+    pub output_paths: Vec<String>,
 }
 
 impl Default for DebugConfig {
     fn default() -> Self {
-        Self { verbosity: Verbosity::Basic, sampling_initial: 2, sampling_thereafter: 1 }
+        Self {
+            verbosity: Verbosity::Basic,
+            sampling_initial: 2,
+            sampling_thereafter: 1,
+            use_internal_logger: false,
+            output_paths: vec!["stdout".to_owned()],
+        }
     }
 }
 
@@ -87,12 +107,22 @@ impl Debug {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(node.parse_as(path)?, context.clone()))
+        let config: DebugConfig = node.parse_as(path)?;
+        if config.use_internal_logger {
+            let message = "cannot be true: Weir's own log never holds what spans say";
+            return Err(error_at(node, path, &["use_internal_logger"], message)
+                .with_hint("leave it out, and set `output_paths: [stderr]` to print beside the log"));
+        }
+        if config.output_paths.is_empty() || config.output_paths.iter().any(String::is_empty) {
+            return Err(error_at(node, path, &["output_paths"], "must not be empty: name stdout, stderr or files"));
+        }
+        Ok(Self::new(config, context.clone()))
     }
 
-    /// An exporter that prints to the standard output.
+    /// An exporter that prints to the outputs of its configuration.
     pub fn new(config: DebugConfig, context: Context) -> Self {
-        Self::with_writer(config, context, io::stdout())
+        let outputs = Outputs::new(&config.output_paths);
+        Self::with_writer(config, context, outputs)
     }
 
     /// An exporter that prints to `writer`, a batch with one call.
@@ -164,7 +194,7 @@ impl Exporter for Lane {
             if let Err(error) = &printed
                 && !std::mem::replace(&mut out.is_broken, true)
             {
-                tracing::warn!(%error, "the debug exporter cannot write to the standard output");
+                tracing::warn!(%error, "the debug exporter cannot write to its output");
             }
             printed
         } else {
@@ -185,16 +215,10 @@ fn render(batch: &Batch, verbosity: Verbosity) -> Vec<u8> {
     let bytes = batch.encode();
     let mut out = String::new();
     text::counts(signal, &bytes, batch.len(), &mut out);
-    match (verbosity, signal) {
-        (Verbosity::Basic, _) | (Verbosity::Normal, Signal::Metrics | Signal::Logs) => {}
-        (Verbosity::Normal, Signal::Traces) => text::lines(&bytes, &mut out),
-        (Verbosity::Detailed, Signal::Traces) => text::everything(&bytes, &mut out),
-        (Verbosity::Detailed, Signal::Metrics | Signal::Logs) => {
-            let mut json = out.into_bytes();
-            write_json(message_of(signal), &bytes, &mut json);
-            json.push(b'\n');
-            return json;
-        }
+    match verbosity {
+        Verbosity::Basic => {}
+        Verbosity::Normal => text::lines(signal, &bytes, &mut out),
+        Verbosity::Detailed => text::everything(signal, &bytes, &mut out),
     }
     out.into_bytes()
 }

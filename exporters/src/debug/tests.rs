@@ -1,3 +1,5 @@
+mod records;
+
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as V;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
@@ -208,18 +210,6 @@ async fn traces_are_printed_as_the_collector_does() {
     assert_eq!(at(Verbosity::Detailed).await, format!("{COUNTS}{DETAILED}"));
 }
 
-#[tokio::test]
-async fn metrics_and_logs_are_counted_and_in_detail_printed_as_json() {
-    let log = vec![0x0a, 4, 0x12, 2, 0x12, 0];
-    let counts = "Logs\t{\"resource logs\": 1, \"log records\": 1}\n";
-    assert_eq!(printed(Verbosity::Normal, Signal::Logs, log.clone()).await, counts);
-    let detailed = printed(Verbosity::Detailed, Signal::Logs, log).await;
-    assert_eq!(detailed, format!("{counts}{}\n", r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}"#));
-    let gauge = vec![0x0a, 8, 0x12, 6, 0x12, 4, 0x2a, 2, 0x0a, 0];
-    let counts = "Metrics\t{\"resource metrics\": 1, \"metrics\": 1, \"data points\": 1}\n";
-    assert_eq!(printed(Verbosity::Basic, Signal::Metrics, gauge).await, counts);
-}
-
 #[tokio::test(start_paused = true)]
 async fn batches_are_sampled_per_second() {
     let (paper, context) = (Paper::default(), context());
@@ -281,7 +271,7 @@ fn printed_attribute(value: V) -> String {
     let mut request = request();
     request.resource_spans[0].resource.as_mut().unwrap().attributes = vec![attribute("k", value)];
     let mut out = String::new();
-    super::text::everything(&request.encode_to_vec(), &mut out);
+    super::text::everything(Signal::Traces, &request.encode_to_vec(), &mut out);
     out.lines().find_map(|l| l.strip_prefix("     -> k: ")).unwrap().to_owned()
 }
 

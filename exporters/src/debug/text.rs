@@ -1,4 +1,4 @@
-//! Spans as text, as the Collector's debug exporter writes them.
+//! Requests as text, as the Collector's debug exporter writes them: containers and spans.
 //!
 //! What differs: duplicate keys are all shown.
 
@@ -9,6 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use weir_pipeline::batch::view::{KeyValue, SpanFields, Text, Value};
 use weir_pipeline::batch::wire::Fields;
 use weir_pipeline::signal::Signal;
+
+use super::{logs, metrics};
+use crate::calendar::Civil;
 
 /// The line of counts. Writing to a `String` cannot fail, here and below.
 pub(super) fn counts(signal: Signal, request: &[u8], records: usize, out: &mut String) {
@@ -25,16 +28,21 @@ pub(super) fn counts(signal: Signal, request: &[u8], records: usize, out: &mut S
     };
 }
 
-/// `normal` verbosity: a line per resource, scope and span.
-pub(super) fn lines(request: &[u8], out: &mut String) {
+/// `normal` verbosity: a line per resource, scope and span, log record or data point.
+pub(super) fn lines(signal: Signal, request: &[u8], out: &mut String) {
+    let (resource, scope_name) = match signal {
+        Signal::Traces => ("ResourceTraces", "ScopeTraces"),
+        Signal::Logs => ("ResourceLog", "ScopeLog"),
+        Signal::Metrics => ("ResourceMetrics", "ScopeMetrics"),
+    };
     for (i, resource_spans) in all(request, 1).enumerate() {
-        let _ = write!(out, "ResourceTraces #{i}");
+        let _ = write!(out, "{resource} #{i}");
         schema_url(resource_spans, out);
         pairs(last(resource_spans, 1), 1, out);
         out.push('\n');
         for (j, scope_spans) in all(resource_spans, 2).enumerate() {
             let scope = last(scope_spans, 1);
-            let _ = write!(out, "ScopeTraces #{j}");
+            let _ = write!(out, "{scope_name} #{j}");
             match (text(scope, 1), text(scope, 2)) {
                 (name, version) if name.is_empty() && version.is_empty() => {}
                 (name, version) if version.is_empty() => _ = write!(out, " {name}"),
@@ -43,32 +51,49 @@ pub(super) fn lines(request: &[u8], out: &mut String) {
             schema_url(scope_spans, out);
             pairs(scope, 3, out);
             out.push('\n');
-            for span in all(scope_spans, 2) {
-                let fields = SpanFields::parse(span);
-                let _ = write!(out, "{} {} {}", fields.name, Id(fields.trace_id), Id(fields.span_id));
-                pairs(span, 9, out);
-                out.push('\n');
+            for record in all(scope_spans, 2) {
+                match signal {
+                    Signal::Traces => span_line(record, out),
+                    Signal::Logs => logs::line(record, out),
+                    Signal::Metrics => metrics::lines(record, out),
+                }
             }
         }
     }
 }
 
 /// `detailed` verbosity.
-pub(super) fn everything(request: &[u8], out: &mut String) {
+pub(super) fn everything(signal: Signal, request: &[u8], out: &mut String) {
+    let (resource, scopes, name) = match signal {
+        Signal::Traces => ("ResourceSpans", "ScopeSpans", "Span"),
+        Signal::Logs => ("ResourceLog", "ScopeLogs", "LogRecord"),
+        Signal::Metrics => ("ResourceMetrics", "ScopeMetrics", "Metric"),
+    };
     for (i, resource_spans) in all(request, 1).enumerate() {
-        let _ = writeln!(out, "ResourceSpans #{i}\nResource SchemaURL: {}", text(resource_spans, 3));
+        let _ = writeln!(out, "{resource} #{i}\nResource SchemaURL: {}", text(resource_spans, 3));
         attributes("", "Resource attributes", last(resource_spans, 1), 1, out);
         for (j, scope_spans) in all(resource_spans, 2).enumerate() {
             let scope = last(scope_spans, 1);
-            let _ = writeln!(out, "ScopeSpans #{j}\nScopeSpans SchemaURL: {}", text(scope_spans, 3));
+            let _ = writeln!(out, "{scopes} #{j}\n{scopes} SchemaURL: {}", text(scope_spans, 3));
             let _ = writeln!(out, "InstrumentationScope {} {}", text(scope, 1), text(scope, 2));
             attributes("", "InstrumentationScope attributes", scope, 3, out);
-            for (k, span) in all(scope_spans, 2).enumerate() {
-                let _ = writeln!(out, "Span #{k}");
-                span_text(span, out);
+            for (k, record) in all(scope_spans, 2).enumerate() {
+                let _ = writeln!(out, "{name} #{k}");
+                match signal {
+                    Signal::Traces => span_text(record, out),
+                    Signal::Logs => logs::everything(record, out),
+                    Signal::Metrics => metrics::everything(record, out),
+                }
             }
         }
     }
+}
+
+fn span_line(span: &[u8], out: &mut String) {
+    let fields = SpanFields::parse(span);
+    let _ = write!(out, "{} {} {}", fields.name, Id(fields.trace_id), Id(fields.span_id));
+    pairs(span, 9, out);
+    out.push('\n');
 }
 
 fn span_text(span: &[u8], out: &mut String) {
@@ -137,7 +162,7 @@ const fn status(number: i32) -> &'static str {
 }
 
 /// The `KeyValue`s that `message` holds in field `number`, one per line below a header.
-fn attributes(indent: &str, header: &str, message: &[u8], number: u32, out: &mut String) {
+pub(super) fn attributes(indent: &str, header: &str, message: &[u8], number: u32, out: &mut String) {
     for (i, bytes) in all(message, number).enumerate() {
         if i == 0 {
             let _ = writeln!(out, "{header}:");
@@ -150,7 +175,7 @@ fn attributes(indent: &str, header: &str, message: &[u8], number: u32, out: &mut
 }
 
 /// The same as ` key=value` on one line.
-fn pairs(message: &[u8], number: u32, out: &mut String) {
+pub(super) fn pairs(message: &[u8], number: u32, out: &mut String) {
     for bytes in all(message, number) {
         let (key, value) = KeyValue::parse(bytes).pair();
         let _ = write!(out, " {key}=");
@@ -165,7 +190,7 @@ fn schema_url(message: &[u8], out: &mut String) {
     }
 }
 
-fn type_name(value: Value<'_>) -> &'static str {
+pub(super) fn type_name(value: Value<'_>) -> &'static str {
     match value {
         Value::Empty => "Empty",
         Value::Str(_) => "Str",
@@ -179,7 +204,7 @@ fn type_name(value: Value<'_>) -> &'static str {
 }
 
 /// A value by itself: texts without quotes, compound values as JSON.
-fn plain(value: Value<'_>, out: &mut String) {
+pub(super) fn plain(value: Value<'_>, out: &mut String) {
     match value {
         Value::Empty => {}
         Value::Str(text) => out.push_str(text.as_str()),
@@ -239,7 +264,7 @@ fn quoted(text: Text<'_>, out: &mut String) {
 }
 
 /// The shortest digits that read back as the same number; with an exponent where Go writes one.
-fn double(value: f64, out: &mut String) {
+pub(super) fn double(value: f64, out: &mut String) {
     let magnitude = value.abs();
     let _ = if value.is_nan() {
         write!(out, "NaN")
@@ -257,7 +282,7 @@ fn double(value: f64, out: &mut String) {
 }
 
 /// An id in hexadecimal; nothing if it is all zeros.
-struct Id<'a>(&'a [u8]);
+pub(super) struct Id<'a>(pub(super) &'a [u8]);
 
 impl std::fmt::Display for Id<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -274,17 +299,7 @@ pub(super) struct Time(pub(super) u64);
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (seconds, nanos) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
-        let (days, second) = (seconds / 86_400, seconds % 86_400);
-        // Days into eras of 400 years that begin on 1 March, so that leap days come last.
-        let z = days + 719_468;
-        let day_of_era = z % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + z / 146_097 * 400 + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        let Civil { year, month, day, hour, minute, second } = Civil::of_unix_seconds(seconds);
         write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")?;
         if nanos > 0 {
             write!(f, ".{}", format!("{nanos:09}").trim_end_matches('0'))?;
@@ -294,19 +309,19 @@ impl std::fmt::Display for Time {
 }
 
 /// The submessages of field `number`.
-fn all(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+pub(super) fn all(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
     Fields::new(message).filter(move |f| f.number == number).map(|f| f.bytes)
 }
 
-fn last(message: &[u8], number: u32) -> &[u8] {
+pub(super) fn last(message: &[u8], number: u32) -> &[u8] {
     all(message, number).last().unwrap_or_default()
 }
 
-fn text(message: &[u8], number: u32) -> Text<'_> {
+pub(super) fn text(message: &[u8], number: u32) -> Text<'_> {
     let bytes = last(message, number);
     std::str::from_utf8(bytes).map(Text::from).unwrap_or_default()
 }
 
-fn scalar(message: &[u8], number: u32) -> u64 {
+pub(super) fn scalar(message: &[u8], number: u32) -> u64 {
     Fields::new(message).filter(|f| f.number == number).last().map_or(0, |f| f.scalar)
 }

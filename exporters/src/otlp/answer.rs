@@ -40,15 +40,22 @@ pub(super) fn grpc(reply: &Reply) -> Result<Accepted, Failure> {
         .and_then(|bytes| Status::decode(&bytes));
     let delay = details.and_then(|status| status.retry_delay);
     let text = trailers.get("grpc-message").map(|value| percent_decoded(value.as_bytes())).unwrap_or_default();
-    Err(failure(is_repeatable(code, delay), delay, format!("{}: {}", code.name(), shortened(&text))))
+    let message = format!("{}: {}", code.name(), shortened(&text));
+    if delay.is_none() && is_about_size(code, &text) {
+        return Err(Failure::TooLarge(message));
+    }
+    Err(failure(is_repeatable(code, delay), delay, message))
 }
 
 /// Reads an HTTP response; `now` is the time that a date in `Retry-After` is compared with.
 pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failure> {
     if reply.status.is_success() {
-        // JSON answers are not asked for; what such a server has to say beside "OK" is passed over.
-        let is_protobuf = content_type(&reply.headers).starts_with(b"application/x-protobuf");
-        return Ok(if is_protobuf { accepted(&reply.answer.data) } else { Accepted::default() });
+        // What a server that answers in another format has to say beside "OK" is passed over.
+        return Ok(match content_type(&reply.headers) {
+            kind if kind.starts_with(b"application/x-protobuf") => accepted(&reply.answer.data),
+            kind if kind.starts_with(b"application/json") => accepted_json(&reply.answer.data),
+            _ => Accepted::default(),
+        });
     }
     let is_repeatable = matches!(
         reply.status,
@@ -61,11 +68,16 @@ pub(super) fn http(reply: &Reply, now_unix_nanos: u64) -> Result<Accepted, Failu
     let delay = is_throttling.then(|| retry_after(&reply.headers, now_unix_nanos)).flatten();
     let mut message = format!("HTTP status {}", reply.status);
     // Only the message of a `Status`: a page from a proxy may quote the request, and so the prompts in it.
-    if content_type(&reply.headers).starts_with(b"application/x-protobuf")
-        && let Some(status) = Status::decode(&reply.answer.data)
-        && !status.message.is_empty()
-    {
-        message = format!("{message}: {}", shortened(&status.message));
+    let said = match content_type(&reply.headers) {
+        kind if kind.starts_with(b"application/x-protobuf") => Status::decode(&reply.answer.data).map(|s| s.message),
+        kind if kind.starts_with(b"application/json") => json_status(&reply.answer.data),
+        _ => None,
+    };
+    if let Some(said) = said.filter(|said| !said.is_empty()) {
+        message = format!("{message}: {}", shortened(&said));
+    }
+    if reply.status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Err(Failure::TooLarge(message));
     }
     Err(failure(is_repeatable, delay, message))
 }
@@ -88,6 +100,21 @@ fn is_repeatable(code: Code, delay: Option<Duration>) -> bool {
     }
 }
 
+/// Whether a call failed because its message is too large. The code alone does not say so: it is also that of a quota, and
+/// a quota that is used up is not mended by sending more and smaller requests.
+fn is_about_size(code: Code, message: &str) -> bool {
+    /// What the gRPC libraries for Go and C++, Java, Rust (of which older ones answer OUT_OF_RANGE), and proxies say.
+    const TEXTS: [&str; 5] = [
+        "larger than max",
+        "exceeds maximum size",
+        "message length too large",
+        "message too large",
+        "request too large",
+    ];
+    let message = message.to_ascii_lowercase();
+    matches!(code, Code::ResourceExhausted | Code::OutOfRange) && TEXTS.iter().any(|text| message.contains(text))
+}
+
 /// What a response that no gRPC server sent stands for (gRPC, "HTTP to gRPC Status Code Mapping").
 fn without_grpc_status(reply: &Reply) -> Failure {
     match reply.status {
@@ -102,6 +129,7 @@ fn without_grpc_status(reply: &Reply) -> Failure {
             Failure::transient("the response ended without a gRPC status")
         }
         StatusCode::OK => Failure::Permanent("the server does not speak gRPC".to_owned()),
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge(format!("HTTP status {}", reply.status)),
         status => Failure::Permanent(format!("HTTP status {status} without a gRPC status")),
     }
 }
@@ -126,6 +154,23 @@ fn accepted(response: &[u8]) -> Accepted {
         rejected: usize::try_from(partial.rejected).unwrap_or(0),
         message: shortened(&partial.message),
     })
+}
+
+/// The same in JSON, where the number of rejected records is a number or a text.
+fn accepted_json(response: &[u8]) -> Accepted {
+    let response: serde_json::Value = serde_json::from_slice(response).unwrap_or_default();
+    let partial = &response["partialSuccess"];
+    let counts = ["rejectedSpans", "rejectedDataPoints", "rejectedLogRecords"].map(|key| &partial[key]);
+    let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let rejected = counts.into_iter().find_map(number).unwrap_or(0);
+    let message = shortened(partial["errorMessage"].as_str().unwrap_or_default());
+    Accepted { rejected: usize::try_from(rejected).unwrap_or(usize::MAX), message }
+}
+
+/// The message of a `Status` in JSON, which has a code; other objects with a message may be about anything.
+fn json_status(response: &[u8]) -> Option<String> {
+    let status: serde_json::Value = serde_json::from_slice(response).ok()?;
+    status["code"].is_number().then(|| status["message"].as_str().unwrap_or_default().to_owned())
 }
 
 /// `Retry-After`: seconds, or a date.
@@ -156,7 +201,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// gRPC percent-encodes `grpc-message`; what is not well-formed is kept as it is.
-fn percent_decoded(text: &[u8]) -> String {
+pub(super) fn percent_decoded(text: &[u8]) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, tail)) = rest.split_first() {

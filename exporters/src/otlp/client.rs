@@ -5,31 +5,21 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 
 use super::body::{Answer, Payload, collect};
+use super::connect::{Proxy, open};
+use super::headers::Edit;
+use super::pool::{Pool, Pooled, Sender};
+use super::tls::Tls;
 
-/// HTTP/2 flow-control window of streams and connections: large enough that responses never wait for it.
-const WINDOW: u32 = 8 << 20;
-/// Largest HTTP/2 frame accepted from the server.
-const MAX_FRAME: u32 = 1 << 20;
-/// Bytes that HTTP/2 may buffer per stream before the body has to wait: a usual request fits.
-const SEND_BUFFER: usize = 8 << 20;
-/// HTTP/1 read and write buffer.
-const HTTP1_BUFFER: usize = 417_792;
 /// Pause after a connection could not be made, doubled with each failure in a row …
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … up to this.
@@ -42,6 +32,8 @@ pub(super) enum Protocol {
     Http2,
     /// HTTP/2 where TLS negotiates it, otherwise HTTP/1.1.
     Negotiated,
+    /// HTTP/1.1.
+    Http1,
 }
 
 impl Protocol {
@@ -50,6 +42,7 @@ impl Protocol {
         match self {
             Self::Http2 => &[b"h2"],
             Self::Negotiated => &[b"h2", b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
         }
     }
 }
@@ -71,11 +64,17 @@ pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
     /// `None`: plain text.
-    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Over HTTP/1.1 in plain text, and for the way to a server with TLS.
+    pub(super) proxy: Option<Proxy>,
     pub(super) protocol: Protocol,
     pub(super) keepalive: Option<Keepalive>,
     /// For the connection including TLS; `None`: no limit but that of the attempt.
     pub(super) connect_timeout: Option<Duration>,
+    /// How long a connection is kept without a request; `None`: as long as the server keeps it.
+    pub(super) idle_timeout: Option<Duration>,
+    /// Whether a connection is used for more than one request.
+    pub(super) is_kept_alive: bool,
 }
 
 /// What every request to an endpoint has in common, made once: cloning is cheap.
@@ -102,6 +101,8 @@ pub(super) enum ClientError {
     Connect(String, Arc<io::Error>),
     #[error("cannot connect to {0}: timed out")]
     ConnectTimeout(String),
+    #[error("cannot connect to {0}: {1}")]
+    Proxy(String, String),
     #[error("TLS handshake with {0} failed: {1}")]
     Tls(String, Arc<io::Error>),
     #[error("HTTP handshake with {0} failed: {1}")]
@@ -114,7 +115,7 @@ pub(super) enum ClientError {
 pub(super) struct Client {
     target: Target,
     template: Template,
-    idle: Mutex<Vec<Pooled>>,
+    pool: Arc<Pool>,
     connecting: tokio::sync::Mutex<Gate>,
     last_id: AtomicU64,
 }
@@ -126,30 +127,25 @@ struct Gate {
     last_failure: Option<(Instant, ClientError)>,
 }
 
-struct Pooled {
-    id: u64,
-    sender: Sender,
-}
-
-enum Sender {
-    Http1(http1::SendRequest<Payload>),
-    Http2(http2::SendRequest<Payload>),
-}
-
 impl Client {
     /// A client without connections; they are made when needed.
     pub(super) fn new(target: Target, template: Template) -> Self {
         Self {
+            pool: Pool::new(target.idle_timeout),
             target,
             template,
-            idle: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             last_id: AtomicU64::new(0),
         }
     }
 
     /// Sends a request and reads the answer. `used` is set to the connection it went out on, for [`Self::discard`].
-    pub(super) async fn send(&self, payload: &Payload, used: &mut Option<u64>) -> Result<Reply, ClientError> {
+    pub(super) async fn send(
+        &self,
+        payload: &Payload,
+        edits: &[Edit],
+        used: &mut Option<u64>,
+    ) -> Result<Reply, ClientError> {
         loop {
             let (mut connection, is_reused) = self.connection().await?;
             *used = Some(connection.id);
@@ -162,7 +158,7 @@ impl Client {
                 }
                 return Err(self.broken(&error));
             }
-            let response = match connection.sender.send(&self.template, payload.clone()).await {
+            let response = match connection.sender.send(&self.template, edits, payload.clone()).await {
                 Ok(response) => response,
                 // Not a byte of it went out.
                 Err(error) if is_reused && error.message().is_some() => {
@@ -174,8 +170,8 @@ impl Client {
             let (head, body) = response.into_parts();
             let answer = collect(body).await.map_err(|e| self.broken(&e))?;
             // Over HTTP/1 the rest of a cut answer would be in the way of the next one.
-            if matches!(connection.sender, Sender::Http1(_)) && !answer.is_cut {
-                self.pool().push(connection);
+            if matches!(connection.sender, Sender::Http1(_)) && !answer.is_cut && self.target.is_kept_alive {
+                self.pool.put(connection);
             }
             return Ok(Reply { status: head.status, headers: head.headers, answer });
         }
@@ -183,12 +179,18 @@ impl Client {
 
     /// Stops using a connection, on which a request got no answer in time: it may be dead without having been closed.
     pub(super) fn discard(&self, id: Option<u64>) {
-        self.pool().retain(|pooled| Some(pooled.id) != id);
+        self.pool.discard(id);
+    }
+
+    /// Connections without a request.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.pool.len()
     }
 
     /// A connection, and whether it has been there before.
     async fn connection(&self) -> Result<(Pooled, bool), ClientError> {
-        match self.take() {
+        match self.pool.take() {
             Some(pooled) => Ok((pooled, true)),
             // Boxed, because the handshakes would make the future of every request several times as large.
             None => Box::pin(self.connect()).await,
@@ -198,7 +200,7 @@ impl Client {
     async fn connect(&self) -> Result<(Pooled, bool), ClientError> {
         let asked = Instant::now();
         let mut gate = self.connecting.lock().await;
-        if let Some(pooled) = self.take() {
+        if let Some(pooled) = self.pool.take() {
             return Ok((pooled, true));
         }
         if let Some((at, error)) = &gate.last_failure {
@@ -209,8 +211,8 @@ impl Client {
             tokio::time::sleep_until(*at + gate.pause).await;
         }
         let opened = match self.target.connect_timeout {
-            None => self.open().await,
-            Some(limit) => match tokio::time::timeout(limit, self.open()).await {
+            None => open(&self.target).await,
+            Some(limit) => match tokio::time::timeout(limit, open(&self.target)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(ClientError::ConnectTimeout(self.target.address())),
             },
@@ -219,8 +221,10 @@ impl Client {
             Ok(sender) => {
                 *gate = Gate::default();
                 let id = self.last_id.fetch_add(1, Ordering::Relaxed);
-                if let Sender::Http2(shared) = &sender {
-                    self.pool().push(Pooled { id, sender: Sender::Http2(shared.clone()) });
+                if let Sender::Http2(shared) = &sender
+                    && self.target.is_kept_alive
+                {
+                    self.pool.put(Pooled { id, sender: Sender::Http2(shared.clone()) });
                 }
                 Ok((Pooled { id, sender }, false))
             }
@@ -230,74 +234,6 @@ impl Client {
                 Err(error)
             }
         }
-    }
-
-    /// A connection from the pool: over HTTP/2 a handle on the one that all share.
-    fn take(&self) -> Option<Pooled> {
-        let mut pool = self.pool();
-        while let Some(pooled) = pool.pop() {
-            match &pooled.sender {
-                Sender::Http1(sender) if !sender.is_closed() => return Some(pooled),
-                Sender::Http2(sender) if !sender.is_closed() => {
-                    let shared = Pooled { id: pooled.id, sender: Sender::Http2(sender.clone()) };
-                    pool.push(pooled);
-                    return Some(shared);
-                }
-                Sender::Http1(_) | Sender::Http2(_) => {}
-            }
-        }
-        None
-    }
-
-    async fn open(&self) -> Result<Sender, ClientError> {
-        let target = &self.target;
-        let failed = |e: io::Error| ClientError::Connect(target.address(), Arc::new(e));
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let Some((config, name)) = &target.tls else {
-            return self.handshake(stream, target.protocol == Protocol::Http2).await;
-        };
-        let stream = TlsConnector::from(Arc::clone(config))
-            .connect(name.clone(), stream)
-            .await
-            .map_err(|e| ClientError::Tls(target.address(), Arc::new(e)))?;
-        let is_http2 = target.protocol == Protocol::Http2 || stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.handshake(stream, is_http2).await
-    }
-
-    async fn handshake<S>(&self, stream: S, is_http2: bool) -> Result<Sender, ClientError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let failed = |e: hyper::Error| ClientError::Http(self.target.address(), Arc::new(e));
-        let io = TokioIo::new(stream);
-        // What ends a connection reaches whoever has a request on it; without one it is nobody's business.
-        if !is_http2 {
-            let (sender, connection) =
-                http1::Builder::new().max_buf_size(HTTP1_BUFFER).handshake(io).await.map_err(failed)?;
-            tokio::spawn(async move { connection.await.is_ok() });
-            return Ok(Sender::Http1(sender));
-        }
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .max_send_buf_size(SEND_BUFFER);
-        if let Some(keepalive) = &self.target.keepalive {
-            builder
-                .keep_alive_interval(keepalive.time)
-                .keep_alive_timeout(keepalive.timeout)
-                .keep_alive_while_idle(keepalive.permit_without_stream);
-        }
-        let (sender, connection) = builder.handshake(io).await.map_err(failed)?;
-        tokio::spawn(async move { connection.await.is_ok() });
-        Ok(Sender::Http2(sender))
-    }
-
-    fn pool(&self) -> std::sync::MutexGuard<'_, Vec<Pooled>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn broken(&self, error: &hyper::Error) -> ClientError {
@@ -316,6 +252,7 @@ impl Sender {
     async fn send(
         &mut self,
         template: &Template,
+        edits: &[Edit],
         payload: Payload,
     ) -> Result<http::Response<Incoming>, TrySendError<Request<Payload>>> {
         let (uri, headers) = match self {
@@ -326,6 +263,7 @@ impl Sender {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
+        edits.iter().for_each(|edit| edit.apply(request.headers_mut()));
         match self {
             Self::Http1(sender) => sender.try_send_request(request).await,
             Self::Http2(sender) => {
@@ -339,10 +277,18 @@ impl Sender {
 impl Target {
     /// `host:port`, for messages.
     pub(super) fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        address(&self.host, self.port)
     }
+}
+
+impl ClientError {
+    /// Whether there was no connection, rather than a request that failed.
+    pub(super) fn is_about_connecting(&self) -> bool {
+        !matches!(self, Self::Broken(..))
+    }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub(super) fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

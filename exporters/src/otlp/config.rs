@@ -1,20 +1,17 @@
 //! What both OTLP exporters have in common, as it is written.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use weir_pipeline::config::{ConfigError, Node, Secret, units};
+use weir_pipeline::config::{ConfigError, Node, Secret, Warning, units, units::ByteSize};
 
 use super::client::{Keepalive, Protocol, Target};
-use super::tls::{TlsSettings, TlsVersion};
+use super::compress::Compression;
+use super::tls::{Pem, Tls, TlsSettings, TlsVersion};
 use crate::queue::config::error_at;
 
 /// `tls`.
@@ -24,41 +21,83 @@ pub(super) struct TlsConfig {
     pub(super) insecure: bool,
     insecure_skip_verify: bool,
     ca_file: Option<PathBuf>,
+    ca_pem: Option<Secret>,
     cert_file: Option<PathBuf>,
+    cert_pem: Option<Secret>,
     key_file: Option<PathBuf>,
+    key_pem: Option<Secret>,
     server_name_override: Option<String>,
     include_system_ca_certs_pool: bool,
     min_version: TlsVersion,
+    max_version: MaxVersion,
+    #[serde(deserialize_with = "units::duration")]
+    reload_interval: Duration,
+}
+
+/// A version, or nothing.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+enum MaxVersion {
+    #[default]
+    #[serde(rename = "")]
+    Newest,
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
 }
 
 impl TlsConfig {
     /// Whether `insecure` asks for plain text. With an authority to trust it does not, as in the Collector.
     pub(super) fn is_plain(&self) -> bool {
-        self.insecure && given(&self.ca_file).is_none()
+        let is_given = |pem: &Option<Secret>| pem.as_ref().is_some_and(|pem| !pem.expose().is_empty());
+        self.insecure && given(&self.ca_file).is_none() && !is_given(&self.ca_pem)
     }
 
     /// Checks the values and reads the files.
     pub(super) fn secure(&self, target: &mut Target, node: &Node, path: &str) -> Result<(), ConfigError> {
-        let identity = match (given(&self.cert_file), given(&self.key_file)) {
-            (Some(cert), Some(key)) => Some((cert, key)),
+        let error = |key: &str, message: &str| error_at(node, path, &["tls", key], message);
+        let one_of = |file: &Option<PathBuf>, text: &Option<Secret>, keys: (&str, &str)| {
+            let text = text.clone().filter(|text| !text.expose().is_empty());
+            match (given(file), text) {
+                (Some(_), Some(_)) => {
+                    Err(error(keys.1, &format!("cannot be set beside `{}`: leave one of them out", keys.0)))
+                }
+                (Some(file), None) => Ok(Some(Pem::File(file))),
+                (None, Some(text)) => Ok(Some(Pem::Text(text))),
+                (None, None) => Ok(None),
+            }
+        };
+        let ca = one_of(&self.ca_file, &self.ca_pem, ("ca_file", "ca_pem"))?;
+        let certificate = one_of(&self.cert_file, &self.cert_pem, ("cert_file", "cert_pem"))?;
+        let key = one_of(&self.key_file, &self.key_pem, ("key_file", "key_pem"))?;
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            (Some(_), None) => return Err(error_at(node, path, &["tls", "cert_file"], "needs a `key_file` beside it")),
-            (None, Some(_)) => return Err(error_at(node, path, &["tls", "key_file"], "needs a `cert_file` beside it")),
+            (Some(Pem::File(_)), None) => return Err(error("cert_file", "needs a `key_file` or `key_pem` beside it")),
+            (Some(Pem::Text(_)), None) => return Err(error("cert_pem", "needs a `key_file` or `key_pem` beside it")),
+            (None, Some(Pem::File(_))) => return Err(error("key_file", "needs a `cert_file` or `cert_pem` beside it")),
+            (None, Some(Pem::Text(_))) => return Err(error("key_pem", "needs a `cert_file` or `cert_pem` beside it")),
         };
         let settings = TlsSettings {
             insecure_skip_verify: self.insecure_skip_verify,
-            ca_file: given(&self.ca_file),
+            ca,
             include_system_ca_certs_pool: self.include_system_ca_certs_pool,
             identity,
             min_version: self.min_version,
+            max_version: match self.max_version {
+                MaxVersion::Newest => None,
+                MaxVersion::V1_2 => Some(TlsVersion::V1_2),
+                MaxVersion::V1_3 => Some(TlsVersion::V1_3),
+            },
+            reload_interval: limit(self.reload_interval),
         };
         let name = self.server_name_override.as_ref().filter(|name| !name.is_empty());
         let key = if name.is_some() { &["tls", "server_name_override"][..] } else { &["endpoint"][..] };
         let name = ServerName::try_from(name.unwrap_or(&target.host).clone())
             .map_err(|_| error_at(node, path, key, "is not a host name that a certificate can have"))?;
-        let config =
-            settings.build(target.protocol.alpn()).map_err(|e| error_at(node, path, &["tls", e.key], e.to_string()))?;
-        target.tls = Some((config, name));
+        let tls = Tls::new(settings, name, target.protocol.alpn())
+            .map_err(|e| error_at(node, path, &["tls", e.key], e.to_string()))?;
+        target.tls = Some(Arc::new(tls));
         Ok(())
     }
 }
@@ -66,6 +105,37 @@ impl TlsConfig {
 /// A path; an empty one is none.
 fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
     path.clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// `compression_params`.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CompressionParams {
+    level: Option<i32>,
+}
+
+impl CompressionParams {
+    /// The level for `compression`; `None` if none is set.
+    pub(super) fn validate(
+        self,
+        compression: Compression,
+        node: &Node,
+        path: &str,
+    ) -> Result<Option<i32>, ConfigError> {
+        let Some(level) = self.level else { return Ok(None) };
+        let accepted = match compression {
+            Compression::Gzip | Compression::Zlib | Compression::Deflate if (-1..=9).contains(&level) => {
+                return Ok(Some(level));
+            }
+            Compression::Gzip | Compression::Zlib | Compression::Deflate => "use -1, which is 6, or 0 to 9",
+            // zstd itself takes the nearest level it has.
+            Compression::Zstd => return Ok(Some(level)),
+            _ if level == 0 => return Ok(None),
+            _ => "this compression has no levels: leave it out",
+        };
+        let message = format!("cannot be {level}: {accepted}");
+        Err(error_at(node, path, &["compression_params", "level"], message))
+    }
 }
 
 /// `keepalive` of a gRPC client.
@@ -97,101 +167,6 @@ impl KeepaliveConfig {
     }
 }
 
-/// `headers`: a mapping, or a list of `name` and `value`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Headers(Vec<(String, Secret)>);
-
-impl Headers {
-    /// Checks names and values. Errors name a header, never its value.
-    pub(super) fn validate(&self, node: &Node, path: &str) -> Result<HeaderMap, ConfigError> {
-        let mut map = HeaderMap::new();
-        for (name, value) in &self.0 {
-            let error = |message: &str| Err(error_at(node, path, &["headers", name], message));
-            let Ok(header) = HeaderName::try_from(name.as_str()) else {
-                return error("is not a name that a header can have");
-            };
-            if RESERVED.contains(&header.as_str()) {
-                return error("cannot be set: the exporter sets it");
-            }
-            let Ok(mut value) = HeaderValue::try_from(value.expose()) else {
-                return error("has a value that a header cannot have, such as one with a line break");
-            };
-            // Kept out of HPACK's table and out of debug output.
-            value.set_sensitive(true);
-            map.insert(header, value);
-        }
-        Ok(map)
-    }
-}
-
-impl JsonSchema for Headers {
-    fn schema_name() -> Cow<'static, str> {
-        "Headers".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<BTreeMap<String, Secret>>();
-        let list = generator.subschema_for::<Vec<Header>>();
-        json_schema!({"anyOf": [map, list]})
-    }
-}
-
-/// Headers that describe the request, which is not the user's to do.
-const RESERVED: [&str; 9] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "grpc-encoding",
-    "grpc-timeout",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(HeadersVisitor)
-    }
-}
-
-struct HeadersVisitor;
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    name: String,
-    value: Secret,
-}
-
-impl<'de> Visitor<'de> for HeadersVisitor {
-    type Value = Headers;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping of headers")
-    }
-
-    fn visit_unit<E>(self) -> Result<Headers, E> {
-        Ok(Headers::default())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
-        let mut headers = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            headers.push(entry);
-        }
-        Ok(Headers(headers))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
-        let mut headers = Vec::new();
-        while let Some(Header { name, value }) = list.next_element()? {
-            headers.push((name, value));
-        }
-        Ok(Headers(headers))
-    }
-}
-
 /// Most of an attempt's time, so that what comes after connecting has some left; and never longer than ten seconds.
 pub(super) fn connect_timeout(timeout: Option<Duration>) -> Option<Duration> {
     let limit = Duration::from_secs(10);
@@ -200,10 +175,43 @@ pub(super) fn connect_timeout(timeout: Option<Duration>) -> Option<Duration> {
 
 /// A target in plain text.
 pub(super) fn plain(host: String, port: u16, protocol: Protocol, timeout: Option<Duration>) -> Target {
-    Target { host, port, tls: None, protocol, keepalive: None, connect_timeout: connect_timeout(timeout) }
+    Target {
+        host,
+        port,
+        tls: None,
+        proxy: None,
+        protocol,
+        keepalive: None,
+        connect_timeout: connect_timeout(timeout),
+        idle_timeout: None,
+        is_kept_alive: true,
+    }
 }
 
 /// A time-out; zero means none.
 pub(super) fn limit(timeout: Duration) -> Option<Duration> {
     (!timeout.is_zero()).then_some(timeout)
+}
+
+/// The largest request that the OTLP specification recommends, before compression.
+pub(super) const MAX_REQUEST_SIZE: ByteSize = ByteSize(64 << 20);
+
+/// `max_request_size` in bytes.
+pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<usize, ConfigError> {
+    match usize::try_from(size.0) {
+        Ok(0) => Err(error_at(node, path, &["max_request_size"], "must be positive")),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(error_at(node, path, &["max_request_size"], "is more than this machine can address")),
+    }
+}
+
+/// Says in the log which of the Collector's settings have nothing here that they could change.
+pub(super) fn warn_of_moot_settings(node: &Node, path: &str) {
+    for key in ["read_buffer_size", "write_buffer_size"] {
+        if let Some(setting) = node.get(key) {
+            let location = setting.location().clone();
+            let message = "has no effect: requests are sent without the copy that it sizes".to_owned();
+            tracing::warn!("{}", Warning { location, path: format!("{path}::{key}"), message });
+        }
+    }
 }

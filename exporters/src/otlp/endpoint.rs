@@ -1,8 +1,13 @@
 //! Endpoints as the Collector reads them.
 
-use http::Uri;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::Scheme;
+use http::{HeaderValue, Uri};
 use weir_pipeline::signal::Signal;
+
+use super::answer::percent_decoded;
+use super::connect::Proxy;
 
 /// What is wrong with an endpoint. The text does not quote the endpoint where it may hold a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +121,30 @@ impl HttpEndpoint {
     }
 }
 
+/// Reads `proxy_url`: `http://proxy:3128`, optionally with a user name and a password, percent-encoded.
+pub(super) fn proxy(text: &str) -> Result<Proxy, InvalidEndpoint> {
+    let invalid = |what: &str| InvalidEndpoint(format!("{what}: write a URL such as http://proxy:3128"));
+    let rest = text.strip_prefix("http://").ok_or_else(|| invalid("does not begin with http://"))?;
+    let (credentials, rest) = match rest.rsplit_once('@') {
+        Some((credentials, rest)) => (Some(credentials), rest),
+        None => (None, rest),
+    };
+    let endpoint = HttpEndpoint::parse(&format!("http://{rest}")).map_err(|_| invalid("is not the URL of a proxy"))?;
+    if endpoint.uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        return Err(invalid("is more than the address of a proxy"));
+    }
+    let authorization = credentials.map(|credentials| {
+        let decoded = percent_decoded(credentials.as_bytes());
+        let with_password = if credentials.contains(':') { decoded } else { format!("{decoded}:") };
+        let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(with_password)));
+        if let Ok(value) = &mut value {
+            value.set_sensitive(true);
+        }
+        value.map_err(|_| invalid("has a user name that cannot be sent"))
+    });
+    Ok(Proxy { host: endpoint.host, port: endpoint.port, authorization: authorization.transpose()? })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -185,9 +214,24 @@ mod tests {
         assert_eq!(whole.uri.path_and_query().unwrap(), "/custom?x=1");
     }
 
+    #[test]
+    fn proxies_are_addresses_with_credentials() {
+        let parsed = proxy("http://me:p%40ss@squid:3128/").unwrap();
+        assert_eq!((parsed.host.as_str(), parsed.port), ("squid", 3128));
+        let basic = format!("Basic {}", STANDARD.encode("me:p@ss"));
+        assert_eq!(parsed.authorization.unwrap(), basic.as_str());
+        assert!(proxy("http://squid").unwrap().authorization.is_none());
+        for text in ["", "squid:3128", "https://squid", "socks5://squid", "http://", "http://squid/path", "http://s:x"]
+        {
+            assert!(proxy(text).is_err(), "{text}");
+        }
+        assert!(!proxy("http://me:secret@squid:x").unwrap_err().to_string().contains("secret"));
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = proxy(&format!("http://{text}"));
             let _ = (GrpcEndpoint::parse(&text), HttpEndpoint::parse(&text), HttpEndpoint::below(&text, Signal::Logs));
         }
     }

@@ -1,10 +1,14 @@
 //! What sending has in common over gRPC and HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use weir_pipeline::metadata::Metadata;
+
 use super::body::Payload;
-use super::client::{Client, Reply};
+use super::client::{Client, ClientError, Reply};
 use super::compress::Compression;
+use super::headers::{Auth, Edit};
 use crate::queue::Failure;
 use crate::queue::settings::{QueueSettings, RetrySettings};
 
@@ -14,24 +18,63 @@ pub(super) struct Exchange {
     /// Of one attempt, connecting included; `None`: no limit.
     pub(super) timeout: Option<Duration>,
     pub(super) compression: Compression,
+    /// `None`: the default of [`super::compress`].
+    pub(super) compression_level: Option<i32>,
     /// `None`: no queue.
     pub(super) queue: Option<QueueSettings>,
     pub(super) retry: RetrySettings,
+    /// The largest request, before compression.
+    pub(super) max_request_bytes: usize,
+    /// Where further headers come from.
+    pub(super) auth: Option<Auth>,
+    /// Whether an attempt waits for a connection rather than fail at once; needs a `timeout`.
+    pub(super) waits_for_ready: bool,
+}
+
+/// A request that is ready to be sent, any number of times.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) body: Payload,
+    /// What the client said beside the data, if anybody asks for it.
+    pub(super) metadata: Option<Arc<Metadata>>,
 }
 
 /// Sends once. Without an answer in time the connection is not used again.
-pub(super) async fn exchange(client: &Client, payload: &Payload, timeout: Option<Duration>) -> Result<Reply, Failure> {
-    let mut used = None;
-    let sent = client.send(payload, &mut used);
-    let result = match timeout {
+pub(super) async fn exchange(client: &Client, request: &Outgoing, exchange: &Exchange) -> Result<Reply, Failure> {
+    // Asked anew for each attempt: a token may have been replaced meanwhile.
+    let edits = match &exchange.auth {
+        Some(auth) => auth.edits(request.metadata.as_deref())?,
+        None => Vec::new(),
+    };
+    let (mut used, mut last_error) = (None, None);
+    let sent = send(client, &request.body, &edits, exchange.waits_for_ready, &mut used, &mut last_error);
+    let result = match exchange.timeout {
         None => sent.await,
         Some(limit) => match tokio::time::timeout(limit, sent).await {
             Ok(result) => result,
             Err(_) => {
                 client.discard(used);
-                return Err(Failure::transient(format!("no answer within {limit:?}")));
+                let why = last_error.map(|e: ClientError| format!(": {e}")).unwrap_or_default();
+                return Err(Failure::transient(format!("no answer within {limit:?}{why}")));
             }
         },
     };
     result.map_err(|e| Failure::transient(e.to_string()))
+}
+
+/// Sends, if asked for as soon as there is a connection. The client pauses between attempts to connect.
+async fn send(
+    client: &Client,
+    body: &Payload,
+    edits: &[Edit],
+    waits_for_ready: bool,
+    used: &mut Option<u64>,
+    last_error: &mut Option<ClientError>,
+) -> Result<Reply, ClientError> {
+    loop {
+        match client.send(body, edits, used).await {
+            Err(error) if waits_for_ready && error.is_about_connecting() => *last_error = Some(error),
+            result => return result,
+        }
+    }
 }

@@ -5,36 +5,46 @@
 //!   otlp_grpc:
 //!     endpoint: tempo:4317       # host:port; http://, https:// and dns:/// in front are tolerated
 //!     headers: {authorization: "Bearer ${env:TOKEN}"}
-//!     compression: gzip          # gzip (default) | zstd | none
+//!     auth: {authenticator: bearertokenauth}   # an extension; asked for each request
+//!     compression: gzip          # gzip (default) | zstd | snappy | none
 //!     timeout: 5s                # of one attempt; 0: none
 //!     authority: tempo.example   # `:authority`; by default the endpoint
 //!     user_agent: my-collector   # by default weir/<version>
+//!     wait_for_ready: false      # whether an attempt waits for a connection until its timeout, rather than fail at once
 //!     keepalive: {time: 10s, timeout: 10s, permit_without_stream: false}   # off by default
 //!     tls:                       # TLS is on unless `insecure: true`
 //!       insecure: false
 //!       insecure_skip_verify: false
-//!       ca_file: ca.pem          # by default the system's roots
+//!       ca_file: ca.pem          # by default the system's roots; or the text itself as `ca_pem`
 //!       include_system_ca_certs_pool: false
-//!       cert_file: client.pem
+//!       cert_file: client.pem    # or `cert_pem`, `key_pem`
 //!       key_file: client.key
 //!       server_name_override: tempo.internal
 //!       min_version: "1.2"
+//!       max_version: "1.3"       # by default the newest
+//!       reload_interval: 0s      # after this time files are read again for new connections; 0: never
+//!     max_request_size: 64MiB    # before compression; larger requests are cut, a span that is larger is dropped
 //!     sending_queue: {}          # see `queue`
 //!     retry_on_failure: {}
 //! ```
 //!
-//! Keys of the Collector that are not listed here are errors. One HTTP/2 connection per lane and signal.
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
+//! and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection per lane and
+//! signal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::config::{ConfigError, Node, Optional, units, units::ByteSize};
+use weir_pipeline::extension::Extensions;
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
 
@@ -42,9 +52,10 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
-use super::config::{Headers, KeepaliveConfig, TlsConfig, limit, plain};
+use super::config::{KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings};
 use super::endpoint::GrpcEndpoint;
-use super::exchange::{Exchange, exchange};
+use super::exchange::{Exchange, Outgoing, exchange};
+use super::headers::{AuthConfig, Headers};
 use super::queues::Queues;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
@@ -62,6 +73,13 @@ struct GrpcConfig {
     keepalive: Optional<KeepaliveConfig>,
     authority: Option<String>,
     user_agent: Option<String>,
+    auth: Option<AuthConfig>,
+    wait_for_ready: bool,
+    #[serde(rename = "read_buffer_size")]
+    _read_buffer_size: Option<u64>,
+    #[serde(rename = "write_buffer_size")]
+    _write_buffer_size: Option<u64>,
+    max_request_size: ByteSize,
     sending_queue: QueueConfig,
     retry_on_failure: RetryConfig,
 }
@@ -77,6 +95,11 @@ impl Default for GrpcConfig {
             keepalive: Optional::default(),
             authority: None,
             user_agent: None,
+            auth: None,
+            wait_for_ready: false,
+            _read_buffer_size: None,
+            _write_buffer_size: None,
+            max_request_size: MAX_REQUEST_SIZE,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }
@@ -106,12 +129,20 @@ pub struct OtlpGrpc {
 }
 
 impl GrpcSettings {
-    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(node: &Node, path: &str, extensions: &Extensions) -> Result<Self, ConfigError> {
         let config: GrpcConfig = node.parse_as(path)?;
+        warn_of_moot_settings(node, path);
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
-        if matches!(config.compression, Compression::Zlib | Compression::Deflate) {
-            return Err(error("compression", "is not known to gRPC: use gzip, zstd or none"));
+        let is_known = matches!(
+            config.compression,
+            Compression::Gzip | Compression::Zstd | Compression::Snappy | Compression::None
+        );
+        if !is_known {
+            return Err(error("compression", "is not known to gRPC: use gzip, zstd, snappy or none"));
+        }
+        if config.wait_for_ready && config.timeout.is_zero() {
+            return Err(error("wait_for_ready", "needs a `timeout`, without which an attempt might never end"));
         }
         let authority = config.authority.filter(|a| !a.is_empty());
         let key = if authority.is_some() { "authority" } else { "endpoint" };
@@ -132,8 +163,12 @@ impl GrpcSettings {
         let exchange = Exchange {
             timeout,
             compression: config.compression,
+            compression_level: None,
             queue: config.sending_queue.validate(node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
+            max_request_bytes: request_limit(config.max_request_size, node, path)?,
+            auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
+            waits_for_ready: config.wait_for_ready,
         };
         Ok(Self { target, authority, headers, exchange })
     }
@@ -145,7 +180,7 @@ impl OtlpGrpc {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(GrpcSettings::parse(node, path)?, context.clone()))
+        Ok(Self::new(GrpcSettings::parse(node, path, &context.extensions)?, context.clone()))
     }
 
     pub(super) fn new(settings: GrpcSettings, context: Context) -> Self {
@@ -159,7 +194,11 @@ impl ExporterFactory for OtlpGrpc {
         let GrpcSettings { target, exchange, .. } = &self.settings;
         let destination = GrpcDestination {
             client: Client::new(target.clone(), template(&self.settings, signal)),
-            compress: Compress::new(exchange.compression),
+            // By the name `snappy` gRPC means the framing format.
+            compress: match exchange.compression {
+                Compression::Snappy => Compress::new(Compression::SnappyFramed, None),
+                other => Compress::new(other, None),
+            },
             exchange: exchange.clone(),
         };
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
@@ -177,16 +216,21 @@ struct GrpcDestination {
 }
 
 impl Destination for GrpcDestination {
-    type Payload = Payload;
+    type Payload = Outgoing;
 
-    async fn prepare(&self, batch: &Batch) -> Result<Payload, Failure> {
-        let data = self.compress.run(batch.encode()).await.map_err(|e| Failure::transient(e.to_string()))?;
-        Payload::grpc(data, self.exchange.compression != Compression::None)
-            .ok_or_else(|| Failure::Permanent("the request is larger than the 4 GiB that gRPC can carry".to_owned()))
+    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
+        Ok(batch.encode())
     }
 
-    async fn attempt(&self, payload: &Payload) -> Result<Accepted, Failure> {
-        answer::grpc(&exchange(&self.client, payload, self.exchange.timeout).await?)
+    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
+        let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
+        let body = Payload::grpc(data, self.exchange.compression != Compression::None);
+        body.map(|body| Outgoing { body, metadata: metadata.cloned() })
+            .ok_or_else(|| Failure::TooLarge("the request is larger than the 4 GiB that gRPC can carry".to_owned()))
+    }
+
+    async fn attempt(&self, payload: &Outgoing) -> Result<Accepted, Failure> {
+        answer::grpc(&exchange(&self.client, payload, &self.exchange).await?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `otlp_http` (alias `otlphttp`): exports over OTLP/HTTP, as protobuf.
+//! `otlp_http` (alias `otlphttp`): exports over OTLP/HTTP, as protobuf or JSON.
 //!
 //! ```yaml
 //! exporters:
@@ -7,38 +7,55 @@
 //!     traces_endpoint: https://api.example.com/x   # or one URL per signal, used as it is
 //!     metrics_endpoint: …
 //!     logs_endpoint: …
-//!     headers: {x-api-key: "${env:KEY}"}
-//!     encoding: proto            # the only one
-//!     compression: gzip          # gzip (default) | zstd | zlib | deflate | none
+//!     headers: {x-api-key: "${env:KEY}"}           # or a list of {name, value}
+//!     auth: {authenticator: oauth2client}          # an extension; asked for each request
+//!     encoding: proto            # proto (default) | json
+//!     compression: gzip          # gzip (default) | zstd | zlib | deflate | snappy | x-snappy-framed | lz4 | none
+//!     compression_params: {level: 1}   # gzip, zlib, deflate: -1 to 9; zstd: any; by default 1
 //!     timeout: 30s               # of one attempt; 0: none
+//!     proxy_url: http://user:password@proxy:3128   # http:// only; by default no proxy, whatever the environment says
+//!     idle_conn_timeout: 90s     # 0: connections are kept as long as the server keeps them
+//!     disable_keep_alives: false # one connection per request
+//!     force_attempt_http2: true  # false: HTTP/1.1 only
+//!     http2_read_idle_timeout: 0s      # silence before an HTTP/2 ping; 0: no pings
+//!     http2_ping_timeout: 15s          # silence after it before the connection is given up
 //!     tls: {}                    # as in `otlp_grpc`, less `insecure`: the URL decides
+//!     max_request_size: 64MiB    # before compression; larger requests are cut, a span that is larger is dropped
 //!     sending_queue: {}          # see `queue`
 //!     retry_on_failure: {}
 //! ```
 //!
-//! Keys of the Collector that are not listed here are errors. HTTP/2 where TLS negotiates it, otherwise HTTP/1.1 with as
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
+//! and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS negotiates it, otherwise HTTP/1.1 with as
 //! many connections per lane and signal as there are requests under way.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
-use weir_pipeline::batch::Batch;
+use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node, units};
+use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
+use weir_pipeline::extension::Extensions;
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
+use weir_pipeline::otlp::json::to_json;
 use weir_pipeline::signal::Signal;
 
 use super::answer;
 use super::body::Payload;
-use super::client::{Client, Protocol, Target, Template};
-use super::compress::{Compress, Compression};
-use super::config::{Headers, TlsConfig, limit, plain};
-use super::endpoint::HttpEndpoint;
-use super::exchange::{Exchange, exchange};
+use super::client::{Client, Keepalive, Protocol, Target, Template};
+use super::compress::{Compress, Compression, INLINE};
+use super::config::{
+    CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings,
+};
+use super::endpoint::{HttpEndpoint, proxy};
+use super::exchange::{Exchange, Outgoing, exchange};
+use super::headers::{AuthConfig, Headers};
 use super::queues::Queues;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
@@ -52,21 +69,49 @@ struct HttpConfig {
     metrics_endpoint: Option<String>,
     logs_endpoint: Option<String>,
     headers: Headers,
+    auth: Option<AuthConfig>,
     encoding: Encoding,
     compression: Compression,
+    compression_params: CompressionParams,
+    proxy_url: Secret,
+    #[serde(deserialize_with = "units::duration")]
+    idle_conn_timeout: Duration,
+    disable_keep_alives: bool,
+    force_attempt_http2: bool,
+    #[serde(deserialize_with = "units::duration")]
+    http2_read_idle_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    http2_ping_timeout: Duration,
+    #[serde(rename = "read_buffer_size")]
+    _read_buffer_size: Option<u64>,
+    #[serde(rename = "write_buffer_size")]
+    _write_buffer_size: Option<u64>,
     #[serde(deserialize_with = "units::duration")]
     timeout: Duration,
     tls: TlsConfig,
+    max_request_size: ByteSize,
     sending_queue: QueueConfig,
     retry_on_failure: RetryConfig,
 }
 
-/// Accepted so that configurations which name the default load.
-#[derive(Debug, Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
+/// How requests are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Encoding {
+pub(super) enum Encoding {
+    /// Protobuf, as the batch is.
     #[default]
     Proto,
+    /// OTLP/JSON.
+    Json,
+}
+
+impl Encoding {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Proto => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
 }
 
 impl Default for HttpConfig {
@@ -77,10 +122,21 @@ impl Default for HttpConfig {
             metrics_endpoint: None,
             logs_endpoint: None,
             headers: Headers::default(),
+            auth: None,
             encoding: Encoding::default(),
             compression: Compression::default(),
+            compression_params: CompressionParams::default(),
+            proxy_url: Secret::default(),
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+            force_attempt_http2: true,
+            http2_read_idle_timeout: Duration::ZERO,
+            http2_ping_timeout: Duration::from_secs(15),
+            _read_buffer_size: None,
+            _write_buffer_size: None,
             timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
+            max_request_size: MAX_REQUEST_SIZE,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }
@@ -101,6 +157,7 @@ pub(super) struct HttpSettings {
     pub(super) logs: Option<HttpTarget>,
     /// The user's headers.
     pub(super) headers: HeaderMap,
+    pub(super) encoding: Encoding,
     pub(super) exchange: Exchange,
 }
 
@@ -119,10 +176,21 @@ pub struct OtlpHttp {
 }
 
 impl HttpSettings {
-    pub(super) fn parse(node: &Node, path: &str, signals: &[Signal]) -> Result<Self, ConfigError> {
+    pub(super) fn parse(
+        node: &Node,
+        path: &str,
+        signals: &[Signal],
+        extensions: &Extensions,
+    ) -> Result<Self, ConfigError> {
         let config: HttpConfig = node.parse_as(path)?;
-        let Encoding::Proto = config.encoding;
+        warn_of_moot_settings(node, path);
         let timeout = limit(config.timeout);
+        let keepalive = config.keepalive(node, path)?;
+        let proxy = match config.proxy_url.expose() {
+            url if url.is_empty() => None,
+            url => Some(proxy(url).map_err(|e| error_at(node, path, &["proxy_url"], e.to_string()))?),
+        };
+        let protocol = if config.force_attempt_http2 { Protocol::Negotiated } else { Protocol::Http1 };
         let target = |signal: Signal, own: &Option<String>| {
             let (key, own) = (format!("{signal}_endpoint"), own.as_deref().filter(|e| !e.is_empty()));
             let (key, endpoint) = match (own, config.endpoint.as_deref().filter(|e| !e.is_empty())) {
@@ -135,7 +203,11 @@ impl HttpSettings {
                 (None, None) => return Ok(None),
             };
             let endpoint = endpoint.map_err(|e| error_at(node, path, &[key], e.to_string()))?;
-            let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, timeout);
+            let mut target = plain(endpoint.host, endpoint.port, protocol, timeout);
+            target.keepalive = keepalive.clone();
+            target.proxy = proxy.clone();
+            target.idle_timeout = limit(config.idle_conn_timeout);
+            target.is_kept_alive = !config.disable_keep_alives;
             if endpoint.is_https {
                 config.tls.secure(&mut target, node, path)?;
             }
@@ -151,10 +223,25 @@ impl HttpSettings {
         let exchange = Exchange {
             timeout,
             compression: config.compression,
+            compression_level: config.compression_params.validate(config.compression, node, path)?,
             queue: config.sending_queue.validate(node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
+            max_request_bytes: request_limit(config.max_request_size, node, path)?,
+            auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
+            waits_for_ready: false,
         };
-        Ok(Self { traces, metrics, logs, headers, exchange })
+        Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, exchange })
+    }
+}
+
+impl HttpConfig {
+    /// HTTP/2 pings, if they are wanted.
+    fn keepalive(&self, node: &Node, path: &str) -> Result<Option<Keepalive>, ConfigError> {
+        let Some(time) = limit(self.http2_read_idle_timeout) else { return Ok(None) };
+        match limit(self.http2_ping_timeout) {
+            Some(timeout) => Ok(Some(Keepalive { time, timeout, permit_without_stream: true })),
+            None => Err(error_at(node, path, &["http2_ping_timeout"], "must be positive")),
+        }
     }
 }
 
@@ -164,7 +251,7 @@ impl OtlpHttp {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, signals: &[Signal], context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(HttpSettings::parse(node, path, signals)?, context.clone()))
+        Ok(Self::new(HttpSettings::parse(node, path, signals, &context.extensions)?, context.clone()))
     }
 
     pub(super) fn new(settings: HttpSettings, context: Context) -> Self {
@@ -176,14 +263,13 @@ impl OtlpHttp {
 #[async_trait]
 impl ExporterFactory for OtlpHttp {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
-        let HttpSettings { headers, exchange, .. } = &self.settings;
-        let client = self
-            .settings
-            .get(signal)
-            .map(|HttpTarget { target, uri }| Client::new(target.clone(), template(target, uri, headers, exchange)));
+        let HttpSettings { encoding, exchange, .. } = &self.settings;
+        let client = self.settings.get(signal);
+        let client = client.map(|to| Client::new(to.target.clone(), template(to, &self.settings)));
         let destination = HttpDestination {
             client,
-            compress: Compress::new(exchange.compression),
+            encoding: *encoding,
+            compress: Compress::new(exchange.compression, exchange.compression_level),
             exchange: exchange.clone(),
             environment: self.environment.clone(),
         };
@@ -211,32 +297,46 @@ impl HttpSettings {
 
 struct HttpDestination {
     client: Option<Client>,
+    encoding: Encoding,
     compress: Compress,
     exchange: Exchange,
     environment: Environment,
 }
 
 impl Destination for HttpDestination {
-    type Payload = Payload;
+    type Payload = Outgoing;
 
-    async fn prepare(&self, batch: &Batch) -> Result<Payload, Failure> {
-        let data = self.compress.run(batch.encode()).await.map_err(|e| Failure::transient(e.to_string()))?;
-        Ok(Payload::plain(data))
+    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
+        let protobuf = batch.encode();
+        if self.encoding == Encoding::Proto {
+            return Ok(protobuf);
+        }
+        let message = message_of(batch.signal());
+        if protobuf.len() <= INLINE {
+            return Ok(to_json(message, &protobuf).into());
+        }
+        let written = tokio::task::spawn_blocking(move || to_json(message, &protobuf)).await;
+        written.map(Bytes::from).map_err(|e| Failure::transient(e.to_string()))
     }
 
-    async fn attempt(&self, payload: &Payload) -> Result<Accepted, Failure> {
+    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
+        let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
+        Ok(Outgoing { body: Payload::plain(data), metadata: metadata.cloned() })
+    }
+
+    async fn attempt(&self, request: &Outgoing) -> Result<Accepted, Failure> {
         let Some(client) = &self.client else {
             return Err(Failure::Permanent("no endpoint is configured for this signal".to_owned()));
         };
-        let reply = exchange(client, payload, self.exchange.timeout).await?;
+        let reply = exchange(client, request, &self.exchange).await?;
         answer::http(&reply, self.environment.now_unix_nanos())
     }
 }
 
-fn template(target: &Target, uri: &Uri, user: &HeaderMap, exchange: &Exchange) -> Template {
-    let mut headers = user.clone();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    if let Some(name) = exchange.compression.name() {
+fn template(HttpTarget { target, uri }: &HttpTarget, settings: &HttpSettings) -> Template {
+    let mut headers = settings.headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(settings.encoding.content_type()));
+    if let Some(name) = settings.exchange.compression.name() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
     }
     headers.entry(USER_AGENT).or_insert(super::USER_AGENT_VALUE);
@@ -246,6 +346,19 @@ fn template(target: &Target, uri: &Uri, user: &HeaderMap, exchange: &Exchange) -
     if let (false, Ok(host)) = (with_host.contains_key(HOST), HeaderValue::try_from(authority)) {
         with_host.insert(HOST, host);
     }
+    if !target.is_kept_alive {
+        with_host.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let path = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
-    Template { http1: (path, with_host), http2: (uri.clone(), headers) }
+    let http1 = match (&target.proxy, &target.tls) {
+        // Such a proxy reads the requests themselves, and needs the whole URL.
+        (Some(proxy), None) => {
+            if let Some(authorization) = &proxy.authorization {
+                with_host.insert(PROXY_AUTHORIZATION, authorization.clone());
+            }
+            uri.clone()
+        }
+        _ => path,
+    };
+    Template { http1: (http1, with_host), http2: (uri.clone(), headers) }
 }

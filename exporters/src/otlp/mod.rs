@@ -5,10 +5,13 @@ mod body;
 mod client;
 mod compress;
 mod config;
+mod connect;
 mod endpoint;
 mod exchange;
 mod grpc;
+mod headers;
 mod http;
+mod pool;
 mod queues;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub(super) struct Queues {
     settings: QueueSettings,
     is_queued: bool,
     retry: RetrySettings,
+    max_request_bytes: usize,
     bytes: Bytes,
     /// Made when a pipeline of the signal needs it: counters that stay at zero are noise.
     traces: OnceLock<Arc<Queue>>,
@@ -32,6 +33,7 @@ impl Queues {
             is_queued: exchange.queue.is_some(),
             settings,
             retry: exchange.retry.clone(),
+            max_request_bytes: exchange.max_request_bytes,
             bytes: Bytes::new(bytes),
             traces: OnceLock::new(),
             metrics: OnceLock::new(),
@@ -45,13 +47,19 @@ impl Queues {
             Signal::Metrics => &self.metrics,
             Signal::Logs => &self.logs,
         };
-        let queue = || Queue::new(&self.context, signal, &self.settings, &self.retry, self.bytes.clone());
+        let queue = || {
+            let Self { context, settings, retry, max_request_bytes, bytes, .. } = self;
+            Queue::new(context, signal, settings, retry, *max_request_bytes, bytes.clone())
+        };
         Arc::clone(slot.get_or_init(queue))
     }
 
     /// What an OK to the client means.
     pub(super) fn promise(&self, address: &str) -> String {
         match (self.is_queued, self.settings.wait_for_result) {
+            (true, false) if self.settings.drop_on_overflow => format!(
+                "OK means little: the data waits in memory to be sent to {address}, and is dropped if there is no room"
+            ),
             (true, false) => format!(
                 "OK means that the data waits in memory to be sent to {address}: it is lost if the process dies, \
                  or if {address} stays away for longer than retrying lasts"

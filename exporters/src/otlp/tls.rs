@@ -1,7 +1,8 @@
 //! TLS of a client.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -10,6 +11,8 @@ use rustls::crypto::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
+use tokio::time::Instant;
+use weir_pipeline::config::Secret;
 
 /// `tls`, validated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,17 +20,39 @@ pub(super) struct TlsSettings {
     /// Accept whatever certificate the server shows.
     pub(super) insecure_skip_verify: bool,
     /// Roots to trust instead of the system's.
-    pub(super) ca_file: Option<PathBuf>,
-    /// Trust the system's roots beside `ca_file`.
+    pub(super) ca: Option<Pem>,
+    /// Trust the system's roots beside `ca`.
     pub(super) include_system_ca_certs_pool: bool,
     /// What to show to a server that asks: certificate chain and private key.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub(super) identity: Option<(Pem, Pem)>,
     /// The oldest version to speak.
     pub(super) min_version: TlsVersion,
+    /// The newest version to speak; `None`: the newest there is.
+    pub(super) max_version: Option<TlsVersion>,
+    /// After this time the files are read again for new connections; `None`: never.
+    pub(super) reload_interval: Option<Duration>,
+}
+
+/// Where something in PEM format is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pem {
+    File(PathBuf),
+    /// In the configuration itself.
+    Text(Secret),
+}
+
+impl Pem {
+    /// Name of the setting, and how to speak of it.
+    fn described(&self, file: &'static str, text: &'static str) -> (&'static str, String) {
+        match self {
+            Self::File(path) => (file, path.display().to_string()),
+            Self::Text(_) => (text, "it".to_owned()),
+        }
+    }
 }
 
 /// A version of TLS that is still safe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, schemars::JsonSchema)]
 pub(super) enum TlsVersion {
     /// RFC 5246.
     #[default]
@@ -51,9 +76,14 @@ impl TlsSettings {
     pub(super) fn build(&self, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
         // Given explicitly: the process default depends on which crates happen to be linked.
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let versions: &[&SupportedProtocolVersion] = match self.min_version {
-            TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
-            TlsVersion::V1_3 => &[&version::TLS13],
+        let versions: &[&SupportedProtocolVersion] = match (self.min_version, self.max_version) {
+            (TlsVersion::V1_2, None | Some(TlsVersion::V1_3)) => &[&version::TLS13, &version::TLS12],
+            (TlsVersion::V1_2, Some(TlsVersion::V1_2)) => &[&version::TLS12],
+            (TlsVersion::V1_3, None | Some(TlsVersion::V1_3)) => &[&version::TLS13],
+            (TlsVersion::V1_3, Some(TlsVersion::V1_2)) => {
+                let message = "must not be less than `min_version`".to_owned();
+                return Err(TlsError { key: "max_version", message });
+            }
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
@@ -65,12 +95,15 @@ impl TlsSettings {
         };
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
-            Some((cert_file, key_file)) => {
-                let chain = certificates("cert_file", cert_file)?;
-                let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| unreadable("key_file", key_file, e))?;
-                builder.with_client_auth_cert(chain, key).map_err(|e| TlsError {
-                    key: "key_file",
-                    message: format!("the private key does not go with the certificate: {e}"),
+            Some((certificate, private_key)) => {
+                let chain = certificates(certificate, certificate.described("cert_file", "cert_pem"))?;
+                let (key, what) = private_key.described("key_file", "key_pem");
+                let read = match private_key {
+                    Pem::File(path) => PrivateKeyDer::from_pem_file(path),
+                    Pem::Text(text) => PrivateKeyDer::from_pem_slice(text.expose().as_bytes()),
+                };
+                builder.with_client_auth_cert(chain, read.map_err(|e| unreadable(key, &what, e))?).map_err(|e| {
+                    TlsError { key, message: format!("the private key does not go with the certificate: {e}") }
                 })?
             }
         };
@@ -80,12 +113,13 @@ impl TlsSettings {
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
-        if let Some(file) = &self.ca_file {
-            for certificate in certificates("ca_file", file)? {
-                roots.add(certificate).map_err(|e| unreadable("ca_file", file, e))?;
+        if let Some(ca) = &self.ca {
+            let (key, what) = ca.described("ca_file", "ca_pem");
+            for certificate in certificates(ca, (key, what.clone()))? {
+                roots.add(certificate).map_err(|e| unreadable(key, &what, e))?;
             }
         }
-        if self.ca_file.is_none() || self.include_system_ca_certs_pool {
+        if self.ca.is_none() || self.include_system_ca_certs_pool {
             let native = rustls_native_certs::load_native_certs();
             // System stores hold certificates that webpki cannot read; the others still count.
             roots.add_parsable_certificates(native.certs);
@@ -98,17 +132,71 @@ impl TlsSettings {
     }
 }
 
-fn certificates(key: &'static str, file: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|e| unreadable(key, file, e))?;
+fn certificates(pem: &Pem, (key, what): (&'static str, String)) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read: Result<Vec<_>, _> = match pem {
+        Pem::File(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect),
+        Pem::Text(text) => CertificateDer::pem_slice_iter(text.expose().as_bytes()).collect(),
+    };
+    let certificates = read.map_err(|e| unreadable(key, &what, e))?;
     if certificates.is_empty() {
-        return Err(unreadable(key, file, "it holds no PEM certificate"));
+        return Err(unreadable(key, &what, "it holds no PEM certificate"));
     }
     Ok(certificates)
 }
 
-fn unreadable(key: &'static str, file: &std::path::Path, error: impl std::fmt::Display) -> TlsError {
-    TlsError { key, message: format!("cannot read {}: {error}", file.display()) }
+fn unreadable(key: &'static str, what: &str, error: impl std::fmt::Display) -> TlsError {
+    TlsError { key, message: format!("cannot read {what}: {error}") }
+}
+
+/// TLS towards one server, with files that may be replaced while the process runs.
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// Who the server must prove to be.
+    pub(super) name: ServerName<'static>,
+    settings: TlsSettings,
+    alpn: &'static [&'static [u8]],
+    /// What is used, and since when.
+    current: Mutex<(Arc<ClientConfig>, Instant)>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub(super) fn new(
+        settings: TlsSettings,
+        name: ServerName<'static>,
+        alpn: &'static [&'static [u8]],
+    ) -> Result<Self, TlsError> {
+        let current = Mutex::new((settings.build(alpn)?, Instant::now()));
+        Ok(Self { name, settings, alpn, current })
+    }
+
+    /// What the next connection is to use. Files that cannot be read, while they are being replaced for instance, leave
+    /// it as it was.
+    pub(super) async fn config(&self) -> Arc<ClientConfig> {
+        let (config, is_due) = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = self.settings.reload_interval.is_some_and(|interval| current.1.elapsed() >= interval);
+            if is_due {
+                current.1 = Instant::now();
+            }
+            (Arc::clone(&current.0), is_due)
+        };
+        if !is_due {
+            return config;
+        }
+        let (settings, alpn) = (self.settings.clone(), self.alpn);
+        match tokio::task::spawn_blocking(move || settings.build(alpn)).await {
+            Ok(Ok(fresh)) => {
+                self.current.lock().unwrap_or_else(PoisonError::into_inner).0 = Arc::clone(&fresh);
+                fresh
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(setting = error.key, "keeping the TLS files that were read before: {error}");
+                config
+            }
+            Err(_) => config,
+        }
+    }
 }
 
 /// `insecure_skip_verify`: the connection is encrypted, but with whom nobody knows.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, units};
+use weir_pipeline::config::{ConfigError, Node, Optional, units};
 
-use super::settings::{QueueSettings, RetrySettings, Sizer};
+use super::settings::{BatchSettings, BatchSizer, QueueSettings, RetrySettings, Sizer};
 
 /// `sending_queue`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -14,32 +14,157 @@ pub(crate) struct QueueConfig {
     enabled: bool,
     num_consumers: usize,
     queue_size: usize,
-    sizer: Sizer,
+    sizer: Option<Sizer>,
     block_on_overflow: bool,
+    drop_on_overflow: bool,
     wait_for_result: bool,
+    batch: Optional<BatchConfig>,
+}
+
+/// `sending_queue::batch`.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct BatchConfig {
+    #[serde(deserialize_with = "units::duration")]
+    flush_timeout: Duration,
+    min_size: usize,
+    max_size: usize,
+    sizer: Option<Sizer>,
+    partition: PartitionConfig,
+}
+
+/// `sending_queue::batch::partition`.
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct PartitionConfig {
+    metadata_keys: Vec<String>,
 }
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        let QueueSettings { num_consumers, queue_size, sizer, block_on_overflow, wait_for_result } =
+        let QueueSettings { num_consumers, queue_size, block_on_overflow, wait_for_result, drop_on_overflow, .. } =
             QueueSettings::default();
-        Self { enabled: true, num_consumers, queue_size, sizer, block_on_overflow, wait_for_result }
+        Self {
+            enabled: true,
+            num_consumers,
+            queue_size,
+            sizer: None,
+            block_on_overflow,
+            drop_on_overflow,
+            wait_for_result,
+            batch: Optional::default(),
+        }
+    }
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            flush_timeout: Duration::from_millis(200),
+            min_size: 8_192,
+            max_size: 0,
+            sizer: None,
+            partition: PartitionConfig::default(),
+        }
     }
 }
 
 impl QueueConfig {
     /// Checks the values; `None` if there is to be no queue. `node` and `path` are those of the exporter.
     pub(crate) fn validate(self, node: &Node, path: &str) -> Result<Option<QueueSettings>, ConfigError> {
-        let Self { enabled, num_consumers, queue_size, sizer, block_on_overflow, wait_for_result } = self;
+        let Self {
+            enabled,
+            num_consumers,
+            queue_size,
+            sizer,
+            block_on_overflow,
+            drop_on_overflow,
+            wait_for_result,
+            batch,
+        } = self;
         if !enabled {
             return Ok(None);
         }
+        let error = |key, message: &str| Err(error_at(node, path, &["sending_queue", key], message));
         for (key, value) in [("num_consumers", num_consumers), ("queue_size", queue_size)] {
             if value == 0 {
-                return Err(error_at(node, path, &["sending_queue", key], "must be positive"));
+                return error(key, "must be positive");
             }
         }
-        Ok(Some(QueueSettings { num_consumers, queue_size, sizer, block_on_overflow, wait_for_result }))
+        if block_on_overflow && drop_on_overflow {
+            return error(
+                "drop_on_overflow",
+                "cannot be set beside `block_on_overflow`: a full queue does one of both",
+            );
+        }
+        let batch = match batch.into_inner() {
+            Some(batch) => Some(batch.validate(sizer, queue_size, node, path)?),
+            None => None,
+        };
+        let sizer = sizer.unwrap_or_default();
+        Ok(Some(QueueSettings {
+            num_consumers,
+            queue_size,
+            sizer,
+            block_on_overflow,
+            wait_for_result,
+            drop_on_overflow,
+            batch,
+        }))
+    }
+}
+
+impl BatchConfig {
+    /// Checks the values, beside those of the queue.
+    fn validate(
+        self,
+        queue_sizer: Option<Sizer>,
+        queue_size: usize,
+        node: &Node,
+        path: &str,
+    ) -> Result<BatchSettings, ConfigError> {
+        let Self { flush_timeout, min_size, max_size, sizer, partition: PartitionConfig { metadata_keys } } = self;
+        let error = |keys: &[&str], message: String| {
+            let keys: Vec<&str> = ["sending_queue", "batch"].iter().chain(keys).copied().collect();
+            Err(error_at(node, path, &keys, message))
+        };
+        // The queue's sizer is taken over unless the section is empty, as in the Collector.
+        let written = node.get("sending_queue").and_then(|queue| queue.get("batch"));
+        let inherited = queue_sizer.filter(|_| written.is_some_and(|batch| !batch.is_null()));
+        let sizer = match sizer.or(inherited) {
+            None | Some(Sizer::Items) => BatchSizer::Items,
+            Some(Sizer::Bytes) => BatchSizer::Bytes,
+            Some(Sizer::Requests) => {
+                let message = "supports only `items` or `bytes`, found `requests`, which is that of the queue if the \
+                               batch has none of its own";
+                return error(&["sizer"], message.to_owned());
+            }
+        };
+        if flush_timeout.is_zero() {
+            return error(&["flush_timeout"], "must be positive".to_owned());
+        }
+        if max_size > 0 && max_size < min_size {
+            let message = format!("({max_size}) must be greater or equal to `min_size` ({min_size})");
+            return error(&["max_size"], message);
+        }
+        let is_same_sizer = match queue_sizer.unwrap_or_default() {
+            Sizer::Requests => false,
+            Sizer::Items => sizer == BatchSizer::Items,
+            Sizer::Bytes => sizer == BatchSizer::Bytes,
+        };
+        if is_same_sizer && min_size > queue_size {
+            let message = format!("({min_size}) must be less than or equal to `queue_size` ({queue_size})");
+            return error(&["min_size"], message);
+        }
+        let metadata_keys: Vec<String> = metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect();
+        for (i, key) in metadata_keys.iter().enumerate() {
+            if metadata_keys.iter().take(i).any(|earlier| earlier == key) {
+                let message = format!("has {key:?} twice (upper and lower case are the same)");
+                return error(&["partition", "metadata_keys"], message);
+            }
+        }
+        let max_size = (max_size > 0).then_some(max_size);
+        Ok(BatchSettings { flush_timeout, min_size, max_size, sizer, metadata_keys })
     }
 }
 

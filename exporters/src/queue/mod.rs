@@ -8,6 +8,13 @@
 //!   sizer: requests         # requests | items | bytes
 //!   block_on_overflow: false
 //!   wait_for_result: false
+//!   drop_on_overflow: false # Weir's own: what a full queue has no room for is dropped and counted, and the client told OK
+//!   batch:                  # off unless it is there
+//!     flush_timeout: 200ms
+//!     min_size: 8192
+//!     max_size: 0           # 0: no limit
+//!     sizer: items          # items | bytes; by default that of the queue, if it is set
+//!     partition: {metadata_keys: []}
 //! retry_on_failure:
 //!   enabled: true
 //!   initial_interval: 5s
@@ -20,17 +27,33 @@
 //! # What it guarantees
 //!
 //! * Memory is bounded: in units of `sizer`, and in bytes ([`capacity::DEFAULT_BYTES`]) whatever the sizer is. What is
-//!   being sent counts until it is settled. A full queue refuses, or waits if `block_on_overflow` is set.
-//! * A batch is queued and sent on the lane that brought it. Capacity and the number of requests under way are those of
-//!   the whole process, as they are in the Collector.
+//!   being sent counts until it is settled. A full queue refuses; it waits if `block_on_overflow` is set, and drops if
+//!   `drop_on_overflow` is.
+//! * A batch is queued and sent on the lane that brought it, and `batch` joins what one lane brings. Capacity and the
+//!   number of requests under way are those of the whole process, as they are in the Collector.
+//! * Batches of different values of `metadata_keys` are never joined; a joined batch keeps the metadata of these keys
+//!   alone, as in the Collector. Without keys it keeps its metadata if all its parts had the same.
+//! * A request that is too large, by `max_request_size` or because the destination says so, is cut in halves until the
+//!   parts fit. A single record that does not fit is dropped alone, with the reason `too_large`. What a destination has
+//!   refused is remembered for ten minutes, so that not every batch has to be refused first.
 //! * Receipts settle as done when the batch is queued; with `wait_for_result`, or without a queue, by the result.
 //! * Every record ends in one counter: `consumed = sent + send_failed + enqueue_failed + in_flight` at all times.
-//! * From the moment the shutdown is requested each batch gets one more attempt, at once; it is not retried.
+//! * From the moment the shutdown is requested nothing is held back to be joined, and each request gets one more
+//!   attempt, at once; it is not retried.
+//!
+//! # One destination that is away
+//!
+//! With the defaults a destination that is away fills its own queue and disturbs nobody until that is full. What happens
+//! then is a choice between evils, since a client that is told to come again sends its data to the other destinations
+//! again too: refuse (the default, which loses nothing and makes duplicates), wait (which makes the pipeline wait), or
+//! drop (which loses data for this destination, counted, and disturbs nobody).
 
 mod backoff;
 pub(crate) mod capacity;
 pub(crate) mod config;
-
+mod deliver;
+mod forming;
+mod halves;
 mod report;
 pub(crate) mod settings;
 #[cfg(test)]
@@ -43,26 +66,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, Shutdown};
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use self::backoff::Backoff;
 use self::capacity::{Capacity, Space};
+use self::deliver::Learned;
+use self::forming::Forming;
 use self::report::{Kind, Report};
 use self::settings::{QueueSettings, RetrySettings};
 
 /// One lane's way to a destination.
 pub(crate) trait Destination: Send + Sync + 'static {
-    /// What is sent, made once per batch and sent again as it is.
+    /// What is sent, made once per request and sent again as it is.
     type Payload: Send + Sync;
 
-    /// Encodes a batch.
-    fn prepare(&self, batch: &Batch) -> impl Future<Output = Result<Self::Payload, Failure>> + Send;
+    /// A batch as a request, before it is compressed.
+    fn encode(&self, batch: &Batch) -> impl Future<Output = Result<Bytes, Failure>> + Send;
+
+    /// Makes an encoded request ready to be sent; `metadata` is that of its batch.
+    fn pack(
+        &self,
+        request: Bytes,
+        metadata: Option<&Arc<Metadata>>,
+    ) -> impl Future<Output = Result<Self::Payload, Failure>> + Send;
 
     /// Sends once; bounded in time.
     fn attempt(&self, payload: &Self::Payload) -> impl Future<Output = Result<Accepted, Failure>> + Send;
@@ -82,6 +114,8 @@ pub(crate) struct Accepted {
 pub(crate) enum Failure {
     /// It never will.
     Permanent(String),
+    /// It never will take so large a request.
+    TooLarge(String),
     /// It may do so later.
     Transient {
         /// The least it wants us to wait.
@@ -103,6 +137,9 @@ impl Failure {
 pub(crate) struct Queue {
     settings: QueueSettings,
     retry: RetrySettings,
+    /// The largest request that is sent, before compression.
+    max_request_bytes: usize,
+    learned: Learned,
     capacity: Arc<Capacity>,
     /// One permit per consumer.
     consumers: Semaphore,
@@ -118,11 +155,14 @@ impl Queue {
         signal: Signal,
         settings: &QueueSettings,
         retry: &RetrySettings,
+        max_request_bytes: usize,
         bytes: capacity::Bytes,
     ) -> Arc<Self> {
         Arc::new(Self {
             settings: settings.clone(),
             retry: retry.clone(),
+            max_request_bytes,
+            learned: Learned::default(),
             capacity: Arc::new(Capacity::new(settings.queue_size, settings.sizer, bytes)),
             consumers: Semaphore::new(settings.num_consumers.min(Semaphore::MAX_PERMITS)),
             counters: ExporterCounters::new(&context.telemetry, &context.id, signal),
@@ -147,6 +187,8 @@ struct Inner<D> {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Item>,
+    /// What waits to be joined with more.
+    forming: Forming,
     /// Tasks that take from `waiting`.
     workers: usize,
     /// Batches taken and not settled.
@@ -155,8 +197,8 @@ struct State {
 
 struct Item {
     batch: Batch,
-    records: usize,
-    space: Space,
+    /// The room it takes; parts of one batch share it.
+    space: Arc<[Space]>,
 }
 
 impl<D: Destination> Lane<D> {
@@ -184,23 +226,24 @@ impl<D: Destination> Exporter for Lane<D> {
         let Some(space) = space else {
             queue.counters.overflow(records);
             queue.report.tell(Kind::Full, records, "sending queue is full");
-            batch.settle(&Outcome::Retry { after: None, reason: Cow::Borrowed("sending queue is full") });
+            let outcome = match queue.settings.drop_on_overflow {
+                true => Outcome::Done,
+                false => Outcome::Retry { after: None, reason: Cow::Borrowed("sending queue is full") },
+            };
+            batch.settle(&outcome);
             return;
         };
         if !queue.settings.wait_for_result {
             batch.take_receipts().into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
         }
-        let mut state = self.0.state();
-        state.waiting.push_back(Item { batch, records, space });
-        state.pending += 1;
-        if state.workers < queue.settings.num_consumers {
-            state.workers += 1;
-            drop(state);
-            tokio::spawn(Arc::clone(&self.0).work());
+        match &queue.settings.batch {
+            Some(batching) if !self.0.shutdown.is_requested() => self.0.gather(batching, batch, space),
+            _ => self.0.enqueue(&mut self.0.state(), [Item { batch, space: Arc::new([space]) }]),
         }
     }
 
     async fn drain(&self) {
+        self.0.flush();
         loop {
             let idle = self.0.idle.notified();
             tokio::pin!(idle);
@@ -218,6 +261,18 @@ impl<D: Destination> Inner<D> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets items wait for a worker, of which there are then enough.
+    fn enqueue(self: &Arc<Self>, state: &mut State, items: impl IntoIterator<Item = Item>) {
+        for item in items {
+            state.waiting.push_back(item);
+            state.pending += 1;
+            if state.workers < self.queue.settings.num_consumers {
+                state.workers += 1;
+                tokio::spawn(Arc::clone(self).work());
+            }
+        }
+    }
+
     /// Sends what is waiting until nothing is.
     async fn work(self: Arc<Self>) {
         loop {
@@ -231,9 +286,10 @@ impl<D: Destination> Inner<D> {
                 }
                 item
             };
-            let Some(Item { batch, records, space }) = item else { return };
-            let outcome = self.deliver(&batch, records).await;
-            batch.settle(&outcome);
+            let Some(Item { mut batch, space }) = item else { return };
+            let receipts = batch.take_receipts();
+            let outcome = self.deliver(batch).await;
+            receipts.into_iter().for_each(|receipt| receipt.settle(outcome.clone()));
             drop(space);
             let mut state = self.state();
             state.pending -= 1;
@@ -242,75 +298,4 @@ impl<D: Destination> Inner<D> {
             }
         }
     }
-
-    /// Sends one batch, again if need be, and counts how that ended.
-    async fn deliver(&self, batch: &Batch, records: usize) -> Outcome {
-        let queue = &*self.queue;
-        let result = match self.destination.prepare(batch).await {
-            Ok(payload) => self.persist(&payload, records).await,
-            Err(Failure::Permanent(message)) => Err(GivenUp { kind: Kind::Permanent, message, after: None }),
-            Err(Failure::Transient { delay, message }) => Err(GivenUp { kind: Kind::Exhausted, message, after: delay }),
-        };
-        match result {
-            Ok(Accepted { rejected, message }) => {
-                let rejected = rejected.min(records);
-                queue.counters.succeed(records - rejected);
-                if rejected > 0 {
-                    queue.counters.fail(rejected, Kind::Partial.reason());
-                    queue.report.tell(Kind::Partial, rejected, &message);
-                } else if !message.is_empty() {
-                    queue.report.tell(Kind::Warning, records, &message);
-                }
-                // The rest must not be sent again, so for the client this is a success.
-                Outcome::Done
-            }
-            Err(GivenUp { kind, message, after }) => {
-                queue.counters.fail(records, kind.reason());
-                queue.report.tell(kind, records, &message);
-                match kind {
-                    Kind::Permanent => Outcome::Rejected(message.into()),
-                    _ => Outcome::Retry { after, reason: message.into() },
-                }
-            }
-        }
-    }
-
-    /// Attempts until it succeeds, is refused for good, or time is up.
-    async fn persist(&self, payload: &D::Payload, records: usize) -> Result<Accepted, GivenUp> {
-        let Queue { retry, report, context, .. } = &*self.queue;
-        let started = Instant::now();
-        let mut backoff = Backoff::new(retry);
-        let mut is_stopping = false;
-        loop {
-            is_stopping |= self.shutdown.is_requested();
-            let (delay, message) = match self.destination.attempt(payload).await {
-                Ok(accepted) => return Ok(accepted),
-                Err(Failure::Permanent(message)) => {
-                    return Err(GivenUp { kind: Kind::Permanent, message, after: None });
-                }
-                Err(Failure::Transient { delay, message }) => (delay, message),
-            };
-            if is_stopping {
-                return Err(GivenUp { kind: Kind::Shutdown, message, after: delay });
-            }
-            let wait = backoff.next(context.environment.random_unit()).max(delay.unwrap_or_default());
-            let is_too_late = retry.max_elapsed_time.is_some_and(|max| started.elapsed().saturating_add(wait) > max);
-            if !retry.enabled || is_too_late {
-                return Err(GivenUp { kind: Kind::Exhausted, message, after: delay });
-            }
-            report.tell(Kind::Retrying, records, &message);
-            let mut shutdown = self.shutdown.clone();
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = shutdown.requested() => is_stopping = true,
-            }
-        }
-    }
-}
-
-/// No further attempt will be made.
-struct GivenUp {
-    kind: Kind,
-    message: String,
-    after: Option<Duration>,
 }

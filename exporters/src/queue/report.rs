@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Shutdown,
     /// The destination took the request but not all of its records.
     Partial,
+    /// A single record is larger than what may be sent, or than the destination takes.
+    TooLarge,
     /// The queue had no room.
     Full,
     /// The destination took everything and has something to say.
@@ -36,6 +38,7 @@ impl Kind {
             Self::Exhausted => "retries_exhausted",
             Self::Shutdown => "shutdown",
             Self::Partial => "partial_success",
+            Self::TooLarge => "too_large",
             Self::Full => "queue_full",
             Self::Warning => "warning",
             Self::Retrying => "retrying",
@@ -74,7 +77,7 @@ impl Report {
             Kind::Warning => {
                 tracing::warn!(exporter, what, count, records, suppressed, "the destination warns: {message}");
             }
-            Kind::Permanent | Kind::Exhausted | Kind::Shutdown | Kind::Partial | Kind::Full => {
+            Kind::Permanent | Kind::Exhausted | Kind::Shutdown | Kind::Partial | Kind::TooLarge | Kind::Full => {
                 tracing::error!(exporter, what, count, records, suppressed, "dropping data: {message}");
             }
         }

@@ -19,6 +19,35 @@ pub(crate) struct QueueSettings {
     pub(crate) block_on_overflow: bool,
     /// Whether receipts settle when the destination has answered rather than when the batch is queued.
     pub(crate) wait_for_result: bool,
+    /// Whether the client of a batch for which there is no room is told OK, so that it does not send it again to other
+    /// destinations.
+    pub(crate) drop_on_overflow: bool,
+    /// Whether and how batches are joined before they are sent.
+    pub(crate) batch: Option<BatchSettings>,
+}
+
+/// `sending_queue::batch`, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BatchSettings {
+    /// How long a batch may wait for more.
+    pub(crate) flush_timeout: Duration,
+    /// From this size on, a batch does not wait.
+    pub(crate) min_size: usize,
+    /// Above this size a batch is cut; `None`: never.
+    pub(crate) max_size: Option<usize>,
+    /// What these sizes are counted in.
+    pub(crate) sizer: BatchSizer,
+    /// Lower-case names of headers; only batches with the same values are joined.
+    pub(crate) metadata_keys: Vec<String>,
+}
+
+/// What the sizes of batches are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BatchSizer {
+    /// Spans, data points or log records.
+    Items,
+    /// Bytes of the encoded form, uncompressed.
+    Bytes,
 }
 
 impl QueueSettings {
@@ -33,6 +62,8 @@ impl QueueSettings {
             sizer: Sizer::Requests,
             block_on_overflow: true,
             wait_for_result: true,
+            drop_on_overflow: false,
+            batch: None,
         }
     }
 }
@@ -45,6 +76,8 @@ impl Default for QueueSettings {
             sizer: Sizer::Requests,
             block_on_overflow: false,
             wait_for_result: false,
+            drop_on_overflow: false,
+            batch: None,
         }
     }
 }

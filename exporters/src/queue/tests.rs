@@ -1,8 +1,12 @@
 //! The queue in front of a scripted destination, in paused time.
 
+mod batching;
+mod size;
+
 use std::collections::VecDeque;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_pipeline::node::ShutdownTrigger;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -19,8 +23,19 @@ struct Played {
     answers: Mutex<VecDeque<Result<Accepted, Failure>>>,
     /// Whether attempts have to wait.
     closed: watch::Sender<bool>,
-    attempts: Mutex<Vec<(Instant, usize)>>,
+    attempts: Mutex<Vec<Request>>,
+    /// Requests of more bytes are refused for that.
+    largest: Mutex<Option<usize>>,
     under_way: Mutex<(usize, usize)>,
+}
+
+/// A request as it was attempted.
+#[derive(Debug, Clone)]
+struct Request {
+    at: Instant,
+    spans: usize,
+    bytes: usize,
+    metadata: Option<Arc<Metadata>>,
 }
 
 impl Script {
@@ -41,11 +56,11 @@ impl Script {
 
     /// When the attempts began.
     fn attempts(&self) -> Vec<Instant> {
-        self.0.attempts.lock().unwrap().iter().map(|(at, _)| *at).collect()
+        self.0.attempts.lock().unwrap().iter().map(|r| r.at).collect()
     }
 
     fn sizes(&self) -> Vec<usize> {
-        self.0.attempts.lock().unwrap().iter().map(|(_, size)| *size).collect()
+        self.0.attempts.lock().unwrap().iter().map(|r| r.spans).collect()
     }
 
     /// Seconds between the attempts.
@@ -59,14 +74,19 @@ impl Script {
 }
 
 impl Destination for Script {
-    type Payload = usize;
+    type Payload = Request;
 
-    async fn prepare(&self, batch: &Batch) -> Result<usize, Failure> {
-        Ok(batch.len())
+    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
+        Ok(batch.encode())
     }
 
-    async fn attempt(&self, payload: &usize) -> Result<Accepted, Failure> {
-        self.0.attempts.lock().unwrap().push((Instant::now(), *payload));
+    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Request, Failure> {
+        let spans = Batch::decode(Signal::Traces, request.clone()).unwrap().len();
+        Ok(Request { at: Instant::now(), spans, bytes: request.len(), metadata: metadata.cloned() })
+    }
+
+    async fn attempt(&self, payload: &Request) -> Result<Accepted, Failure> {
+        self.0.attempts.lock().unwrap().push(Request { at: Instant::now(), ..payload.clone() });
         {
             let mut under_way = self.0.under_way.lock().unwrap();
             under_way.0 += 1;
@@ -74,9 +94,15 @@ impl Destination for Script {
         }
         self.0.closed.subscribe().wait_for(|closed| !closed).await.unwrap();
         self.0.under_way.lock().unwrap().0 -= 1;
+        if self.0.largest.lock().unwrap().is_some_and(|largest| payload.bytes > largest) {
+            return Err(Failure::TooLarge("larger than max".to_owned()));
+        }
         self.0.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(Accepted::default()))
     }
 }
+
+/// The `max_request_size` of these tests.
+const MAX_REQUEST: usize = 1 << 20;
 
 struct Rig {
     lane: Lane<Script>,
@@ -94,7 +120,7 @@ fn rig(settings: &QueueSettings, retry: &RetrySettings, script: Script) -> Rig {
 fn rig_with_bytes(settings: &QueueSettings, retry: &RetrySettings, script: Script, bytes: usize) -> Rig {
     let context = context();
     let (trigger, shutdown) = Shutdown::channel();
-    let queue = Queue::new(&context, Signal::Traces, settings, retry, capacity::Bytes::new(bytes));
+    let queue = Queue::new(&context, Signal::Traces, settings, retry, MAX_REQUEST, capacity::Bytes::new(bytes));
     let lane = Lane::new(Arc::clone(&queue), script.clone(), shutdown.clone());
     Rig { lane, script, telemetry: context.telemetry, queue, trigger, shutdown }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -82,10 +83,10 @@ impl Running {
         std::future::poll_fn(|cx| {
             for (lane, ended) in self.lanes.iter_mut().enumerate() {
                 if std::pin::Pin::new(ended).poll(cx).is_ready() {
-                    return std::task::Poll::Ready(RunError::LaneDied(lane));
+                    return Poll::Ready(RunError::LaneDied(lane));
                 }
             }
-            std::task::Poll::Pending
+            Poll::Pending
         })
         .await
     }
@@ -194,14 +195,21 @@ impl Pipeline {
         self.hand_on().await;
     }
 
+    /// Hands every batch to all ends at once: one that makes the pipeline wait does not keep a batch from the others.
     async fn hand_on(&mut self) {
         for batch in std::mem::take(&mut self.ready) {
-            if let Some((last, others)) = self.ends.split_last() {
-                for end in others {
-                    end.consume(batch.fork()).await;
-                }
+            let Some((last, others)) = self.ends.split_last() else { continue };
+            if others.is_empty() {
                 last.consume(batch).await;
+                continue;
             }
+            let mut handing: Vec<_> = others.iter().map(|end| end.consume(batch.fork())).collect();
+            handing.push(last.consume(batch));
+            std::future::poll_fn(|cx| {
+                handing.retain_mut(|consume| consume.as_mut().poll(cx).is_pending());
+                if handing.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
         }
     }
 }

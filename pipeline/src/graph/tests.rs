@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 
 use super::*;
 use crate::batch::{Batch, wire};
@@ -63,15 +63,20 @@ impl ProcessorFactory for HoldFactory {
     }
 }
 
-/// An exporter that counts records and settles as its name says: `sink/refuse` rejects.
+/// An exporter that counts records and settles as its name says: `sink/refuse` rejects, and those that begin with
+/// `sink/meet` let the pipeline wait until two of them have the batch.
 struct Sink {
     seen: crate::telemetry::Counter,
     outcome: Outcome,
+    meeting: Option<Arc<Barrier>>,
 }
 
 #[async_trait]
 impl Exporter for Sink {
     async fn consume(&self, batch: Batch) {
+        if let Some(meeting) = &self.meeting {
+            meeting.wait().await;
+        }
         self.seen.add(batch.len());
         batch.settle(&self.outcome);
     }
@@ -79,14 +84,18 @@ impl Exporter for Sink {
     async fn drain(&self) {}
 }
 
-struct SinkFactory(Context);
+struct SinkFactory(Context, Option<Arc<Barrier>>);
 
 #[async_trait]
 impl ExporterFactory for SinkFactory {
     fn create(&self, _: usize, _: Signal, _: Shutdown) -> Arc<dyn Exporter> {
         let rejects = self.0.id.ends_with("refuse");
         let outcome = if rejects { Outcome::Rejected("no".into()) } else { Outcome::Done };
-        Arc::new(Sink { seen: self.0.telemetry.counter("seen", &[("exporter", &self.0.id)]), outcome })
+        Arc::new(Sink {
+            seen: self.0.telemetry.counter("seen", &[("exporter", &self.0.id)]),
+            outcome,
+            meeting: self.1.clone(),
+        })
     }
 
     fn promise(&self) -> String {
@@ -95,6 +104,8 @@ impl ExporterFactory for SinkFactory {
 }
 
 thread_local! {
+    /// Where the `sink/meet` exporters built on this thread meet.
+    static MEETING: std::cell::RefCell<Option<Arc<Barrier>>> = const { std::cell::RefCell::new(None) };
     /// What the next `feed` receiver built on this thread reads from.
     pub(super) static NEXT_FEED: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Batch>>> = const { std::cell::RefCell::new(None) };
 }
@@ -107,7 +118,10 @@ fn components() -> Components {
         Ok(Arc::new(HoldFactory))
     }
     fn sink(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
-        Ok(Arc::new(SinkFactory(section.context.clone())))
+        let meeting = section.context.id.starts_with("sink/meet").then(|| {
+            MEETING.with_borrow_mut(|meeting| Arc::clone(meeting.get_or_insert_with(|| Arc::new(Barrier::new(2)))))
+        });
+        Ok(Arc::new(SinkFactory(section.context.clone(), meeting)))
     }
     fn component<T>(
         name: &'static str,
@@ -171,6 +185,32 @@ service:
     assert!(running.stop(Duration::from_secs(10)).await);
     let seen = |id: &str| telemetry.counter("seen", &[("exporter", id)]).get();
     assert_eq!((seen("sink/a"), seen("sink/refuse")), (2, 1));
+}
+
+#[tokio::test]
+async fn an_exporter_that_makes_the_pipeline_wait_does_not_keep_the_batch_from_the_next() {
+    let (feed, batches) = mpsc::unbounded_channel();
+    NEXT_FEED.set(Some(batches));
+    let telemetry = Telemetry::default();
+    let graph = build(
+        "
+receivers: {feed: }
+exporters: {sink/meet_a: , sink/meet_b: , sink/c: }
+service: {pipelines: {traces: {receivers: [feed], exporters: [sink/meet_a, sink/meet_b, sink/c]}}}
+",
+        &telemetry,
+    )
+    .unwrap();
+    let running = start(graph, 1).await.unwrap();
+    for _ in 0..2 {
+        let (receipt, waiter) = Receipt::pair();
+        feed.send(one_span().with_receipt(receipt)).unwrap();
+        // One after the other, the first would wait for ever.
+        let outcome = tokio::time::timeout(Duration::from_secs(30), waiter).await.unwrap();
+        assert_eq!(outcome, Outcome::Done);
+    }
+    assert!(running.stop(Duration::from_secs(10)).await);
+    assert_eq!(telemetry.sum("seen"), 6);
 }
 
 #[tokio::test]

@@ -1,21 +1,22 @@
 use ::http::header::AUTHORIZATION;
 use weir_pipeline::config::Node;
+use weir_pipeline::extension::Extensions;
 
 use super::super::client::Keepalive;
 use super::*;
-use crate::queue::settings::Sizer;
+use crate::queue::settings::{BatchSettings, BatchSizer, Sizer};
 use crate::testing::settled;
 
 const PATH: &str = "exporters::under/test";
 
 fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    GrpcSettings::parse(&node, PATH).map_err(|e| e.to_string())
+    GrpcSettings::parse(&node, PATH, &Extensions::default()).map_err(|e| e.to_string())
 }
 
 fn http(yaml: &str) -> Result<HttpSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    HttpSettings::parse(&node, PATH, &[]).map_err(|e| e.to_string())
+    HttpSettings::parse(&node, PATH, &[], &Extensions::default()).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -24,9 +25,10 @@ fn defaults_are_the_collectors() {
     assert_eq!((settings.target.host.as_str(), settings.target.port), ("tempo", 4317));
     assert_eq!(settings.authority, "tempo:4317");
     assert!(settings.target.tls.is_some() && settings.target.keepalive.is_none());
-    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes, .. } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_secs(5)), Compression::Gzip));
     assert_eq!((queue, retry), (Some(QueueSettings::default()), RetrySettings::default()));
+    assert_eq!(max_request_bytes, 64 << 20);
 
     let settings = http("endpoint: http://tempo:4318").unwrap();
     assert_eq!(settings.exchange.timeout, Some(Duration::from_secs(30)));
@@ -48,7 +50,10 @@ authority: tempo.example
 user_agent: me
 keepalive: {time: 1m, permit_without_stream: true}
 tls: {insecure: true}
-sending_queue: {num_consumers: 2, queue_size: 5000, sizer: items, block_on_overflow: true, wait_for_result: true}
+max_request_size: 4MiB
+sending_queue:
+  {num_consumers: 2, queue_size: 5000, sizer: items, block_on_overflow: true, wait_for_result: true,
+   batch: {flush_timeout: 1s, min_size: 10, max_size: 20, partition: {metadata_keys: [X-Tenant]}}}
 retry_on_failure:
   {enabled: false, initial_interval: 1s, randomization_factor: 0, multiplier: 2, max_interval: 10s, max_elapsed_time: 0}
 "#,
@@ -65,7 +70,7 @@ retry_on_failure:
     let keepalive =
         Keepalive { time: Duration::from_secs(60), timeout: Duration::from_secs(10), permit_without_stream: true };
     assert_eq!(settings.target.keepalive, Some(keepalive));
-    let Exchange { timeout, compression, queue, retry } = settings.exchange;
+    let Exchange { timeout, compression, queue, retry, max_request_bytes, .. } = settings.exchange;
     assert_eq!((timeout, compression), (Some(Duration::from_millis(1_500)), Compression::Zstd));
     let expected = QueueSettings {
         num_consumers: 2,
@@ -73,8 +78,16 @@ retry_on_failure:
         sizer: Sizer::Items,
         block_on_overflow: true,
         wait_for_result: true,
+        drop_on_overflow: false,
+        batch: Some(BatchSettings {
+            flush_timeout: Duration::from_secs(1),
+            min_size: 10,
+            max_size: Some(20),
+            sizer: BatchSizer::Items,
+            metadata_keys: vec!["x-tenant".to_owned()],
+        }),
     };
-    assert_eq!(queue, Some(expected));
+    assert_eq!((queue, max_request_bytes), (Some(expected), 4 << 20));
     let expected = RetrySettings {
         enabled: false,
         initial_interval: Duration::from_secs(1),
@@ -125,7 +138,15 @@ fn errors_say_what_is_wrong_and_where() {
     let expected = [
         ("{}", "endpoint: must be specified"),
         ("endpoint: tempo", "endpoint: has no port"),
-        ("{endpoint: 'h:1', compression: snappy}", "compression"),
+        ("{endpoint: 'h:1', compression: lz4}", "compression: is not known to gRPC"),
+        ("{endpoint: 'h:1', compression: brotli}", "compression"),
+        ("{endpoint: 'h:1', wait_for_ready: true, timeout: 0}", "wait_for_ready: needs a `timeout`"),
+        ("{endpoint: 'h:1', auth: {authenticator: oauth2}}", "auth::authenticator: no extension \"oauth2\" is started"),
+        ("{endpoint: 'h:1', auth: {}}", "authenticator"),
+        ("{endpoint: 'h:1', tls: {ca_file: a, ca_pem: b}}", "tls::ca_pem: cannot be set beside `ca_file`"),
+        ("{endpoint: 'h:1', tls: {min_version: '1.3', max_version: '1.2'}}", "tls::max_version: must not be less than"),
+        ("{endpoint: 'h:1', tls: {max_version: '1.1'}}", "tls::max_version"),
+        ("{endpoint: 'h:1', proxy_url: 'http://p:1'}", "proxy_url"),
         ("{endpoint: 'h:1', compression: zlib}", "compression: is not known to gRPC"),
         ("{endpoint: 'h:1', headers: {te: x}}", "headers::te: cannot be set"),
         ("{endpoint: 'h:1', headers: {'a b': x}}", "headers::a b: is not a name"),
@@ -136,6 +157,32 @@ fn errors_say_what_is_wrong_and_where() {
         ("{endpoint: 'h:1', sending_queue: {queue_size: 0}}", "sending_queue::queue_size: must be positive"),
         ("{endpoint: 'h:1', sending_queue: {storage: file_storage}}", "storage"),
         ("{endpoint: 'h:1', sending_queue: {sizer: spans}}", "sending_queue::sizer"),
+        (
+            "{endpoint: 'h:1', sending_queue: {block_on_overflow: true, drop_on_overflow: true}}",
+            "sending_queue::drop_on_overflow: cannot be set beside `block_on_overflow`",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {sizer: requests}}}",
+            "batch::sizer: supports only `items` or `bytes`",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {sizer: requests, batch: {}}}",
+            "batch::sizer: supports only `items` or `bytes`",
+        ),
+        ("{endpoint: 'h:1', sending_queue: {batch: {flush_timeout: 0}}}", "batch::flush_timeout: must be positive"),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {max_size: 10}}}",
+            "batch::max_size: (10) must be greater or equal to `min_size` (8192)",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {sizer: items, batch: {}}}",
+            "batch::min_size: (8192) must be less than or equal to `queue_size` (1000)",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {partition: {metadata_keys: [a, A]}}}}",
+            "batch::partition::metadata_keys: has \"a\" twice",
+        ),
+        ("{endpoint: 'h:1', max_request_size: 0}", "max_request_size: must be positive"),
         ("{endpoint: 'h:1', retry_on_failure: {randomization_factor: 2}}", "randomization_factor: must be from 0 to 1"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 1s}}", "must not be less than `initial_interval`"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 10s}}", "must not be less than `max_interval`"),
@@ -149,7 +196,18 @@ fn errors_say_what_is_wrong_and_where() {
         ("{}", "endpoint: at least one endpoint must be specified"),
         ("endpoint: h:4318", "endpoint"),
         ("traces_endpoint: h", "traces_endpoint: has neither"),
-        ("{endpoint: 'http://h', encoding: json}", "encoding"),
+        ("{endpoint: 'http://h', encoding: xml}", "encoding"),
+        ("{endpoint: 'http://h', compression_params: {level: 10}}", "compression_params::level: cannot be 10: use -1"),
+        (
+            "{endpoint: 'http://h', compression: lz4, compression_params: {level: 1}}",
+            "compression_params::level: cannot be 1: this compression has no levels",
+        ),
+        ("{endpoint: 'http://h', proxy_url: 'socks5://p:1'}", "proxy_url: does not begin with http://"),
+        (
+            "{endpoint: 'http://h', http2_read_idle_timeout: 1s, http2_ping_timeout: 0}",
+            "http2_ping_timeout: must be positive",
+        ),
+        ("{endpoint: 'http://h', keepalive: {}}", "keepalive"),
     ];
     for (yaml, text) in expected {
         let error = http(yaml).unwrap_err();

@@ -85,7 +85,8 @@ async fn statuses_are_retried_as_the_specification_says() {
                 assert!(![429, 502, 503, 504].contains(&status) && reason.contains(&status.to_string()), "{reason}");
                 assert_eq!(stub.arrived().len(), 1);
                 settled(&rig.telemetry, 0, 2, 0);
-                assert_eq!(dropped(&rig.telemetry, "permanent_error"), 2);
+                let reason = if status == 413 { "too_large" } else { "permanent_error" };
+                assert_eq!(dropped(&rig.telemetry, reason), 2);
             }
             other => panic!("{status}: {other:?}"),
         }

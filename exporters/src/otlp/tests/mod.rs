@@ -1,8 +1,12 @@
 //! Exporters against servers on loopback sockets.
 
 mod config;
+mod fan_out;
 mod grpc;
 mod http;
+mod recipes;
+mod settings;
+mod size;
 mod stub;
 mod tls;
 
@@ -20,7 +24,7 @@ use super::client::{Protocol, Target};
 use super::compress::Compression;
 use super::exchange::Exchange;
 use super::grpc::{GrpcSettings, OtlpGrpc};
-use super::http::{HttpSettings, HttpTarget, OtlpHttp};
+use super::http::{Encoding, HttpSettings, HttpTarget, OtlpHttp};
 use crate::queue::settings::{QueueSettings, RetrySettings};
 use crate::testing::{batch, context};
 
@@ -30,8 +34,12 @@ fn exchange() -> Exchange {
     Exchange {
         timeout: Some(Duration::from_secs(20)),
         compression: Compression::None,
+        compression_level: None,
         queue: Some(QueueSettings { wait_for_result: true, ..QueueSettings::default() }),
         retry: RetrySettings { initial_interval: interval, max_interval: interval, ..RetrySettings::default() },
+        max_request_bytes: 64 << 20,
+        auth: None,
+        waits_for_ready: false,
     }
 }
 
@@ -40,9 +48,12 @@ fn target(address: SocketAddr, protocol: Protocol) -> Target {
         host: address.ip().to_string(),
         port: address.port(),
         tls: None,
+        proxy: None,
         protocol,
         keepalive: None,
         connect_timeout: Some(Duration::from_secs(20)),
+        idle_timeout: None,
+        is_kept_alive: true,
     }
 }
 
@@ -65,6 +76,7 @@ fn http_settings(address: SocketAddr) -> HttpSettings {
         metrics: None,
         logs: at("/custom/logs?x=1"),
         headers: HeaderMap::new(),
+        encoding: Encoding::Proto,
         exchange: exchange(),
     }
 }

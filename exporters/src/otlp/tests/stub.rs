@@ -103,6 +103,7 @@ struct State {
     answers: Mutex<VecDeque<Answer>>,
     arrived: Mutex<Vec<Arrived>>,
     connections: Mutex<usize>,
+    closed: watch::Sender<usize>,
     count: watch::Sender<usize>,
 }
 
@@ -166,6 +167,11 @@ impl Stub {
         *self.state.connections.lock().unwrap()
     }
 
+    /// Resolves when so many connections have ended.
+    pub(super) async fn until_closed(&self, connections: usize) {
+        self.state.closed.subscribe().wait_for(|n| *n >= connections).await.unwrap();
+    }
+
     /// Resolves when so many requests have arrived.
     pub(super) async fn until(&self, requests: usize) {
         self.state.count.subscribe().wait_for(|n| *n >= requests).await.unwrap();
@@ -180,6 +186,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State
         *state.connections.lock().unwrap() += 1;
         let (state, tls) = (Arc::clone(&state), tls.clone());
         connections.spawn(async move {
+            let shared = Arc::clone(&state);
             match tls {
                 None => connection(stream, state, is_grpc).await,
                 // A handshake that fails is the client's to report.
@@ -189,6 +196,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State
                     }
                 }
             }
+            shared.closed.send_modify(|n| *n += 1);
         });
     }
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::tls::{TlsSettings, TlsVersion};
+use super::super::tls::{Pem, Tls, TlsSettings, TlsVersion};
 use super::stub::Stub;
 use super::*;
 use crate::testing::settled;
@@ -79,16 +79,34 @@ impl Authority {
     }
 }
 
+fn files((certificate, key): (PathBuf, PathBuf)) -> (Pem, Pem) {
+    (Pem::File(certificate), Pem::File(key))
+}
+
 const H2: &[&[u8]] = &[b"h2"];
 
 async fn stub(is_grpc: bool, acceptor: TlsAcceptor) -> Stub {
     Stub::start(is_grpc, "127.0.0.1:0".parse().unwrap(), Some(acceptor), []).await
 }
 
+/// A server that speaks HTTP/1.1 and HTTP/2 over TLS, and what a client needs to trust it.
+pub(super) async fn https_stub() -> (Stub, Arc<Tls>) {
+    let authority = Authority::new();
+    let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let stub = stub(false, authority.acceptor("127.0.0.1", alpn, false, rustls::ALL_VERSIONS)).await;
+    let ca = Some(Pem::Text(authority.issuer.pem().into()));
+    (stub, named(&TlsSettings { ca, ..TlsSettings::default() }, "127.0.0.1", Protocol::Negotiated))
+}
+
 fn secured(mut target: Target, tls: &TlsSettings) -> Target {
-    let name = ServerName::try_from(target.host.clone()).unwrap();
-    target.tls = Some((tls.build(target.protocol.alpn()).unwrap(), name));
+    let host = target.host.clone();
+    target.tls = Some(named(tls, &host, target.protocol));
     target
+}
+
+fn named(tls: &TlsSettings, name: &str, protocol: Protocol) -> Arc<Tls> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    Arc::new(Tls::new(tls.clone(), name, protocol.alpn()).unwrap())
 }
 
 /// Without retrying, so that what went wrong is seen.
@@ -110,7 +128,7 @@ fn reason(outcome: Outcome) -> String {
 async fn a_certificate_of_the_given_authority_is_trusted() {
     let authority = Authority::new();
     let stub = stub(true, authority.acceptor("127.0.0.1", H2, false, rustls::ALL_VERSIONS)).await;
-    let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
     let rig = grpc_rig(&stub, &tls);
     assert_eq!(rig.export(2).await, Outcome::Done);
     assert_eq!(stub.only().version, Version::HTTP_2);
@@ -121,7 +139,7 @@ async fn a_certificate_of_the_given_authority_is_trusted() {
 async fn a_certificate_of_another_authority_is_not() {
     let (authority, other) = (Authority::new(), Authority::new());
     let stub = stub(true, authority.acceptor("127.0.0.1", H2, false, rustls::ALL_VERSIONS)).await;
-    let wary = grpc_rig(&stub, &TlsSettings { ca_file: Some(other.ca_file()), ..TlsSettings::default() });
+    let wary = grpc_rig(&stub, &TlsSettings { ca: Some(Pem::File(other.ca_file())), ..TlsSettings::default() });
     let text = reason(wary.export(2).await);
     assert!(text.contains("UnknownIssuer") || text.contains("BadSignature"), "{text}");
     settled(&wary.telemetry, 0, 2, 0);
@@ -134,12 +152,11 @@ async fn a_certificate_of_another_authority_is_not() {
 async fn the_certificate_must_have_the_expected_name() {
     let authority = Authority::new();
     let stub = stub(true, authority.acceptor("tempo.internal", H2, false, rustls::ALL_VERSIONS)).await;
-    let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
     let text = reason(grpc_rig(&stub, &tls).export(1).await);
     assert!(text.contains("not valid for name"), "{text}");
     let mut settings = grpc_settings(stub.address);
-    settings.target = secured(settings.target, &tls);
-    settings.target.tls.as_mut().unwrap().1 = ServerName::try_from("tempo.internal").unwrap();
+    settings.target.tls = Some(named(&tls, "tempo.internal", Protocol::Http2));
     assert_eq!(Rig::grpc(settings).export(1).await, Outcome::Done);
 }
 
@@ -147,11 +164,11 @@ async fn the_certificate_must_have_the_expected_name() {
 async fn a_server_that_demands_an_identity_gets_it() {
     let authority = Authority::new();
     let stub = stub(true, authority.acceptor("127.0.0.1", H2, true, rustls::ALL_VERSIONS)).await;
-    let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
     let anonymous = grpc_rig(&stub, &tls);
     reason(anonymous.export(1).await);
     settled(&anonymous.telemetry, 0, 1, 0);
-    let known = grpc_rig(&stub, &TlsSettings { identity: Some(authority.identity()), ..tls });
+    let known = grpc_rig(&stub, &TlsSettings { identity: Some(files(authority.identity())), ..tls });
     assert_eq!(known.export(1).await, Outcome::Done);
     settled(&known.telemetry, 1, 0, 0);
 }
@@ -160,10 +177,55 @@ async fn a_server_that_demands_an_identity_gets_it() {
 async fn min_version_is_kept() {
     let authority = Authority::new();
     let stub = stub(true, authority.acceptor("127.0.0.1", H2, false, &[&rustls::version::TLS12])).await;
-    let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
     assert_eq!(grpc_rig(&stub, &tls).export(1).await, Outcome::Done);
     let text = reason(grpc_rig(&stub, &TlsSettings { min_version: TlsVersion::V1_3, ..tls }).export(1).await);
     assert!(text.contains("TLS handshake"), "{text}");
+}
+
+#[tokio::test]
+async fn max_version_is_kept() {
+    let authority = Authority::new();
+    let stub = stub(true, authority.acceptor("127.0.0.1", H2, false, &[&rustls::version::TLS13])).await;
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
+    let old = TlsSettings { max_version: Some(TlsVersion::V1_2), ..tls.clone() };
+    let text = reason(grpc_rig(&stub, &old).export(1).await);
+    assert!(text.contains("TLS handshake"), "{text}");
+    let new = TlsSettings { max_version: Some(TlsVersion::V1_3), ..tls };
+    assert_eq!(grpc_rig(&stub, &new).export(1).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn certificates_in_the_configuration_itself_do_too() {
+    let authority = Authority::new();
+    let stub = stub(true, authority.acceptor("127.0.0.1", H2, true, rustls::ALL_VERSIONS)).await;
+    let (certificate, key) = authority.issue("a-client");
+    let tls = TlsSettings {
+        ca: Some(Pem::Text(authority.issuer.pem().into())),
+        identity: Some((Pem::Text(certificate.into()), Pem::Text(key.into()))),
+        ..TlsSettings::default()
+    };
+    assert_eq!(grpc_rig(&stub, &tls).export(1).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn replaced_files_are_read_again_for_new_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let stub = stub(true, new.acceptor("127.0.0.1", H2, false, rustls::ALL_VERSIONS)).await;
+    let ca_file = old.ca_file();
+    let settings = |reload_interval| TlsSettings {
+        ca: Some(Pem::File(ca_file.clone())),
+        reload_interval,
+        ..TlsSettings::default()
+    };
+    let fixed = grpc_rig(&stub, &settings(None));
+    let watching = grpc_rig(&stub, &settings(Some(Duration::from_nanos(1))));
+    reason(watching.export(1).await);
+    std::fs::write(&ca_file, "").unwrap();
+    reason(watching.export(1).await);
+    std::fs::write(&ca_file, new.issuer.pem()).unwrap();
+    assert_eq!(watching.export(1).await, Outcome::Done);
+    reason(fixed.export(1).await);
 }
 
 #[tokio::test]
@@ -173,7 +235,7 @@ async fn http_speaks_the_version_that_tls_negotiates() {
         [(&[b"h2", b"http/1.1"], Version::HTTP_2), (&[b"http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)];
     for (alpn, version) in offers {
         let stub = stub(false, authority.acceptor("127.0.0.1", alpn, false, rustls::ALL_VERSIONS)).await;
-        let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
+        let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
         let mut settings = http_settings(stub.address);
         let traces = settings.traces.take().unwrap();
         let uri = format!("https://{}/v1/traces", stub.address).parse().unwrap();
@@ -194,15 +256,15 @@ fn files_that_cannot_be_used_are_named() {
     let authority = Authority::new();
     let error = |tls: TlsSettings| tls.build(H2).map(|_| ()).map_err(|e| (e.key, e.message)).unwrap_err();
     let missing = authority.directory.path().join("missing.pem");
-    let (key, message) = error(TlsSettings { ca_file: Some(missing.clone()), ..TlsSettings::default() });
+    let (key, message) = error(TlsSettings { ca: Some(Pem::File(missing.clone())), ..TlsSettings::default() });
     assert!(key == "ca_file" && message.contains("missing.pem"), "{key}: {message}");
     let empty = authority.file("empty.pem", "");
-    assert_eq!(error(TlsSettings { ca_file: Some(empty), ..TlsSettings::default() }).0, "ca_file");
+    assert_eq!(error(TlsSettings { ca: Some(Pem::File(empty)), ..TlsSettings::default() }).0, "ca_file");
     let (cert_file, key_file) = authority.identity();
     let unlike = authority.file("other.key", &KeyPair::generate().unwrap().serialize_pem());
-    let tls = TlsSettings { ca_file: Some(authority.ca_file()), ..TlsSettings::default() };
-    let swapped = TlsSettings { identity: Some((key_file, missing.clone())), ..tls.clone() };
+    let tls = TlsSettings { ca: Some(Pem::File(authority.ca_file())), ..TlsSettings::default() };
+    let swapped = TlsSettings { identity: Some(files((key_file, missing.clone()))), ..tls.clone() };
     assert_eq!(error(swapped).0, "cert_file");
-    assert_eq!(error(TlsSettings { identity: Some((cert_file.clone(), missing)), ..tls.clone() }).0, "key_file");
-    assert_eq!(error(TlsSettings { identity: Some((cert_file, unlike)), ..tls }).0, "key_file");
+    assert_eq!(error(TlsSettings { identity: Some(files((cert_file.clone(), missing))), ..tls.clone() }).0, "key_file");
+    assert_eq!(error(TlsSettings { identity: Some(files((cert_file, unlike))), ..tls }).0, "key_file");
 }

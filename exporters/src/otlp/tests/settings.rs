@@ -1,0 +1,272 @@
+//! What single settings change about requests and connections.
+
+use ::http::header::HeaderValue;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weir_pipeline::batch::Batch;
+use weir_pipeline::config::Node;
+use weir_pipeline::extension::{Extension, Extensions, HeaderEdit, OutgoingHeaders};
+use weir_pipeline::metadata::Metadata;
+use weir_pipeline::receipt::Receipt;
+
+use super::super::connect::Proxy;
+use super::stub::{Answer, Stub};
+use super::*;
+use crate::testing::{dropped, request, settled};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Sets a token, counted up with each request, and passes on the tenant.
+#[derive(Default)]
+struct Tokens(std::sync::atomic::AtomicUsize);
+
+impl OutgoingHeaders for Tokens {
+    fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
+        let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if count == 0 {
+            return Err("the token file is empty".to_owned());
+        }
+        let tenant = metadata.and_then(|m| m.first("x-tenant")).unwrap_or("nobody");
+        Ok(vec![
+            HeaderEdit::Upsert("Authorization".to_owned(), format!("Bearer {count}").into()),
+            HeaderEdit::Insert("X-Scope-OrgID".to_owned(), tenant.into()),
+        ])
+    }
+}
+
+impl Extension for Tokens {
+    fn outgoing_headers(self: Arc<Self>) -> Option<Arc<dyn OutgoingHeaders>> {
+        Some(self)
+    }
+}
+
+fn of_tenant(tenant: &str) -> (Batch, weir_pipeline::receipt::Waiter) {
+    let (receipt, waiter) = Receipt::pair();
+    let data = Batch::decode(Signal::Traces, request(1, 1)).unwrap().with_receipt(receipt);
+    (data.with_metadata(Arc::new(Metadata::new([("x-tenant", tenant)]))), waiter)
+}
+
+#[tokio::test]
+async fn an_authenticator_is_asked_for_each_attempt_and_knows_the_client() {
+    let unavailable = Answer::grpc_error(&[("grpc-status", "14"), ("grpc-message", "")]);
+    let (grpc, http) = (Stub::grpc([unavailable]).await, Stub::http([Answer::http(503, &[], b"")]).await);
+    let common = "auth: {authenticator: tokens}, headers: {authorization: old}, \
+                  sending_queue: {wait_for_result: true}, \
+                  retry_on_failure: {initial_interval: 1ms, randomization_factor: 0}";
+    for (is_grpc, stub) in [(true, &grpc), (false, &http)] {
+        let mut context = context();
+        let id = "tokens".parse().unwrap();
+        context.extensions = Extensions::new(vec![(id, Arc::new(Tokens::default()) as Arc<dyn Extension>)]);
+        let telemetry = context.telemetry.clone();
+        let rig = if is_grpc {
+            let yaml = format!("{{endpoint: '{}', tls: {{insecure: true}}, {common}}}", stub.address);
+            let node = Node::parse("weir.yaml", &yaml).unwrap();
+            Rig::of(&OtlpGrpc::from_config(&node, "exporters::x", &context).unwrap(), telemetry)
+        } else {
+            let yaml = format!("{{endpoint: 'http://{}', {common}}}", stub.address);
+            let node = Node::parse("weir.yaml", &yaml).unwrap();
+            Rig::of(&OtlpHttp::from_config(&node, "exporters::x", &[], &context).unwrap(), telemetry)
+        };
+        let (data, waiter) = of_tenant("acme");
+        rig.exporter.consume(data).await;
+        assert_eq!(waiter.await, Outcome::Done);
+        let sent: Vec<_> = stub.arrived();
+        let tokens: Vec<_> = sent.iter().map(|a| a.header("authorization")).collect();
+        assert_eq!(tokens, ["Bearer 1", "Bearer 2"], "without a token nothing is sent");
+        assert!(sent.iter().all(|a| a.header("x-scope-orgid") == "acme"));
+        settled(&rig.telemetry, 1, 0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_sent_is_not_tried_again_and_again() {
+    struct Echo;
+    impl OutgoingHeaders for Echo {
+        fn edits(&self, _: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
+            Ok(vec![HeaderEdit::Upsert("x".to_owned(), "a\nb".into())])
+        }
+    }
+    let stub = Stub::http([]).await;
+    let mut settings = http_settings(stub.address);
+    settings.exchange.auth = Some(super::super::headers::Auth(Arc::new(Echo)));
+    let rig = Rig::http(settings);
+    assert!(matches!(rig.export(2).await, Outcome::Rejected(_)));
+    assert!(stub.arrived().is_empty());
+    settled(&rig.telemetry, 0, 2, 0);
+}
+
+#[tokio::test]
+async fn json_is_sent_and_understood() {
+    let partial = br#"{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "too old"}}"#;
+    let stub = Stub::http([
+        Answer::http(200, &[JSON], b"{}"),
+        Answer::http(200, &[JSON], partial),
+        Answer::http(400, &[JSON], br#"{"code": 3, "message": "bad id"}"#),
+        Answer::http(400, &[JSON], br#"{"error": "your prompt was: secret", "message": "secret"}"#),
+    ])
+    .await;
+    let mut settings = http_settings(stub.address);
+    settings.encoding = Encoding::Json;
+    let rig = Rig::http(settings);
+    assert_eq!(rig.export(5).await, Outcome::Done);
+    let arrived = stub.only();
+    assert_eq!(arrived.header("content-type"), "application/json");
+    let limits = weir_pipeline::otlp::json::Limits::default();
+    let traces = weir_pipeline::batch::message_of(Signal::Traces);
+    let protobuf = weir_pipeline::otlp::json::to_protobuf(traces, &arrived.body, limits).unwrap();
+    assert_eq!(protobuf, request(5, 10));
+
+    assert_eq!(rig.export(5).await, Outcome::Done);
+    settled(&rig.telemetry, 8, 2, 0);
+    assert_eq!(dropped(&rig.telemetry, "partial_success"), 2);
+    assert_eq!(rig.export(1).await, Outcome::Rejected("HTTP status 400 Bad Request: bad id".into()));
+    assert_eq!(rig.export(1).await, Outcome::Rejected("HTTP status 400 Bad Request".into()));
+}
+
+#[tokio::test]
+async fn grpc_means_framed_snappy() {
+    let stub = Stub::grpc([]).await;
+    let mut settings = grpc_settings(stub.address);
+    settings.exchange.compression = Compression::Snappy;
+    let rig = Rig::grpc(settings);
+    assert_eq!(rig.export(50).await, Outcome::Done);
+    let (is_compressed, packed) = stub.only().message();
+    assert!(is_compressed && stub.only().header("grpc-encoding") == "snappy");
+    let unpacked = super::super::compress::decompress(b"snappy", &packed, 1 << 20);
+    assert_eq!(unpacked, Some(request(50, 10)));
+}
+
+#[tokio::test]
+async fn without_keep_alives_each_request_has_its_connection() {
+    let stub = Stub::http([]).await;
+    let mut settings = http_settings(stub.address);
+    settings.traces.as_mut().unwrap().target.is_kept_alive = false;
+    let rig = Rig::http(settings);
+    for _ in 0..3 {
+        assert_eq!(rig.export(1).await, Outcome::Done);
+    }
+    assert_eq!(stub.connections(), 3);
+    assert!(stub.arrived().iter().all(|a| a.header("connection") == "close"));
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    for is_grpc in [false, true] {
+        let stub = if is_grpc { Stub::grpc([]).await } else { Stub::http([]).await };
+        let protocol = if is_grpc { Protocol::Http2 } else { Protocol::Negotiated };
+        let mut to = target(stub.address, protocol);
+        to.idle_timeout = Some(Duration::from_millis(20));
+        let uri: ::http::Uri = format!("http://{}/", stub.address).parse().unwrap();
+        let template =
+            super::super::client::Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, HeaderMap::new()) };
+        let client = super::super::client::Client::new(to, template);
+        let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x"));
+        client.send(&body, &[], &mut None).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), stub.until_closed(1)).await.unwrap();
+        assert_eq!(client.idle(), 0);
+        client.send(&body, &[], &mut None).await.unwrap();
+        assert_eq!(stub.connections(), 2);
+    }
+}
+
+#[tokio::test]
+async fn wait_for_ready_waits_for_a_server_that_comes_up() {
+    let stub = Stub::grpc([]).await;
+    let address = stub.address;
+    drop(stub);
+    tokio::task::yield_now().await;
+    let mut settings = grpc_settings(address);
+    settings.exchange.waits_for_ready = true;
+    settings.exchange.retry.enabled = false;
+    let rig = Rig::grpc(settings.clone());
+    let (data, mut waiter) = batch(2);
+    rig.exporter.consume(data).await;
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut waiter).await.is_err());
+    let stub = Stub::start(true, address, None, []).await;
+    assert_eq!(waiter.await, Outcome::Done);
+    settled(&rig.telemetry, 2, 0, 0);
+
+    drop(stub);
+    tokio::task::yield_now().await;
+    settings.exchange.timeout = Some(Duration::from_millis(100));
+    let Outcome::Retry { reason, .. } = Rig::grpc(settings).export(1).await else { panic!("nobody is there") };
+    assert!(reason.contains("no answer within 100ms: cannot connect to"), "{reason}");
+}
+
+/// A proxy: answers CONNECT with `answer` and, if that is a success, passes bytes on; keeps the head of each request.
+async fn proxy(answer: &'static str, heads: Arc<std::sync::Mutex<Vec<String>>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            heads.lock().unwrap().push(head.clone());
+            client.write_all(answer.as_bytes()).await.unwrap();
+            let to = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+            if let (Some(to), true) = (to, answer.contains(" 200 ")) {
+                let mut server = TcpStream::connect(to).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await.is_ok() });
+            }
+        }
+    });
+    address
+}
+
+fn through(address: SocketAddr) -> Option<Proxy> {
+    let authorization = Some(HeaderValue::from_static("Basic bWU6cHc="));
+    Some(Proxy { host: address.ip().to_string(), port: address.port(), authorization })
+}
+
+#[tokio::test]
+async fn tls_goes_through_a_tunnel_of_the_proxy() {
+    let heads = Arc::default();
+    let address = proxy("HTTP/1.1 200 OK\r\n\r\n", Arc::clone(&heads)).await;
+    let (stub, tls) = super::tls::https_stub().await;
+    let mut settings = http_settings(stub.address);
+    let to = settings.traces.as_mut().unwrap();
+    to.uri = format!("https://{}/v1/traces", stub.address).parse().unwrap();
+    (to.target.tls, to.target.proxy) = (Some(tls), through(address));
+    let rig = Rig::http(settings);
+    for _ in 0..2 {
+        assert_eq!(rig.export(1).await, Outcome::Done);
+    }
+    assert!(stub.arrived().iter().all(|a| a.path == "/v1/traces" && a.header("proxy-authorization").is_empty()));
+    let heads = heads.lock().unwrap();
+    let connect = format!("CONNECT {} HTTP/1.1\r\n", stub.address);
+    assert!(heads.len() == 1 && heads[0].starts_with(&connect), "{heads:?}");
+    assert!(heads[0].contains("proxy-authorization: Basic bWU6cHc=\r\n"), "{heads:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named() {
+    let address =
+        proxy("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", Arc::default()).await;
+    let (stub, tls) = super::tls::https_stub().await;
+    let mut settings = http_settings(stub.address);
+    settings.exchange.retry.enabled = false;
+    let to = settings.traces.as_mut().unwrap();
+    (to.target.tls, to.target.proxy) = (Some(tls), through(address));
+    let Outcome::Retry { reason, .. } = Rig::http(settings).export(1).await else { panic!("the proxy refuses") };
+    assert!(reason.contains(&format!("through the proxy {address}")) && reason.contains("407"), "{reason}");
+}
+
+#[tokio::test]
+async fn plain_requests_are_given_to_the_proxy_with_the_whole_url() {
+    let heads = Arc::default();
+    let address = proxy("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Arc::clone(&heads)).await;
+    let yaml = format!("{{endpoint: 'http://collector.test:4318', proxy_url: 'http://me:pw@{address}'}}");
+    let context = context();
+    let telemetry = context.telemetry.clone();
+    let node = Node::parse("weir.yaml", &yaml).unwrap();
+    let rig = Rig::of(&OtlpHttp::from_config(&node, "exporters::x", &[], &context).unwrap(), telemetry);
+    rig.export(1).await;
+    rig.exporter.drain().await;
+    let heads = heads.lock().unwrap();
+    assert!(heads[0].starts_with("POST http://collector.test:4318/v1/traces HTTP/1.1\r\n"), "{heads:?}");
+    assert!(heads[0].contains("host: collector.test:4318\r\n") && heads[0].contains("Basic bWU6cHc="), "{heads:?}");
+    settled(&rig.telemetry, 1, 0, 0);
+}

@@ -1,0 +1,130 @@
+//! `sending_queue::batch`: joining small batches before they are sent, and cutting large ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::metadata::Metadata;
+
+use super::capacity::Space;
+use super::halves::cut;
+use super::settings::{BatchSettings, BatchSizer};
+use super::{Destination, Inner, Item, State};
+
+/// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
+type Partition = Vec<Vec<Box<str>>>;
+
+/// What waits to be joined with more, by partition. Each of them holds room in the queue, so there are not many.
+#[derive(Default)]
+pub(super) struct Forming {
+    partitions: HashMap<Partition, Formed>,
+    /// Tells the batch that a timer was set for from a later one of the same partition.
+    last_id: u64,
+}
+
+struct Formed {
+    id: u64,
+    batch: Batch,
+    size: usize,
+    space: Vec<Space>,
+}
+
+impl<D: Destination> Inner<D> {
+    /// Joins a batch with those that wait, and sends them as soon as they are enough.
+    pub(super) fn gather(self: &Arc<Self>, settings: &BatchSettings, batch: Batch, space: Space) {
+        let size = match settings.sizer {
+            BatchSizer::Items => batch.len(),
+            BatchSizer::Bytes => batch.size_hint(),
+        };
+        let (partition, batch) = settings.partition(batch);
+        let mut state = self.state();
+        let forming = &mut state.forming;
+        let mut formed = match forming.partitions.remove(&partition) {
+            Some(formed) => formed,
+            None => {
+                forming.last_id += 1;
+                Formed { id: forming.last_id, batch: Batch::empty(batch.signal()), size: 0, space: Vec::new() }
+            }
+        };
+        let is_new = formed.space.is_empty();
+        formed.batch.append(batch);
+        formed.size = formed.size.saturating_add(size);
+        formed.space.push(space);
+        if formed.size >= settings.min_size {
+            self.dispatch(&mut state, formed);
+            return;
+        }
+        let id = formed.id;
+        state.forming.partitions.insert(partition.clone(), formed);
+        drop(state);
+        if is_new {
+            let deadline = Instant::now() + settings.flush_timeout;
+            tokio::spawn(Arc::clone(self).flush_at(deadline, partition, id));
+        }
+    }
+
+    /// Sends everything that waits to be joined.
+    pub(super) fn flush(self: &Arc<Self>) {
+        let mut state = self.state();
+        for formed in std::mem::take(&mut state.forming.partitions).into_values() {
+            self.dispatch(&mut state, formed);
+        }
+    }
+
+    async fn flush_at(self: Arc<Self>, deadline: Instant, partition: Partition, id: u64) {
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shutdown.requested() => {}
+        }
+        let mut state = self.state();
+        let partitions = &mut state.forming.partitions;
+        if partitions.get(&partition).is_some_and(|formed| formed.id == id)
+            && let Some(formed) = partitions.remove(&partition)
+        {
+            self.dispatch(&mut state, formed);
+        }
+    }
+
+    /// Lets a joined batch wait to be sent, in as many requests as `max_size` asks for if that counts records. If it
+    /// counts bytes, the batch is cut once it is encoded.
+    fn dispatch(self: &Arc<Self>, state: &mut State, formed: Formed) {
+        let most = match &self.queue.settings.batch {
+            Some(BatchSettings { sizer: BatchSizer::Items, max_size: Some(most), .. }) => *most,
+            _ => usize::MAX,
+        };
+        let space: Arc<[Space]> = formed.space.into();
+        let mut rest = formed.batch;
+        loop {
+            match cut(rest, most) {
+                Ok((first, others)) => {
+                    self.enqueue(state, [Item { batch: first, space: Arc::clone(&space) }]);
+                    rest = others;
+                }
+                Err(last) => {
+                    self.enqueue(state, [Item { batch: last, space }]);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl BatchSettings {
+    /// The partition of a batch, and the batch with the metadata that all of the partition have in common.
+    fn partition(&self, batch: Batch) -> (Partition, Batch) {
+        if self.metadata_keys.is_empty() {
+            return (Partition::new(), batch);
+        }
+        let Some(metadata) = batch.metadata() else {
+            return (vec![Vec::new(); self.metadata_keys.len()], batch);
+        };
+        let values = |key: &String| metadata.values(key).map(Box::from).collect();
+        let partition: Partition = self.metadata_keys.iter().map(values).collect();
+        let headers = self.metadata_keys.iter().zip(&partition);
+        let kept = headers.flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), &**value)));
+        let kept = Arc::new(Metadata::new(kept));
+        (partition, batch.with_metadata(kept))
+    }
+}

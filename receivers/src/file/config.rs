@@ -1,0 +1,89 @@
+//! `otlp_json_file` as it is written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use glob::Pattern;
+use serde::Deserialize;
+use weir_pipeline::config::{ConfigError, Node, units};
+
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct FileConfig {
+    include: Vec<String>,
+    exclude: Vec<String>,
+    start_at: StartAt,
+    replay_file: bool,
+    #[serde(deserialize_with = "units::duration")]
+    poll_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum StartAt {
+    Beginning,
+    End,
+}
+
+/// Describes the configuration; see [`weir_pipeline::config::schema`].
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<FileConfig>()
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            start_at: StartAt::End,
+            replay_file: false,
+            poll_interval: Duration::from_millis(200),
+        }
+    }
+}
+
+/// `otlp_json_file`, validated.
+#[derive(Debug, Clone)]
+pub(super) struct FileSettings {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+    /// Whether files that are there at the start are read from their beginning.
+    pub(super) from_beginning: bool,
+    pub(super) replays: bool,
+    pub(super) poll_interval: Duration,
+}
+
+impl FileSettings {
+    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+        let FileConfig { include, exclude, start_at, replay_file, poll_interval } = node.parse_as(path)?;
+        let error =
+            |key: &str, message: String| node.get(key).unwrap_or(node).error(&format!("{path}::{key}"), message);
+        if include.is_empty() {
+            return Err(error("include", "must name at least one file or pattern".to_owned()));
+        }
+        if poll_interval.is_zero() {
+            return Err(error("poll_interval", "must be positive".to_owned()));
+        }
+        let patterns = |key: &str, texts: &[String]| -> Result<Vec<Pattern>, ConfigError> {
+            let pattern = |text: &String| {
+                Pattern::new(text).map_err(|e| error(key, format!("{text:?} is not a pattern: {} at {}", e.msg, e.pos)))
+            };
+            texts.iter().map(pattern).collect()
+        };
+        Ok(Self {
+            include: patterns("include", &include)?,
+            exclude: patterns("exclude", &exclude)?,
+            // What is read again and again is read whole.
+            from_beginning: start_at == StartAt::Beginning || replay_file,
+            replays: replay_file,
+            poll_interval,
+        })
+    }
+
+    /// The files that match now, in the order of their names. Folders that cannot be read have none.
+    pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
+        let found = self.include.iter().filter_map(|pattern| glob::glob(pattern.as_str()).ok()).flatten().flatten();
+        found.filter(|path| path.is_file() && !self.exclude.iter().any(|pattern| pattern.matches_path(path))).collect()
+    }
+}
