@@ -43,8 +43,8 @@ use weir_pipeline::receipt::{Outcome, Receipt};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ReceiverCounters;
 
-pub use self::config::schema;
 use self::config::FileSettings;
+pub use self::config::schema;
 use self::tail::{Chunk, Tail};
 
 /// Largest request that is read, in bytes, compressed or not.
