@@ -29,6 +29,7 @@
 //! [`Pricer`] ties these together. It is a pure function of the span and the catalog's version (invariant I8): no
 //! clock, no network, no floating point. What cannot be known has a [`CostStatus`] and no cost, never a cost of 0.
 
+pub mod calls;
 pub mod catalog;
 mod matcher;
 pub mod money;
