@@ -11,10 +11,9 @@
 //!
 //! **What is one call.**
 //!
-//! 1. *The same response id* within a project, and either the same counts (in the same trace, or within half a second
-//!    of each other) or, whatever the counts, an overlap in time. Two calls that a server gives the same id, or a
-//!    recorded answer that is played again later, are not taken for one.
-//! 2. *Parent and child* with the same counts. A parent whose counts are the sum of several billed children is an
+//! 1. *The same response id* within a project, and either an overlap in time or, in one trace, the same counts. Two
+//!    calls that a server gives the same id, or a recorded answer that is played again later, are not taken for one.
+//! 2. *Parent and child* with the same counts, or where the counts of one are estimated. A parent whose counts are the sum of several billed children is an
 //!    aggregate. Counts that only come close do not join: a tool inside a call may make calls of its own.
 //! 3. *Logfire's stream logs* have neither id nor parent; in the same trace and at the same time as a native span with
 //!    the same counts they are that call.
@@ -35,6 +34,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -59,6 +59,22 @@ pub struct SpanId {
     pub span: [u8; 8],
 }
 
+impl SpanId {
+    /// The name of a span whose ids are valid.
+    pub fn new(trace_id: &[u8], span_id: &[u8]) -> Option<Self> {
+        Some(Self { trace: trace_id.try_into().ok()?, span: span_id.try_into().ok()? })
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"));
+        hex(f, &self.trace)?;
+        f.write_str("/")?;
+        hex(f, &self.span)
+    }
+}
+
 /// A span with usage, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
@@ -74,6 +90,8 @@ pub struct Call {
     pub time: [u64; 2],
     /// Whether the span has a price: only then can it be billed.
     pub is_priced: bool,
+    /// Whether the counts are estimated or not known, so that they differ from those of other spans of the call.
+    pub is_estimate: bool,
     /// How near to the provider it is.
     pub rank: Rank,
 }
@@ -108,6 +126,8 @@ struct Billed {
     time: [u64; 2],
     /// How many.
     calls: u32,
+    /// Whether the counts are an estimate.
+    is_estimate: bool,
 }
 
 /// The calls that were billed lately. See the [module](self).
@@ -136,7 +156,7 @@ enum Relation {
 const SHARDS: usize = 64;
 /// Entries of the trace tables that one call makes: a span and its parent, half of them with a second span.
 const ENTRIES_PER_CALL: usize = 3;
-/// Clocks and the order of calls differ by less than this between the spans of one call.
+/// A stream's log comes within this time of the end of its native span.
 const SLACK: u64 = 500_000_000;
 
 impl Calls {
@@ -178,13 +198,13 @@ impl Calls {
             .filter(|billed| billed.is_same_response(call))
             .or_else(|| {
                 let below = trace.get(self.relation(Relation::ParentOf, call.id), now);
-                let below = below.filter(|below| below.counts == call.counts)?;
+                let below = below.filter(|below| below.has_counts_of(call))?;
                 is_above = true;
                 Some(below)
             })
             .or_else(|| {
                 let above = trace.get(self.relation(Relation::Is, parent?), now);
-                above.filter(|above| above.counts == call.counts)
+                above.filter(|above| above.has_counts_of(call))
             })
             .or_else(|| {
                 let other = trace.get(same_counts?, now);
@@ -193,7 +213,9 @@ impl Calls {
         let billed = match found {
             Some(found) => found,
             None if !call.is_priced => return Claim::Unpriced,
-            None => Billed { id: call.id, counts: call.counts, time: call.time, calls: 1 },
+            None => {
+                Billed { id: call.id, counts: call.counts, time: call.time, calls: 1, is_estimate: call.is_estimate }
+            }
         };
 
         trace.insert(own, billed, now);
@@ -259,8 +281,13 @@ impl Calls {
 
 impl Billed {
     fn is_same_response(&self, call: &Call) -> bool {
-        let gap = gap(self.time, call.time);
-        if self.counts == call.counts { self.id.trace == call.id.trace || gap <= SLACK } else { gap == 0 }
+        let is_same_moment = gap(self.time, call.time) == 0;
+        is_same_moment || (self.id.trace == call.id.trace && self.has_counts_of(call))
+    }
+
+    /// An estimate is taken for whatever the other says: it is a guess at the same.
+    fn has_counts_of(&self, call: &Call) -> bool {
+        self.counts == call.counts || self.is_estimate || call.is_estimate
     }
 
     fn add(&mut self, other: &Self) {
@@ -269,6 +296,7 @@ impl Billed {
         }
         self.time = [self.time[0].min(other.time[0]), self.time[1].max(other.time[1])];
         self.calls = self.calls.saturating_add(1);
+        self.is_estimate |= other.is_estimate;
     }
 }
 

@@ -20,6 +20,7 @@ fn call(trace: u8, span: u8) -> Call {
         counts: [10, 20],
         time: [100, 200],
         is_priced: true,
+        is_estimate: false,
         rank: Rank::Provider,
     }
 }
@@ -120,6 +121,14 @@ fn a_stream_log_is_the_native_span_of_the_same_moment() {
     assert_eq!(calls.claim(&native, 0), Claim::Billed);
     assert_eq!(calls.claim(&log, 0), Claim::Duplicate(id(1, 1)));
     assert_eq!(calls.claim(&Call { time: [MINUTE, MINUTE], ..Call { id: id(1, 3), ..log } }, 0), Claim::Billed);
+}
+
+#[test]
+fn an_estimate_is_the_same_call_whatever_it_counts() {
+    let calls = Calls::new(LIMITS);
+    assert_eq!(calls.claim(&Call { parent: Some([1; 8]), ..call(1, 2) }, 0), Claim::Billed);
+    let estimate = Call { counts: [9, 19], is_estimate: true, ..call(1, 1) };
+    assert_eq!(calls.claim(&estimate, 0), Claim::Duplicate(id(1, 2)));
 }
 
 #[test]
