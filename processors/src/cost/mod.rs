@@ -45,4 +45,4 @@ pub use self::node::build;
 pub use self::price::{Cost, price};
 pub use self::pricer::{Priced, Pricer};
 pub use self::status::CostStatus;
-pub use self::usage::{OUTPUT_PREFIXES, Reading, Usage, UsageReader};
+pub use self::usage::{GivenCost, OUTPUT_PREFIXES, Reading, Resolution, Rule, Usage, UsageReader};

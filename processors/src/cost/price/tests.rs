@@ -162,6 +162,7 @@ proptest! {
         let [input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out] = counts;
         let usage = Usage {
             input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out, total: None,
+            ..Usage::default()
         };
         let catalog = catalog(
             r#""input":"1000000","output":"999999.999999999999999999","cache_read":"0.1","cache_write":"1",
