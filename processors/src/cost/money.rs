@@ -103,6 +103,8 @@ const MAX_FACTOR: u64 = 1_000;
 impl Factor {
     /// One: changes nothing.
     pub const ONE: Self = Self(FACTOR_SCALE);
+    /// A thousandth.
+    pub const THOUSANDTH: Self = Self(FACTOR_SCALE / 1_000);
 
     /// Reads a plain decimal from 0 to 1000 with at most 9 decimals.
     pub fn parse(text: &str) -> Result<Self, FactorError> {
