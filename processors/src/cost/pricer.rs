@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_pipeline::batch::view::{Text, Value};
 
+use super::catalog::Call;
 use super::price::{Cost, price};
 use super::{Catalog, CostStatus, Match, Matcher, Reading, Usage, UsageReader};
 
@@ -97,7 +98,10 @@ impl Pricer {
         priced.usage = reading.usage?;
         let found = self.matcher.find(reading)?;
         let catalog = self.matcher.catalog();
-        let at = catalog.price_at(found.model, end_time_unix_nano).ok_or(CostStatus::UnknownModel)?;
+        let (served, requested) = (reading.service_tier.as_str(), reading.requested_service_tier.as_str());
+        let service = catalog.service(served, requested, reading.batch);
+        let call = Call { time_unix_nano: end_time_unix_nano, service, ..Call::default() };
+        let at = catalog.price_for(found.model, &call).ok_or(CostStatus::NoRate)?;
         priced.matched = Some(found);
         priced.provider = catalog.provider_of(found.model).map(|p| catalog.provider_name(p));
         priced.model = Some(catalog.model_name(found.model));
