@@ -31,6 +31,7 @@
 
 pub mod calls;
 pub mod catalog;
+mod explain;
 mod matcher;
 pub mod money;
 mod node;
@@ -40,6 +41,7 @@ mod status;
 mod usage;
 
 pub use self::catalog::{Catalog, CatalogError};
+pub use self::explain::{Explanation, explain};
 pub use self::matcher::{Match, MatchStep, Matcher};
 pub use self::money::Usd;
 pub use self::node::build;

@@ -67,6 +67,25 @@ impl CostStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
+    /// A sentence for people.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Priced => "this span carries the cost of its call",
+            Self::Estimated => "this span carries the cost of its call, computed from estimated counts",
+            Self::Given => "this span carries the cost that the application gave",
+            Self::Duplicate => "another span of the same call carries the cost",
+            Self::NotLlm => "no call of a model",
+            Self::Aggregate => "it repeats or sums up the usage of other spans, which carry the cost",
+            Self::NoUsage => "the span does not say how many tokens the call used",
+            Self::NoModel => "the span does not name a model",
+            Self::UnknownProvider => "the catalog does not have the provider, or the host behind the endpoint",
+            Self::UnknownModel => "the catalog has the provider but not the model",
+            Self::NoRate => "the catalog has no price for this time, or no rate for a kind of token",
+            Self::Inconsistent => "the counts contradict each other",
+            Self::Invalid => "a count is not a number of tokens",
+        }
+    }
+
     /// The stable name, as written to spans and used as a metric label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -90,6 +90,12 @@ pub(super) struct Attributes {
     pub(super) langfuse: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::of(&Raw::default())
+    }
+}
+
 impl Settings {
     pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
         let raw: Raw = node.parse_as(path)?;
@@ -97,21 +103,26 @@ impl Settings {
             let at = keys.iter().try_fold(node, |node, key| node.get(key)).unwrap_or(node);
             at.error(&format!("{path}::{}", keys.join("::")), message)
         };
-        let RawBilledOnce { enabled, window, max_calls } = raw.billed_once;
-        if enabled && window.0.is_zero() {
+        let RawBilledOnce { enabled, window, max_calls } = &raw.billed_once;
+        if *enabled && window.0.is_zero() {
             let message = "must be greater than zero; to bill every span, set `enabled: false`";
             return Err(error(&["billed_once", "window"], message));
         }
-        if enabled && max_calls == 0 {
+        if *enabled && *max_calls == 0 {
             let message = "must be greater than zero; to bill every span, set `enabled: false`";
             return Err(error(&["billed_once", "max_calls"], message));
         }
         if raw.max_metric_series == 0 {
             return Err(error(&["max_metric_series"], "must be greater than zero"));
         }
+        Ok(Self::of(&raw))
+    }
+
+    fn of(raw: &Raw) -> Self {
         let has = |set| raw.attributes.contains(&set);
-        let window = u64::try_from(window.0.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Self {
+        let once = &raw.billed_once;
+        let window = u64::try_from(once.window.0.as_nanos()).unwrap_or(u64::MAX);
+        Self {
             attributes: Attributes {
                 otel: has(AttributeSet::Otel),
                 weir: has(AttributeSet::Weir),
@@ -120,8 +131,8 @@ impl Settings {
                 langfuse: has(AttributeSet::Langfuse),
             },
             given_cost: raw.given_cost,
-            billed_once: enabled.then_some(Limits { window, max_calls: max_calls as usize }),
+            billed_once: once.enabled.then_some(Limits { window, max_calls: once.max_calls as usize }),
             max_metric_series: raw.max_metric_series as usize,
-        })
+        }
     }
 }

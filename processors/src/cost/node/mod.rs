@@ -53,10 +53,10 @@ struct CostFactory {
     environment: Environment,
 }
 
-impl ProcessorFactory for CostFactory {
-    fn create(&self, _lane: usize) -> Box<dyn Processor> {
+impl CostFactory {
+    fn processor(&self) -> CostProcessor {
         let Settings { attributes, given_cost, .. } = self.settings;
-        Box::new(CostProcessor {
+        CostProcessor {
             output: Output::new(attributes, given_cost, self.catalog.version().to_string()),
             pricer: Pricer::new(Arc::clone(&self.catalog)),
             policy: given_cost,
@@ -66,7 +66,13 @@ impl ProcessorFactory for CostFactory {
             environment: self.environment.clone(),
             pending: Vec::new(),
             order: Vec::new(),
-        })
+        }
+    }
+}
+
+impl ProcessorFactory for CostFactory {
+    fn create(&self, _lane: usize) -> Box<dyn Processor> {
+        Box::new(self.processor())
     }
 }
 
@@ -162,6 +168,30 @@ impl Processor for CostProcessor {
     }
 }
 
+/// What each span of a batch would be written, with the default settings: its status and the span that carries its
+/// cost instead.
+pub(super) fn outcomes(catalog: Arc<Catalog>, batch: &Batch) -> Vec<(CostStatus, Option<SpanId>)> {
+    let (telemetry, settings) = (Telemetry::default(), Settings::default());
+    let factory = CostFactory {
+        catalog,
+        counters: Counters::new(&telemetry, ""),
+        meter: Meter::new(&telemetry, "", settings.max_metric_series),
+        calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
+        environment: Environment::with(|| 0, 0),
+        settings,
+    };
+    let mut processor = factory.processor();
+    let mut outcomes = vec![(CostStatus::NotLlm, None); batch.len()];
+    batch.spans().enumerate().for_each(|(at, span)| processor.read(span, at));
+    processor.claim();
+    for pending in &processor.pending {
+        if let Some(outcome) = outcomes.get_mut(pending.at) {
+            *outcome = (pending.status, pending.deferred_to);
+        }
+    }
+    outcomes
+}
+
 impl CostProcessor {
     /// Reads and prices a span, and keeps what is to be done with it.
     #[inline]
@@ -173,7 +203,9 @@ impl CostProcessor {
         if reading.usage == Err(CostStatus::NotLlm) {
             return;
         }
-        let priced = self.pricer.price_reading(&reading, fields.end_time_unix_nano);
+        let origin = self.meter.origin(span.resource());
+        let project = self.pricer.catalog().project(&origin.project);
+        let priced = self.pricer.price_for(&reading, fields.end_time_unix_nano, project);
         let given = reading.given_cost.filter(GivenCost::is_usd);
         let mut amounts = Amounts::of(&priced);
         let computed = priced.cost.map(|cost| cost.total);
@@ -185,7 +217,6 @@ impl CostProcessor {
             amounts =
                 Amounts { total: Some(given.total), input: given.input, output: given.output, ..Default::default() };
         }
-        let origin = self.meter.origin(span.resource());
         let call = self.calls.as_ref().and_then(|calls| {
             let id = SpanId::new(fields.trace_id, fields.span_id)?;
             let parent = fields.parent_span_id.try_into().ok();
