@@ -157,7 +157,11 @@ impl Amount {
     /// The amount in whole pico-USD, rounded half to even.
     #[inline]
     pub fn finish(self) -> Usd {
-        if self.rest == 0 { Usd(self.pico) } else { Usd(self.pico + divide_half_even(self.rest, u128::from(REST_SCALE))) }
+        if self.rest == 0 {
+            Usd(self.pico)
+        } else {
+            Usd(self.pico + divide_half_even(self.rest, u128::from(REST_SCALE)))
+        }
     }
 }
 

@@ -58,7 +58,8 @@ impl<'a> CatalogBuilder<'a> {
     /// The whole of it as a catalog file, a model a line.
     pub fn to_json(&self) -> Result<String, CatalogError> {
         let File { format, source, providers } = &self.file;
-        let mut out = format!("{{\"format\":{format},\n\"source\":{},\n\"providers\":[\n", serde_json::to_string(source)?);
+        let mut out =
+            format!("{{\"format\":{format},\n\"source\":{},\n\"providers\":[\n", serde_json::to_string(source)?);
         for (at, provider) in providers.iter().enumerate() {
             let mut head = provider.clone();
             let models = std::mem::take(&mut head.models);

@@ -8,7 +8,8 @@ use super::format::{Alias, File, Match, Mode, Operator, RATE_NAMES, RateText, Se
 use super::rule::{Children, Pattern, Rule, Rules, Str};
 use super::time::{instant, second};
 use super::{
-    Catalog, CatalogError, Entry, FROM, MARGINAL, Model, ModelId, Price, Provider, ProviderId, ServicePrice, Unit, format,
+    Catalog, CatalogError, Entry, FROM, MARGINAL, Model, ModelId, Price, Provider, ProviderId, ServicePrice, Unit,
+    format,
 };
 use crate::cost::money::{Factor, Rate};
 
@@ -177,11 +178,8 @@ impl Loader {
         name: &str,
         tier: &ServiceTier<'_>,
     ) -> Result<ServicePrice, CatalogError> {
-        let error = |problem: String| CatalogError::ServiceTier {
-            price: price.id.to_string(),
-            tier: name.to_owned(),
-            problem,
-        };
+        let error =
+            |problem: String| CatalogError::ServiceTier { price: price.id.to_string(), tier: name.to_owned(), problem };
         if tier.multiplier.is_none() && tier.rates.0.is_empty() {
             return Err(error("it needs a `multiplier` or `rates`".to_owned()));
         }

@@ -11,6 +11,7 @@ mod decimal;
 mod error;
 pub mod format;
 mod load;
+mod overlay;
 mod rule;
 mod select;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 pub use self::builder::CatalogBuilder;
 pub use self::decimal::decimal;
 pub use self::error::CatalogError;
+pub use self::overlay::Overlay;
 pub(super) use self::select::RateSet;
 pub use self::select::{Call, PriceRef, ProjectId, Service, ServiceId};
 pub use self::time::instant;
