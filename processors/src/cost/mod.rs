@@ -29,7 +29,9 @@
 //! [`Pricer`] ties these together. It is a pure function of the span and the catalog's version (invariant I8): no
 //! clock, no network, no floating point. What cannot be known has a [`CostStatus`] and no cost, never a cost of 0.
 
+pub mod calls;
 pub mod catalog;
+mod explain;
 mod matcher;
 pub mod money;
 mod node;
@@ -39,6 +41,7 @@ mod status;
 mod usage;
 
 pub use self::catalog::{Catalog, CatalogError};
+pub use self::explain::{Explanation, explain};
 pub use self::matcher::{Match, MatchStep, Matcher};
 pub use self::money::Usd;
 pub use self::node::build;

@@ -44,8 +44,17 @@ pub struct Cost {
 /// The cost of a call: [`CostStatus::NoRate`] if tokens are left that have no rate, [`CostStatus::Inconsistent`] if
 /// the parts of a count are more than the count.
 pub fn price(usage: &Usage, price: PriceRef<'_>) -> Result<Cost, CostStatus> {
+    price_observed(usage, price, |_, _| {})
+}
+
+/// [`price`], which tells on the way how many of which unit it bills.
+pub(super) fn price_observed(
+    usage: &Usage,
+    price: PriceRef<'_>,
+    observe: impl Fn(Unit, u64),
+) -> Result<Cost, CostStatus> {
     let total_input = usage.input.unwrap_or(0);
-    let leaves = Leaves(price.rates(total_input));
+    let leaves = Leaves(price.rates(total_input), observe);
 
     let mut cache_read = Amount::default();
     let cached_audio = leaves.take(&mut cache_read, Unit::CacheAudioRead, usage.cached_audio, 0)?;
@@ -97,15 +106,17 @@ pub fn price(usage: &Usage, price: PriceRef<'_>) -> Result<Cost, CostStatus> {
     })
 }
 
-struct Leaves<'a>(RateSet<'a>);
+struct Leaves<'a, F>(RateSet<'a>, F);
 
-impl Leaves<'_> {
+impl<F: Fn(Unit, u64)> Leaves<'_, F> {
     /// Adds the leaf `count - parts`, if there is a rate for it, and returns how many tokens are accounted for: all
     /// with a rate, none without.
     #[inline]
     fn take(&self, to: &mut Amount, unit: Unit, count: Option<u64>, parts: u64) -> Result<u64, CostStatus> {
         let Some(count) = count.filter(|_| self.0.has(unit)) else { return Ok(0) };
-        self.0.add(to, unit, count.checked_sub(parts).ok_or(CostStatus::Inconsistent)?);
+        let leaf = count.checked_sub(parts).ok_or(CostStatus::Inconsistent)?;
+        self.1(unit, leaf);
+        self.0.add(to, unit, leaf);
         Ok(count)
     }
 
@@ -116,6 +127,7 @@ impl Leaves<'_> {
         if leaf > 0 && !self.0.has(unit) {
             return Err(CostStatus::NoRate);
         }
+        self.1(unit, leaf);
         self.0.add(to, unit, leaf);
         Ok(())
     }

@@ -168,6 +168,12 @@ impl RateSet<'_> {
         self.numbers.get(unit as usize).is_some_and(|number| *number != NO_RATE)
     }
 
+    /// The one rate of the unit; `None` also where the rate depends on how many there are.
+    pub(in crate::cost) fn rate(&self, unit: Unit) -> Option<Rate> {
+        let number = self.numbers.get(unit as usize).filter(|_| self.marginal & (1 << unit as usize) == 0)?;
+        self.rates.get(usize::from(*number)).copied()
+    }
+
     /// Adds `count` of the unit; nothing where it has no rate.
     #[inline]
     pub(in crate::cost) fn add(&self, to: &mut Amount, unit: Unit, count: u64) {

@@ -62,9 +62,11 @@ pub(super) enum Name {
     CostDetails,
     /// What another Weir found.
     Status,
+    /// `log` where logfire sends a log as a span, which it does at the end of a stream.
+    LogfireKind,
 }
 
-pub(super) const NAMES: usize = 20;
+pub(super) const NAMES: usize = 21;
 
 /// An amount of money that a key can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +237,7 @@ const GROUPS: &[(Field, &[Key])] = keys! {
     Field::Name(Name::CrewUsage) => CrewAi "crewai.crew.token_usage";
     Field::Name(Name::CostDetails) => Langfuse "langfuse.observation.cost_details";
     Field::Name(Name::Status) => Weir "weir.cost.status";
+    Field::Name(Name::LogfireKind) => Logfire "logfire.span_type";
     Field::Money(Money::Total) => Otel "gen_ai.usage.cost.amount", OpenLlmetry "gen_ai.usage.cost",
         OpenLlmetry "gen_ai.usage.total_cost", OpenInference "llm.cost.total", Logfire "operation.cost";
     Field::Money(Money::Input) => OpenLlmetry "gen_ai.usage.input_cost", OpenInference "llm.cost.prompt";

@@ -115,6 +115,8 @@ pub struct Reading<'a> {
     pub has_output_keys: bool,
     /// The status that another Weir wrote to the span.
     pub earlier_status: Text<'a>,
+    /// Whether the span is a log in the form of one, as logfire sends at the end of a stream.
+    pub is_log: bool,
 }
 
 /// A cost that stood on the span before Weir saw it.

@@ -31,6 +31,7 @@ pub(super) fn reading<'a>(reader: &UsageReader<'a>, scope_name: &str) -> Reading
         reported: [reader.count(Count::Input), reader.count(Count::Output)],
         has_output_keys: reader.has_output_keys(),
         earlier_status: reader.name(Name::Status),
+        is_log: reader.name(Name::LogfireKind).as_bytes() == b"log",
     }
 }
 
