@@ -9,13 +9,16 @@
 mod builder;
 mod decimal;
 mod error;
+mod files;
 pub mod format;
 mod history;
 mod litellm;
+mod live;
 mod load;
 mod overlay;
 mod rule;
 mod select;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -28,10 +31,13 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 pub use self::builder::CatalogBuilder;
 pub use self::decimal::decimal;
 pub use self::error::CatalogError;
+pub use self::files::Loaded;
 pub use self::litellm::Litellm;
+pub use self::live::{CatalogWatch, LiveCatalog, Refresh};
 pub use self::overlay::Overlay;
 pub(super) use self::select::RateSet;
 pub use self::select::{Call, PriceRef, ProjectId, Service, ServiceId};
+pub use self::settings::{CatalogSettings, OverlaySource};
 pub use self::time::instant;
 pub use self::view::{PriceView, RateView};
 
@@ -281,16 +287,25 @@ impl Catalog {
     }
 
     /// The model that this lower-case name stands for at the provider: the user's alias, else the first model whose
-    /// rule takes it.
+    /// rule takes it, but for one that takes every name.
     pub(super) fn find_model(&self, provider: ProviderId, name: &str) -> Option<ModelId> {
         let is_alias = |of: ProviderId, alias: Str| of == provider && self.rules.str(alias) == name;
         if let Some((_, _, model)) = self.aliases.iter().find(|(of, alias, _)| is_alias(*of, *alias)) {
             return Some(*model);
         }
+        self.find_in(provider, |rule| !rule.takes_everything() && self.rules.matches(rule, name))
+    }
+
+    /// The model that takes every name, which a provider of free models has.
+    pub(super) fn any_model(&self, provider: ProviderId) -> Option<ModelId> {
+        self.find_in(provider, Rule::takes_everything)
+    }
+
+    fn find_in(&self, provider: ProviderId, takes: impl Fn(Rule) -> bool) -> Option<ModelId> {
         let provider = self.providers.get(usize::from(provider.0))?;
         let (first, count) = (provider.first_model, provider.models);
         let models = self.models.get(first as usize..(first + count) as usize)?;
-        let at = models.iter().position(|m| self.rules.matches(m.rule, name))?;
+        let at = models.iter().position(|m| takes(m.rule))?;
         Some(ModelId(first + at as u32))
     }
 

@@ -236,7 +236,9 @@ impl Search<'_, '_> {
         let is_prefix = |name: &str| names::alias(name).is_some() || self.catalog.declared_provider(name).is_some();
         let spellings = rewrite::spellings(model, is_bedrock, is_prefix);
         let find_at = |provider| {
-            spellings.iter().find_map(|(name, step)| Some((self.catalog.find_model(provider, name)?, *step)))
+            let named = |(name, step): &(String, _)| Some((self.catalog.find_model(provider, name)?, *step));
+            let any = || Some((self.catalog.any_model(provider)?, MatchStep::Exact));
+            spellings.iter().find_map(named).or_else(any)
         };
         find_at(provider).or_else(|| {
             let (model, _) = self.catalog.fallback(provider).iter().find_map(|other| find_at(*other))?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use weir_pipeline::config::units::GoDuration;
 use weir_pipeline::config::{ConfigError, Node};
 
@@ -15,6 +16,9 @@ struct Raw {
     given_cost: GivenCostPolicy,
     billed_once: RawBilledOnce,
     max_metric_series: u32,
+    /// Read from its node, by the catalog.
+    #[serde(rename = "catalog")]
+    _catalog: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +36,7 @@ impl Default for Raw {
             given_cost: GivenCostPolicy::Keep,
             billed_once: RawBilledOnce::default(),
             max_metric_series: 2_000,
+            _catalog: None,
         }
     }
 }
