@@ -1,5 +1,7 @@
 //! The command line.
 
+mod price;
+mod price_explain;
 mod run;
 #[cfg(feature = "lake")]
 mod sql;
@@ -39,6 +41,9 @@ enum Command {
     Run(run::RunArguments),
     /// Check a configuration and say what an OK to a client means in each of its pipelines
     Validate(ConfigArguments),
+    /// Show prices and how they come about
+    #[command(subcommand)]
+    Price(price::PriceCommand),
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
@@ -62,6 +67,7 @@ impl Arguments {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Validate(arguments)) => validate::validate(&arguments),
+            Some(Command::Price(command)) => price::price(&command),
             #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
         }

@@ -31,6 +31,8 @@
 
 pub mod calls;
 pub mod catalog;
+#[cfg(feature = "estimate")]
+pub mod estimate;
 mod explain;
 mod matcher;
 pub mod money;

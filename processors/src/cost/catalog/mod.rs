@@ -260,6 +260,13 @@ impl Catalog {
         self.find_provider(|p| self.rules.str(p.id) == id)
     }
 
+    /// The provider of this id or another of its names.
+    pub fn provider(&self, name: &str) -> Option<ProviderId> {
+        let name = name.trim().to_lowercase();
+        let by_id = |name: &str| self.provider_by_id(name).or_else(|| self.declared_provider(name));
+        by_id(&name).or_else(|| by_id(super::matcher::provider_alias(&name)?)).or_else(|| self.provider_by_name(&name))
+    }
+
     /// The provider that a user declared under this lower-case name.
     pub(super) fn declared_provider(&self, name: &str) -> Option<ProviderId> {
         self.declared_names.iter().find(|(known, _)| self.rules.str(*known) == name).map(|(_, id)| *id)

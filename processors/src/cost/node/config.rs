@@ -14,6 +14,7 @@ use crate::cost::calls::Limits;
 struct Raw {
     attributes: Vec<AttributeSet>,
     given_cost: GivenCostPolicy,
+    estimate: Estimation,
     billed_once: RawBilledOnce,
     max_metric_series: u32,
     /// Read from its node, by the catalog.
@@ -34,6 +35,7 @@ impl Default for Raw {
         Self {
             attributes: vec![AttributeSet::Otel, AttributeSet::Weir],
             given_cost: GivenCostPolicy::Keep,
+            estimate: Estimation::Off,
             billed_once: RawBilledOnce::default(),
             max_metric_series: 2_000,
             _catalog: None,
@@ -75,11 +77,22 @@ pub(super) enum GivenCostPolicy {
     PreferGiven,
 }
 
+/// Which calls without usage are estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Estimation {
+    Off,
+    On,
+    /// Those that are known to be streams.
+    Streams,
+}
+
 /// Settings of the `cost` processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) attributes: Attributes,
     pub(super) given_cost: GivenCostPolicy,
+    pub(super) estimate: Estimation,
     /// `None`: every span of a call is billed.
     pub(super) billed_once: Option<Limits>,
     pub(super) max_metric_series: usize,
@@ -117,6 +130,10 @@ impl Settings {
             let message = "must be greater than zero; to bill every span, set `enabled: false`";
             return Err(error(&["billed_once", "max_calls"], message));
         }
+        if raw.estimate != Estimation::Off && !cfg!(feature = "estimate") {
+            let message = "this build has no tokenizers: set `off`, or take a build with the feature `estimate`";
+            return Err(error(&["estimate"], message));
+        }
         if raw.max_metric_series == 0 {
             return Err(error(&["max_metric_series"], "must be greater than zero"));
         }
@@ -136,6 +153,7 @@ impl Settings {
                 langfuse: has(AttributeSet::Langfuse),
             },
             given_cost: raw.given_cost,
+            estimate: raw.estimate,
             billed_once: once.enabled.then_some(Limits { window, max_calls: once.max_calls as usize }),
             max_metric_series: raw.max_metric_series as usize,
         }

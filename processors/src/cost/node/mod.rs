@@ -19,7 +19,7 @@ use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
-use self::config::{Attributes, GivenCostPolicy, Settings};
+use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
 use self::meter::{LaneMeter, Meter, SeriesId};
 use self::output::{Amounts, Extra, Given, Output, TemplateId};
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
@@ -58,7 +58,7 @@ struct CostFactory {
 
 impl CostFactory {
     fn processor(&self) -> CostProcessor {
-        let Settings { attributes, given_cost, .. } = self.settings;
+        let Settings { attributes, given_cost, estimate, .. } = self.settings;
         let (watch, catalog) = self.catalog.watch();
         CostProcessor {
             output: Output::new(attributes, given_cost, catalog.version().to_string()),
@@ -66,6 +66,7 @@ impl CostFactory {
             watch,
             attributes,
             policy: given_cost,
+            estimation: estimate,
             counters: self.counters.clone(),
             meter: self.meter.lane(),
             calls: self.calls.clone(),
@@ -108,6 +109,7 @@ struct CostProcessor {
     attributes: Attributes,
     output: Output,
     policy: GivenCostPolicy,
+    estimation: Estimation,
     counters: Counters,
     meter: LaneMeter,
     calls: Option<Arc<Calls>>,
@@ -212,13 +214,17 @@ impl CostProcessor {
         let mut reader = UsageReader::default();
         let fields = span.visit(|kv| reader.visit_raw(kv));
         let scope = span.scope().name();
-        let reading = reader.finish(scope.as_str());
+        let mut reading = reader.finish(scope.as_str());
         if reading.usage == Err(CostStatus::NotLlm) {
             return;
         }
+        let method = self.estimate(span, &mut reading);
         let origin = self.meter.origin(span.resource());
         let project = self.pricer.catalog().project(&origin.project);
-        let priced = self.pricer.price_for(&reading, fields.end_time_unix_nano, project);
+        let mut priced = self.pricer.price_for(&reading, fields.end_time_unix_nano, project);
+        if method.is_some() {
+            priced.status = if priced.cost.is_some() { CostStatus::Estimated } else { CostStatus::NoUsage };
+        }
         let given = reading.given_cost.filter(GivenCost::is_usd);
         let mut amounts = Amounts::of(&priced);
         let computed = priced.cost.map(|cost| cost.total);
@@ -252,7 +258,7 @@ impl CostProcessor {
         self.pending.push(Pending {
             at,
             status,
-            template: self.output.template(status, priced.price_id, None, &amounts),
+            template: self.output.template(status, priced.price_id, method, &amounts),
             amounts,
             extra: Extra {
                 corrected: corrected(&reading, &priced.usage),
@@ -266,6 +272,29 @@ impl CostProcessor {
             series,
             call,
         });
+    }
+
+    /// Gives a call that does not tell its usage an estimated one, if that is wanted and possible; returns how.
+    #[cfg(feature = "estimate")]
+    fn estimate(&self, span: Span<'_>, reading: &mut Reading<'_>) -> Option<&'static str> {
+        let is_wanted = match self.estimation {
+            Estimation::Off => false,
+            Estimation::On => true,
+            Estimation::Streams => reading.is_stream,
+        };
+        if !is_wanted || reading.usage != Err(CostStatus::NoUsage) {
+            return None;
+        }
+        let estimate = crate::cost::estimate::estimate(span, reading)?;
+        reading.usage = Ok(estimate.usage);
+        Some(estimate.method)
+    }
+
+    /// This build cannot; the settings do not ask for it.
+    #[cfg(not(feature = "estimate"))]
+    fn estimate(&self, _span: Span<'_>, _reading: &mut Reading<'_>) -> Option<&'static str> {
+        debug_assert_eq!(self.estimation, Estimation::Off);
+        None
     }
 
     /// Finds out which spans are billed.

@@ -85,9 +85,20 @@ pub(super) enum Field {
     Count(Count),
     Name(Name),
     Money(Money),
-    /// Whether the call was made by the provider's batch API.
-    Batch,
+    Flag(Flag),
 }
+
+/// A yes or no that a key can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Flag {
+    /// The provider's batch API was used.
+    Batch,
+    /// The answer came as a stream.
+    Stream,
+}
+
+pub(super) const FLAGS: usize = 2;
 
 impl Field {
     /// Whether Weir itself writes attributes of this kind.
@@ -242,7 +253,9 @@ const GROUPS: &[(Field, &[Key])] = keys! {
         OpenLlmetry "gen_ai.usage.total_cost", OpenInference "llm.cost.total", Logfire "operation.cost";
     Field::Money(Money::Input) => OpenLlmetry "gen_ai.usage.input_cost", OpenInference "llm.cost.prompt";
     Field::Money(Money::Output) => OpenLlmetry "gen_ai.usage.output_cost", OpenInference "llm.cost.completion";
-    Field::Batch => Otel "gen_ai.request.batch";
+    Field::Flag(Flag::Batch) => Otel "gen_ai.request.batch";
+    Field::Flag(Flag::Stream) => OpenLlmetry "gen_ai.is_streaming", OpenLlmetry "llm.is_streaming",
+        Otel "gen_ai.request.stream";
 };
 
 /// All fields, in the order of the table.
@@ -413,7 +426,7 @@ mod tests {
                 Field::Count(count) => assert!((*count as usize) < COUNTS),
                 Field::Name(name) => assert!((*name as usize) < NAMES),
                 Field::Money(money) => assert!((*money as usize) < MONIES),
-                Field::Batch => {}
+                Field::Flag(flag) => assert!((*flag as usize) < FLAGS),
             }
         }
     }

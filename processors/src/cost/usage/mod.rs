@@ -105,6 +105,8 @@ pub struct Reading<'a> {
     pub requested_service_tier: Text<'a>,
     /// Whether the provider's batch API was used.
     pub batch: bool,
+    /// Whether the answer came as a stream.
+    pub is_stream: bool,
     /// The cost that the application gives.
     pub given_cost: Option<GivenCost<'a>>,
     /// How the counts were made to include cached and reasoning tokens.

@@ -1,6 +1,8 @@
 //! From the counts of whatever convention to one meaning: input includes cached tokens, output includes reasoning.
 
-use super::keys::{Count, Money, Name};
+use weir_pipeline::batch::view::Text;
+
+use super::keys::{Count, Flag, Money, Name};
 use super::reader::UsageReader;
 use super::role::{self, Role};
 use super::{GivenCost, Reading, Resolution, Rule, Usage};
@@ -25,7 +27,8 @@ pub(super) fn reading<'a>(reader: &UsageReader<'a>, scope_name: &str) -> Reading
         operation: if operation.is_empty() { request_type } else { operation },
         service_tier: served,
         requested_service_tier: reader.name(Name::RequestedTier),
-        batch: reader.batch() || served.as_bytes() == b"batch",
+        batch: reader.flag(Flag::Batch) || served.as_bytes() == b"batch",
+        is_stream: reader.flag(Flag::Stream) || contains(reader.name(Name::VercelOperation), b".stream"),
         given_cost: given_cost(reader),
         resolution,
         reported: [reader.count(Count::Input), reader.count(Count::Output)],
@@ -177,13 +180,12 @@ fn is_raw_bedrock(reader: &UsageReader<'_>, scope_name: &str) -> bool {
 }
 
 fn is_google(reader: &UsageReader<'_>) -> bool {
-    let holds = |name: Name, part: &[u8]| {
-        reader.name(name).as_bytes().windows(part.len()).any(|w| w.eq_ignore_ascii_case(part))
-    };
-    reader.name(Name::Provider).as_bytes().starts_with(b"gcp.")
-        || holds(Name::Provider, b"google")
-        || holds(Name::Provider, b"vertex")
-        || holds(Name::Provider, b"gemini")
-        || holds(Name::ResponseModel, b"gemini")
-        || holds(Name::RequestModel, b"gemini")
+    let provider = reader.name(Name::Provider);
+    provider.as_bytes().starts_with(b"gcp.")
+        || ["google", "vertex", "gemini"].iter().any(|part| contains(provider, part.as_bytes()))
+        || [Name::ResponseModel, Name::RequestModel].iter().any(|name| contains(reader.name(*name), b"gemini"))
+}
+
+fn contains(text: Text<'_>, part: &[u8]) -> bool {
+    text.as_bytes().windows(part.len()).any(|w| w.eq_ignore_ascii_case(part))
 }

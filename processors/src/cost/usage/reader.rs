@@ -2,7 +2,7 @@
 
 use weir_pipeline::batch::view::{KeyValue, Text, Value};
 
-use super::keys::{self, COUNTS, Count, Field, MONIES, Money, NAMES, Name};
+use super::keys::{self, COUNTS, Count, FLAGS, Field, Flag, MONIES, Money, NAMES, Name};
 use super::number::{self, Number};
 use super::{OUTPUT_PREFIXES, Reading, normalise, raw};
 use crate::cost::Usd;
@@ -19,7 +19,8 @@ pub struct UsageReader<'a> {
     monies: [Usd; MONIES],
     /// A bit for each count whose value is none.
     invalid: u32,
-    batch: bool,
+    flags: [Option<bool>; FLAGS],
+    flag_ranks: [u8; FLAGS],
     has_output_keys: bool,
 }
 
@@ -38,7 +39,8 @@ impl Default for UsageReader<'_> {
             names: [Text::default(); NAMES],
             monies: [Usd::ZERO; MONIES],
             invalid: 0,
-            batch: false,
+            flags: [None; FLAGS],
+            flag_ranks: [UNSET; FLAGS],
             has_output_keys: false,
         }
     }
@@ -74,7 +76,7 @@ impl<'a> UsageReader<'a> {
                 Field::Count(count) => self.count_ranks.get(count as usize),
                 Field::Name(name) => self.name_ranks.get(name as usize),
                 Field::Money(money) => self.money_ranks.get(money as usize),
-                Field::Batch => self.batch.then_some(&0),
+                Field::Flag(flag) => self.flag_ranks.get(flag as usize),
             };
             keys::source(field, *rank.filter(|rank| **rank != UNSET)?)
         })
@@ -111,11 +113,16 @@ impl<'a> UsageReader<'a> {
                     (*best, *slot) = (rank, usd);
                 }
             }
-            Field::Batch => {
-                self.batch = match value {
-                    Value::Bool(batch) => batch,
+            Field::Flag(flag) => {
+                let at = flag as usize;
+                let (Some(best), Some(slot)) = (self.flag_ranks.get_mut(at), self.flags.get_mut(at)) else { return };
+                let value = match value {
+                    Value::Bool(yes) => yes,
                     Value::Str(text) => text.as_bytes().eq_ignore_ascii_case(b"true"),
-                    _ => false,
+                    _ => return,
+                };
+                if rank <= *best {
+                    (*best, *slot) = (rank, Some(value));
                 }
             }
         }
@@ -198,8 +205,8 @@ impl<'a> UsageReader<'a> {
         self.invalid != 0
     }
 
-    pub(super) fn batch(&self) -> bool {
-        self.batch
+    pub(super) fn flag(&self, flag: Flag) -> bool {
+        self.flags.get(flag as usize).copied().flatten().unwrap_or(false)
     }
 
     pub(super) fn has_output_keys(&self) -> bool {
