@@ -163,7 +163,7 @@ pub(super) struct Price<'a> {
 }
 
 /// Service tiers by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ServiceTiers<'a>(pub(super) Vec<(Cow<'a, str>, ServiceTier<'a>)>);
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -9,10 +9,16 @@
 mod builder;
 mod decimal;
 mod error;
+mod files;
 pub mod format;
+mod history;
+mod litellm;
+mod live;
 mod load;
+mod overlay;
 mod rule;
 mod select;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -25,8 +31,13 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 pub use self::builder::CatalogBuilder;
 pub use self::decimal::decimal;
 pub use self::error::CatalogError;
+pub use self::files::Loaded;
+pub use self::litellm::Litellm;
+pub use self::live::{CatalogWatch, LiveCatalog, Refresh};
+pub use self::overlay::Overlay;
 pub(super) use self::select::RateSet;
 pub use self::select::{Call, PriceRef, ProjectId, Service, ServiceId};
+pub use self::settings::{CatalogSettings, OverlaySource};
 pub use self::time::instant;
 pub use self::view::{PriceView, RateView};
 
@@ -249,6 +260,13 @@ impl Catalog {
         self.find_provider(|p| self.rules.str(p.id) == id)
     }
 
+    /// The provider of this id or another of its names.
+    pub fn provider(&self, name: &str) -> Option<ProviderId> {
+        let name = name.trim().to_lowercase();
+        let by_id = |name: &str| self.provider_by_id(name).or_else(|| self.declared_provider(name));
+        by_id(&name).or_else(|| by_id(super::matcher::provider_alias(&name)?)).or_else(|| self.provider_by_name(&name))
+    }
+
     /// The provider that a user declared under this lower-case name.
     pub(super) fn declared_provider(&self, name: &str) -> Option<ProviderId> {
         self.declared_names.iter().find(|(known, _)| self.rules.str(*known) == name).map(|(_, id)| *id)
@@ -276,16 +294,25 @@ impl Catalog {
     }
 
     /// The model that this lower-case name stands for at the provider: the user's alias, else the first model whose
-    /// rule takes it.
+    /// rule takes it, but for one that takes every name.
     pub(super) fn find_model(&self, provider: ProviderId, name: &str) -> Option<ModelId> {
         let is_alias = |of: ProviderId, alias: Str| of == provider && self.rules.str(alias) == name;
         if let Some((_, _, model)) = self.aliases.iter().find(|(of, alias, _)| is_alias(*of, *alias)) {
             return Some(*model);
         }
+        self.find_in(provider, |rule| !rule.takes_everything() && self.rules.matches(rule, name))
+    }
+
+    /// The model that takes every name, which a provider of free models has.
+    pub(super) fn any_model(&self, provider: ProviderId) -> Option<ModelId> {
+        self.find_in(provider, Rule::takes_everything)
+    }
+
+    fn find_in(&self, provider: ProviderId, takes: impl Fn(Rule) -> bool) -> Option<ModelId> {
         let provider = self.providers.get(usize::from(provider.0))?;
         let (first, count) = (provider.first_model, provider.models);
         let models = self.models.get(first as usize..(first + count) as usize)?;
-        let at = models.iter().position(|m| self.rules.matches(m.rule, name))?;
+        let at = models.iter().position(|m| takes(m.rule))?;
         Some(ModelId(first + at as u32))
     }
 

@@ -95,6 +95,7 @@ impl Catalog {
                 None => views.push(RateView { name, price, tiers: Vec::new() }),
             }
         }
+        views.sort_by_key(|view| RATE_NAMES.iter().position(|name| *name == view.name));
         views
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use weir_pipeline::config::units::GoDuration;
 use weir_pipeline::config::{ConfigError, Node};
 
@@ -16,6 +17,9 @@ struct Raw {
     estimate: Estimation,
     billed_once: RawBilledOnce,
     max_metric_series: u32,
+    /// Read from its node, by the catalog.
+    #[serde(rename = "catalog")]
+    _catalog: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +38,7 @@ impl Default for Raw {
             estimate: Estimation::Off,
             billed_once: RawBilledOnce::default(),
             max_metric_series: 2_000,
+            _catalog: None,
         }
     }
 }

@@ -19,10 +19,11 @@ use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
-use self::config::{Estimation, GivenCostPolicy, Settings};
+use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
 use self::meter::{LaneMeter, Meter, SeriesId};
 use self::output::{Amounts, Extra, Given, Output, TemplateId};
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
+use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
 use super::{Catalog, CostStatus, GivenCost, Pricer, Reading, Usage, UsageReader};
 
 /// Builds the processor from its configuration.
@@ -31,9 +32,11 @@ use super::{Catalog, CostStatus, GivenCost, Pricer, Reading, Usage, UsageReader}
 /// If a setting is wrong, or the embedded catalog cannot be read.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
-    let catalog =
-        Catalog::embedded().map_err(|e| section.node.error(section.path, format!("the price catalog: {e}")))?;
     let (telemetry, id) = (&section.context.telemetry, &section.context.id);
+    let (node, path) = (section.node.get("catalog"), format!("{}::catalog", section.path));
+    let catalog = CatalogSettings::from_node(node, &path)?;
+    let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment)
+        .map_err(|problem| node.unwrap_or(section.node).error(&path, problem))?;
     Ok(Arc::new(CostFactory {
         catalog,
         counters: Counters::new(telemetry, id),
@@ -46,7 +49,7 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigE
 
 struct CostFactory {
     settings: Settings,
-    catalog: Arc<Catalog>,
+    catalog: LiveCatalog,
     counters: Counters,
     meter: Meter,
     calls: Option<Arc<Calls>>,
@@ -56,9 +59,12 @@ struct CostFactory {
 impl CostFactory {
     fn processor(&self) -> CostProcessor {
         let Settings { attributes, given_cost, estimate, .. } = self.settings;
+        let (watch, catalog) = self.catalog.watch();
         CostProcessor {
-            output: Output::new(attributes, given_cost, self.catalog.version().to_string()),
-            pricer: Pricer::new(Arc::clone(&self.catalog)),
+            output: Output::new(attributes, given_cost, catalog.version().to_string()),
+            pricer: Pricer::new(catalog),
+            watch,
+            attributes,
             policy: given_cost,
             estimation: estimate,
             counters: self.counters.clone(),
@@ -73,6 +79,7 @@ impl CostFactory {
 
 impl ProcessorFactory for CostFactory {
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
+        self.catalog.start();
         Box::new(self.processor())
     }
 }
@@ -98,6 +105,8 @@ impl Counters {
 
 struct CostProcessor {
     pricer: Pricer,
+    watch: CatalogWatch,
+    attributes: Attributes,
     output: Output,
     policy: GivenCostPolicy,
     estimation: Estimation,
@@ -138,6 +147,10 @@ type Order = (bool, bool, Rank, Reverse<u64>);
 
 impl Processor for CostProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
+        if let Some(catalog) = self.watch.changed() {
+            self.output = Output::new(self.attributes, self.policy, catalog.version().to_owned());
+            self.pricer = Pricer::new(catalog);
+        }
         let mut seen = [0; CostStatus::ALL.len()];
         self.output.begin();
         self.meter.begin();
@@ -175,7 +188,7 @@ impl Processor for CostProcessor {
 pub(super) fn outcomes(catalog: Arc<Catalog>, batch: &Batch) -> Vec<(CostStatus, Option<SpanId>)> {
     let (telemetry, settings) = (Telemetry::default(), Settings::default());
     let factory = CostFactory {
-        catalog,
+        catalog: LiveCatalog::fixed(catalog),
         counters: Counters::new(&telemetry, ""),
         meter: Meter::new(&telemetry, "", settings.max_metric_series),
         calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
