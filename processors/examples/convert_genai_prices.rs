@@ -1,8 +1,8 @@
 //! Makes `processors/catalog/catalog.json` from the slim v2 data of genai-prices
-//! (`prices/new_data/v2/data_slim.json` of <https://github.com/pydantic/genai-prices>, MIT):
+//! (`prices/new_data/v2/data_slim.json` of <https://github.com/pydantic/genai-prices>, MIT) and `overlay.yaml` beside it:
 //!
 //! ```text
-//! cargo run -p weir-processors --example convert_genai_prices -- IN OUT [YYYY-MM-DD]
+//! cargo run -p weir-processors --example convert_genai_prices -- IN OVERLAY OUT [YYYY-MM-DD]
 //! ```
 //!
 //! The date is that of the commit the file comes from. Without one, that of the catalog at OUT is kept if it was made
@@ -15,8 +15,9 @@ use std::{env, error::Error, fs};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use weir_processors::cost::Catalog;
+use weir_pipeline::config::Node;
 use weir_processors::cost::catalog::format::RATE_NAMES;
+use weir_processors::cost::catalog::{CatalogBuilder, Overlay, decimal};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -80,8 +81,8 @@ struct Tier<'a> {
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
-    let [input, output, date @ ..] = args.as_slice() else {
-        return Err("usage: convert_genai_prices IN OUT [YYYY-MM-DD]".into());
+    let [input, overlay, output, date @ ..] = args.as_slice() else {
+        return Err("usage: convert_genai_prices IN OVERLAY OUT [YYYY-MM-DD]".into());
     };
     let source = fs::read_to_string(input)?;
     let sha256: String = Sha256::digest(source.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -89,9 +90,12 @@ fn main() -> Result<()> {
         Some(date) => date.clone(),
         None => kept_date(output, &sha256)?,
     };
-    let catalog = convert(&source, &date, &sha256)?;
-    let loaded = Catalog::parse(&catalog)?;
-    fs::write(output, &catalog)?;
+    let converted = convert(&source, &date, &sha256)?;
+    let mut catalog = CatalogBuilder::parse(&converted)?;
+    let node = Node::parse(overlay, &fs::read_to_string(overlay)?)?;
+    catalog.overlay(&Overlay::from_node(&node, "")?.without_label())?;
+    let loaded = catalog.build()?;
+    fs::write(output, catalog.to_json()?)?;
     eprintln!("{}: {} models, {} bytes of heap", loaded.version(), loaded.model_count(), loaded.heap_bytes());
     Ok(())
 }
@@ -195,62 +199,16 @@ fn rate(key: &str, value: &RawValue) -> Result<String> {
     }
     let text = value.get();
     if !text.starts_with('{') {
-        return Ok(format!("\"{name}\":\"{}\"", decimal(text)?));
+        return Ok(format!("\"{name}\":\"{}\"", decimal(text, 0)?));
     }
     let tiered: Tiered<'_> = serde_json::from_str(text)?;
     let mut tiers = Vec::with_capacity(tiered.tiers.len());
     for Tier { start, price } in &tiered.tiers {
-        tiers.push(format!("{{\"start\":{start},\"price\":\"{}\"}}", decimal(price.get())?));
+        tiers.push(format!("{{\"start\":{start},\"price\":\"{}\"}}", decimal(price.get(), 0)?));
     }
-    Ok(format!("\"{name}\":{{\"base\":\"{}\",\"tiers\":[{}]}}", decimal(tiered.base.get())?, tiers.join(",")))
-}
-
-/// A JSON number's text without an exponent.
-fn decimal(number: &str) -> Result<String> {
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent: i32 = exponent.parse().map_err(|_| format!("`{number}` is not a number"))?;
-    let digits = format!("{whole}{fraction}");
-    if !digits.bytes().all(|b| b.is_ascii_digit()) || !(-30..=30).contains(&exponent) {
-        return Err(format!("`{number}` is not a price").into());
-    }
-    let point = i32::try_from(whole.len())? + exponent;
-    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or(0));
-    let digits = format!("{}{digits}{}", zeros(1 - point), zeros(point - i32::try_from(digits.len())?));
-    let (whole, fraction) = digits.split_at(usize::try_from(point.max(1))?);
-    let whole = whole.trim_start_matches('0');
-    let fraction = fraction.trim_end_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    Ok(if fraction.is_empty() { whole.into() } else { format!("{whole}.{fraction}") })
+    Ok(format!("\"{name}\":{{\"base\":\"{}\",\"tiers\":[{}]}}", decimal(tiered.base.get(), 0)?, tiers.join(",")))
 }
 
 fn quote(text: &str) -> Result<String> {
     Ok(serde_json::to_string(text)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decimal;
-
-    #[test]
-    fn numbers_become_plain_decimals() {
-        let cases = [
-            ("5", "5"),
-            ("0.25", "0.25"),
-            ("2.50", "2.5"),
-            ("600.0", "600"),
-            ("0", "0"),
-            ("0.0", "0"),
-            ("1e-06", "0.000001"),
-            ("1.25e-1", "0.125"),
-            ("2.5E+1", "25"),
-            ("1.5e3", "1500"),
-            ("0.08333333333333334", "0.08333333333333334"),
-        ];
-        for (number, expected) in cases {
-            assert_eq!(decimal(number).unwrap(), expected, "{number}");
-        }
-        assert!(decimal("-1").is_err());
-        assert!(decimal("null").is_err());
-    }
 }

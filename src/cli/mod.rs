@@ -1,6 +1,8 @@
 //! The command line.
 
 mod inventory;
+mod price;
+mod price_explain;
 mod print_config;
 mod run;
 mod schema;
@@ -48,6 +50,9 @@ enum Command {
     PrintConfig(print_config::PrintConfigArguments),
     /// Print a JSON Schema of the configuration, for editors
     Schema,
+    /// Show prices and how they come about
+    #[command(subcommand)]
+    Price(price::PriceCommand),
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
@@ -78,6 +83,7 @@ impl Arguments {
             Some(Command::Components) => inventory::components(),
             Some(Command::PrintConfig(arguments)) => print_config::print_config(&arguments),
             Some(Command::Schema) => schema::print_schema(),
+            Some(Command::Price(command)) => price::price(&command),
             #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
         }

@@ -21,6 +21,8 @@ const REST_SCALE: u64 = 10u64.pow(REST_DECIMALS as u32);
 const PICO_DECIMALS: usize = 6;
 const PICO_PER_USD: u128 = 1_000_000_000_000;
 const MAX_USD_PER_MILLION: u64 = 1_000_000;
+/// Largest rate, in 10⁻²⁴ USD per unit.
+const MAX_UNITS: u128 = MAX_USD_PER_MILLION as u128 * 10u128.pow(PICO_DECIMALS as u32) * REST_SCALE as u128;
 
 /// A price per million units (tokens, requests).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -48,7 +50,26 @@ impl Rate {
             range.fold(0u64, |n, at| n * 10 + fraction.as_bytes().get(at).map_or(0, |b| u64::from(b - b'0')))
         };
         let pico = usd * 10u64.pow(PICO_DECIMALS as u32) + digits(0..PICO_DECIMALS);
-        Ok(Self { pico, rest: digits(PICO_DECIMALS..PICO_DECIMALS + REST_DECIMALS) })
+        let rate = Self { pico, rest: digits(PICO_DECIMALS..PICO_DECIMALS + REST_DECIMALS) };
+        if rate.units() > MAX_UNITS { Err(RateError::TooLarge) } else { Ok(rate) }
+    }
+
+    /// This rate times a factor, to 18 decimals of USD per million, rounded half to even: exact for every rate and
+    /// factor that have no more decimals than that together.
+    pub fn times(self, factor: Factor) -> Result<Self, RateError> {
+        let product = self.units().checked_mul(u128::from(factor.0)).ok_or(RateError::TooLarge)?;
+        let units = divide_half_even(product, u128::from(FACTOR_SCALE));
+        if units > MAX_UNITS {
+            return Err(RateError::TooLarge);
+        }
+        let scale = u128::from(REST_SCALE);
+        // Both are below 2⁶⁴: a rate is at most 10¹² pico-USD per unit.
+        Ok(Self { pico: (units / scale) as u64, rest: (units % scale) as u64 })
+    }
+
+    /// In 10⁻²⁴ USD per unit.
+    fn units(self) -> u128 {
+        u128::from(self.pico) * u128::from(REST_SCALE) + u128::from(self.rest)
     }
 
     /// A rate per thousand units as one per million.
@@ -61,6 +82,45 @@ impl Rate {
         Ok(Self { pico, rest: rest % REST_SCALE })
     }
 }
+
+/// USD per million as a plain decimal without trailing zeros.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scale = 10u64.pow(PICO_DECIMALS as u32);
+        let fraction = u128::from(self.pico % scale) * u128::from(REST_SCALE) + u128::from(self.rest);
+        write_decimal(f, u128::from(self.pico / scale), fraction, PICO_DECIMALS + REST_DECIMALS)
+    }
+}
+
+/// A factor of a rate: a discount, the multiplier of a service tier, what a unit of another currency is worth in USD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Factor(u64);
+
+const FACTOR_DECIMALS: usize = 9;
+const FACTOR_SCALE: u64 = 10u64.pow(FACTOR_DECIMALS as u32);
+const MAX_FACTOR: u64 = 1_000;
+
+impl Factor {
+    /// One: changes nothing.
+    pub const ONE: Self = Self(FACTOR_SCALE);
+    /// A thousandth.
+    pub const THOUSANDTH: Self = Self(FACTOR_SCALE / 1_000);
+
+    /// Reads a plain decimal from 0 to 1000 with at most 9 decimals.
+    pub fn parse(text: &str) -> Result<Self, FactorError> {
+        let rate = Rate::parse(text).map_err(|_| FactorError)?;
+        let scale = 10u128.pow((PICO_DECIMALS + REST_DECIMALS - FACTOR_DECIMALS) as u32);
+        if !rate.units().is_multiple_of(scale) || rate.units() / scale > u128::from(MAX_FACTOR * FACTOR_SCALE) {
+            return Err(FactorError);
+        }
+        Ok(Self((rate.units() / scale) as u64))
+    }
+}
+
+/// What is wrong with the text of a factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a factor is a plain decimal from 0 to 1000 with at most 9 decimals, such as \"0.85\"")]
+pub struct FactorError;
 
 /// What is wrong with the text of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,15 +157,29 @@ impl Amount {
     /// The amount in whole pico-USD, rounded half to even.
     #[inline]
     pub fn finish(self) -> Usd {
-        if self.rest == 0 { Usd(self.pico) } else { Usd(self.pico + round_half_even(self.rest)) }
+        if self.rest == 0 {
+            Usd(self.pico)
+        } else {
+            Usd(self.pico + divide_half_even(self.rest, u128::from(REST_SCALE)))
+        }
     }
 }
 
-fn round_half_even(rest: u128) -> u128 {
-    let scale = u128::from(REST_SCALE);
-    let (whole, part) = (rest / scale, rest % scale);
-    let up = part * 2 > scale || (part * 2 == scale && whole % 2 == 1);
+fn divide_half_even(dividend: u128, divisor: u128) -> u128 {
+    let (whole, part) = (dividend / divisor, dividend % divisor);
+    let up = part * 2 > divisor || (part * 2 == divisor && whole % 2 == 1);
     whole + u128::from(up)
+}
+
+fn write_decimal(f: &mut fmt::Formatter<'_>, whole: u128, mut fraction: u128, mut decimals: usize) -> fmt::Result {
+    if fraction == 0 {
+        return write!(f, "{whole}");
+    }
+    while fraction.is_multiple_of(10) {
+        fraction /= 10;
+        decimals -= 1;
+    }
+    write!(f, "{whole}.{fraction:0decimals$}")
 }
 
 /// An exact amount of US dollars in whole pico-USD (10⁻¹²). Displays as a plain decimal without trailing zeros.
@@ -145,16 +219,7 @@ impl Add for Usd {
 
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, mut fraction) = (self.0 / PICO_PER_USD, (self.0 % PICO_PER_USD) as u64);
-        if fraction == 0 {
-            return write!(f, "{whole}");
-        }
-        let mut decimals = 12;
-        while fraction.is_multiple_of(10) {
-            fraction /= 10;
-            decimals -= 1;
-        }
-        write!(f, "{whole}.{fraction:0decimals$}")
+        write_decimal(f, self.0 / PICO_PER_USD, self.0 % PICO_PER_USD, PICO_PER_USD.ilog10() as usize)
     }
 }
 
@@ -196,6 +261,8 @@ mod tests {
         }
         assert_eq!(Rate::parse("0.0000000000000000001"), Err(RateError::TooPrecise));
         assert_eq!(Rate::parse("1000001"), Err(RateError::TooLarge));
+        assert_eq!(Rate::parse("1000000.5"), Err(RateError::TooLarge));
+        assert_eq!(Rate::parse("9223372036854775808"), Err(RateError::TooLarge));
         assert_eq!(Rate::parse("99999999999999999999999"), Err(RateError::TooLarge));
         assert_eq!(Rate::parse("1.5000000000000000000000"), Rate::parse("1.5"));
     }
@@ -206,6 +273,33 @@ mod tests {
         assert_eq!(per_thousand("12"), Rate::parse("12000"));
         assert_eq!(per_thousand("0.0000000015"), Rate::parse("0.0000015"));
         assert_eq!(per_thousand("1001"), Err(RateError::TooLarge));
+    }
+
+    #[test]
+    fn factors_are_exact_or_rounded_half_to_even() {
+        let times = |rate: &str, factor: &str| {
+            Rate::parse(rate).unwrap().times(Factor::parse(factor).unwrap()).map(|rate| rate.to_string())
+        };
+        assert_eq!(times("2.5", "0.5").as_deref(), Ok("1.25"));
+        assert_eq!(times("0.275", "0.85").as_deref(), Ok("0.23375"));
+        assert_eq!(times("15", "1.8").as_deref(), Ok("27"));
+        assert_eq!(times("0.08333333333333334", "0.5").as_deref(), Ok("0.04166666666666667"));
+        assert_eq!(times("0.000000000000000003", "0.5").as_deref(), Ok("0.000000000000000002"));
+        assert_eq!(times("0.000000000000000001", "0.5").as_deref(), Ok("0"));
+        assert_eq!(times("7", "0").as_deref(), Ok("0"));
+        assert_eq!(times("1000000", "1").as_deref(), Ok("1000000"));
+        assert_eq!(times("1000000", "1.000000001"), Err(RateError::TooLarge));
+        assert_eq!(times("1000000", "1000"), Err(RateError::TooLarge));
+        for bad in ["", "-1", "1000.1", "1001", "0.0000000001", "NaN", "1e2", "9223372036854775808", "0. 5"] {
+            assert_eq!(Factor::parse(bad), Err(FactorError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_written_as_they_are_read() {
+        for text in ["0", "2.5", "0.08333333333333334", "1000000", "0.000000000000000001", "12.000001"] {
+            assert_eq!(Rate::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_pipeline::batch::view::{Text, Value};
 
+use super::catalog::{Call, PriceRef, ProjectId};
 use super::price::{Cost, price};
 use super::{Catalog, CostStatus, Match, Matcher, Reading, Usage, UsageReader};
 
@@ -64,8 +65,18 @@ impl Pricer {
         self.price_reading(&reader.finish(scope_name), end_time_unix_nano)
     }
 
-    /// Prices what was read before.
+    /// Prices what was read before, for nobody in particular.
     pub fn price_reading<'a>(&mut self, reading: &Reading<'a>, end_time_unix_nano: u64) -> Priced<'_, 'a> {
+        self.price_for(reading, end_time_unix_nano, ProjectId::default())
+    }
+
+    /// Prices what was read before at the prices of a project.
+    pub fn price_for<'a>(
+        &mut self,
+        reading: &Reading<'a>,
+        end_time_unix_nano: u64,
+        project: ProjectId,
+    ) -> Priced<'_, 'a> {
         let span_model = if reading.response_model.is_empty() { reading.request_model } else { reading.response_model };
         let mut priced = Priced {
             status: CostStatus::Priced,
@@ -79,7 +90,7 @@ impl Pricer {
             span_provider: reading.provider,
             span_model,
         };
-        priced.status = match self.fill(reading, end_time_unix_nano, &mut priced) {
+        priced.status = match self.fill(reading, end_time_unix_nano, project, &mut priced) {
             Ok(()) => CostStatus::Priced,
             Err(status) => status,
         };
@@ -92,18 +103,33 @@ impl Pricer {
         &'p mut self,
         reading: &Reading<'_>,
         end_time_unix_nano: u64,
+        project: ProjectId,
         priced: &mut Priced<'p, '_>,
     ) -> Result<(), CostStatus> {
         priced.usage = reading.usage?;
         let found = self.matcher.find(reading)?;
         let catalog = self.matcher.catalog();
-        let at = catalog.price_at(found.model, end_time_unix_nano).ok_or(CostStatus::UnknownModel)?;
         priced.matched = Some(found);
         priced.provider = catalog.provider_of(found.model).map(|p| catalog.provider_name(p));
         priced.model = Some(catalog.model_name(found.model));
+        let at = self.price_of(found, reading, end_time_unix_nano, project).ok_or(CostStatus::NoRate)?;
         priced.price_id = Some(at.id());
         priced.cost = Some(price(&priced.usage, at)?);
         Ok(())
+    }
+
+    /// The price of a model that was found for this reading.
+    pub(super) fn price_of(
+        &self,
+        found: Match,
+        reading: &Reading<'_>,
+        end_time_unix_nano: u64,
+        project: ProjectId,
+    ) -> Option<PriceRef<'_>> {
+        let catalog = self.matcher.catalog();
+        let (served, requested) = (reading.service_tier.as_str(), reading.requested_service_tier.as_str());
+        let service = catalog.service(served, requested, reading.batch);
+        catalog.price_for(found.model, &Call { time_unix_nano: end_time_unix_nano, service, project })
     }
 }
 

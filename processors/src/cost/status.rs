@@ -8,6 +8,12 @@ use std::fmt;
 pub enum CostStatus {
     /// A cost was computed.
     Priced,
+    /// A cost was computed from counts that were estimated, because the span has none.
+    Estimated,
+    /// The cost that the application gave was taken, as the configuration wants it.
+    Given,
+    /// Another span of the same call carries the cost.
+    Duplicate,
     /// No call of a model: nothing is written to such a span.
     NotLlm,
     /// The span repeats or sums up the usage of other spans (agent, workflow, outer Vercel AI span).
@@ -30,8 +36,11 @@ pub enum CostStatus {
 
 impl CostStatus {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Priced,
+        Self::Estimated,
+        Self::Given,
+        Self::Duplicate,
         Self::NotLlm,
         Self::Aggregate,
         Self::NoUsage,
@@ -43,10 +52,47 @@ impl CostStatus {
         Self::Invalid,
     ];
 
+    /// Whether a span of this status carries a cost.
+    pub const fn has_cost(self) -> bool {
+        matches!(self, Self::Priced | Self::Estimated | Self::Given)
+    }
+
+    /// Whether a model was called and nobody knows for how much.
+    pub const fn is_unpriced(self) -> bool {
+        !self.has_cost() && !matches!(self, Self::NotLlm | Self::Aggregate | Self::Duplicate)
+    }
+
+    /// The status of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
+    /// A sentence for people.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Priced => "this span carries the cost of its call",
+            Self::Estimated => "this span carries the cost of its call, computed from estimated counts",
+            Self::Given => "this span carries the cost that the application gave",
+            Self::Duplicate => "another span of the same call carries the cost",
+            Self::NotLlm => "no call of a model",
+            Self::Aggregate => "it repeats or sums up the usage of other spans, which carry the cost",
+            Self::NoUsage => "the span does not say how many tokens the call used",
+            Self::NoModel => "the span does not name a model",
+            Self::UnknownProvider => "the catalog does not have the provider, or the host behind the endpoint",
+            Self::UnknownModel => "the catalog has the provider but not the model",
+            Self::NoRate => "the catalog has no price for this time, or no rate for a kind of token",
+            Self::Inconsistent => "the counts contradict each other",
+            Self::Invalid => "a count is not a number of tokens",
+        }
+    }
+
     /// The stable name, as written to spans and used as a metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Priced => "priced",
+            Self::Estimated => "estimated",
+            Self::Given => "given",
+            Self::Duplicate => "duplicate",
             Self::NotLlm => "not_llm",
             Self::Aggregate => "aggregate",
             Self::NoUsage => "no_usage",
@@ -79,6 +125,7 @@ mod tests {
         assert_eq!(names.len(), CostStatus::ALL.len());
         for (number, status) in CostStatus::ALL.into_iter().enumerate() {
             assert_eq!(status as usize, number);
+            assert_eq!(CostStatus::from_name(status.as_str()), Some(status));
         }
     }
 }

@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
-use sha2::{Digest, Sha256};
-
-use super::format::{File, Match, RateText, Tiered};
+use super::format::{Alias, File, Match, Mode, Operator, RATE_NAMES, RateText, ServiceTier, Tiered};
 use super::rule::{Children, Pattern, Rule, Rules, Str};
-use super::{Catalog, CatalogError, Entry, Model, Price, Provider, ProviderId, Unit, format};
-use crate::cost::money::Rate;
+use super::time::{instant, second};
+use super::{
+    Catalog, CatalogError, Entry, FROM, MARGINAL, Model, ModelId, Price, Provider, ProviderId, ServicePrice, Unit,
+    format,
+};
+use crate::cost::money::{Factor, Rate};
 
-pub(super) fn load(json: &str) -> Result<Catalog, CatalogError> {
-    let file: File<'_> = serde_json::from_str(json)?;
-    if file.format != 1 {
-        return Err(CatalogError::Format(file.format));
-    }
+pub(super) fn load(file: &File<'_>, version: String) -> Result<Catalog, CatalogError> {
     let mut loader = Loader::default();
+    let date = instant(&file.source.date).ok_or_else(|| CatalogError::Date(file.source.date.to_string()))?;
     let ids: Vec<&str> = file.providers.iter().map(|p| &*p.id).collect();
     let mut providers = Vec::with_capacity(file.providers.len());
     let mut price_ids = HashSet::new();
@@ -40,9 +39,20 @@ pub(super) fn load(json: &str) -> Result<Catalog, CatalogError> {
             first_model,
             models: loader.models.len() as u32 - first_model,
         });
+        for name in &provider.names {
+            let name = loader.str(&name.to_lowercase());
+            loader.declared_names.push((name, provider_id));
+        }
+        for host in &provider.hosts {
+            let host = loader.str(&host.to_lowercase());
+            loader.declared_hosts.push((host, provider_id));
+        }
     }
+    let aliases = loader.aliases(file)?;
     Ok(Catalog {
-        version: version(&file.source.date, json),
+        version: version.into(),
+        source: (&*file.source.name).into(),
+        date,
         rules: Rules {
             text: loader.text.into_boxed_str(),
             rules: loader.rules.into(),
@@ -51,16 +61,16 @@ pub(super) fn load(json: &str) -> Result<Catalog, CatalogError> {
         providers: providers.into(),
         models: loader.models.into(),
         prices: loader.prices.into(),
+        service_prices: loader.service_prices.into(),
         entries: loader.entries.into(),
         rates: loader.rates.into(),
+        services: loader.services.into(),
+        projects: loader.projects.into(),
+        declared_names: loader.declared_names.into(),
+        declared_hosts: loader.declared_hosts.into(),
+        aliases: aliases.into(),
         addresses: OnceLock::new(),
     })
-}
-
-fn version(date: &str, json: &str) -> Box<str> {
-    let digest = Sha256::digest(json.as_bytes());
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("{date}-{hex}").into()
 }
 
 fn fallback(ids: &[&str], provider: &format::Provider<'_>) -> Result<Box<[ProviderId]>, CatalogError> {
@@ -74,23 +84,29 @@ fn fallback(ids: &[&str], provider: &format::Provider<'_>) -> Result<Box<[Provid
 }
 
 #[derive(Default)]
-struct Loader<'a> {
+struct Loader {
     text: String,
     rules: Vec<Rule>,
     patterns: Vec<Pattern>,
     models: Vec<Model>,
     prices: Vec<Price>,
+    service_prices: Vec<ServicePrice>,
     entries: Vec<Entry>,
     rates: Vec<Rate>,
-    rate_numbers: HashMap<&'a str, u16>,
+    rate_numbers: HashMap<Rate, u16>,
+    sources: HashMap<String, Str>,
+    services: Vec<Box<str>>,
+    projects: Vec<Box<str>>,
+    declared_names: Vec<(Str, ProviderId)>,
+    declared_hosts: Vec<(Str, ProviderId)>,
 }
 
-impl<'a> Loader<'a> {
+impl Loader {
     fn model(
         &mut self,
         provider: ProviderId,
         provider_name: &str,
-        model: &'a format::Model<'a>,
+        model: &format::Model<'_>,
     ) -> Result<(), CatalogError> {
         if model.prices.is_empty() {
             return Err(CatalogError::NoPrices(format!("{provider_name}/{}", model.id)));
@@ -113,74 +129,187 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn price(&mut self, id: Str, price: &'a format::Price<'a>) -> Result<Price, CatalogError> {
-        let first = self.entries.len() as u32;
-        for (name, rate) in &price.rates.0 {
-            if let Some(unit) = unit(name) {
-                self.rate(&price.id, unit, rate)?;
-            }
-        }
+    fn price(&mut self, id: Str, price: &format::Price<'_>) -> Result<Price, CatalogError> {
         let time = |text: &Cow<'_, str>, expected| CatalogError::Time {
             price: price.id.to_string(),
             text: text.to_string(),
             expected,
         };
-        let valid_from = price
-            .valid_from
-            .as_ref()
-            .map(|text| day(text).ok_or_else(|| time(text, "date such as 2026-09-01")))
-            .transpose()?;
+        let limit = |text: &Option<Cow<'_, str>>, none| match text {
+            None => Ok(none),
+            Some(text) => instant(text).ok_or_else(|| time(text, "date such as 2026-09-01 or 2026-09-01T12:00:00Z")),
+        };
+        let (valid_from, valid_until) = (limit(&price.valid_from, i64::MIN)?, limit(&price.valid_until, i64::MAX)?);
+        if let (Some(until), true) = (&price.valid_until, valid_until <= valid_from) {
+            return Err(time(until, "later time than `valid_from`"));
+        }
         let daily = match &price.daily {
             None => None,
             Some([from, to]) => {
                 let second =
                     |text: &Cow<'_, str>| second(text).ok_or_else(|| time(text, "time of day such as 16:30:00"));
-                let (from_second, to_second) = (second(from)?, second(to)?);
-                if from_second >= to_second {
-                    return Err(time(to, "later time than the window's start; split a window at midnight"));
+                let window = (second(from)?, second(to)?);
+                if window.0 == window.1 {
+                    return Err(time(to, "time other than the window's start"));
                 }
-                Some((from_second, to_second))
+                Some(window)
             }
         };
-        let count = narrow(self.entries.len() - first as usize, "rates of a price")?;
-        Ok(Price { id, valid_from, daily, entries: Children { first, count } })
+        let project = match &price.project {
+            None => 0,
+            Some(name) => intern(&mut self.projects, name, "projects")? + 1,
+        };
+        let source = self.source(price.source.as_deref());
+        let entries = self.entries_of(&price.id, |loader| {
+            price.rates.0.iter().try_for_each(|(name, rate)| loader.rate(&price.id, name, rate, Factor::ONE))
+        })?;
+        let first = self.service_prices.len() as u32;
+        for (name, tier) in &price.service_tiers.0 {
+            let service = self.service(price, name, tier)?;
+            self.service_prices.push(service);
+        }
+        let services = Children { first, count: narrow(price.service_tiers.0.len(), "service tiers of a price")? };
+        Ok(Price { id, source, valid_from, valid_until, daily, project, entries, services })
     }
 
-    fn rate(&mut self, price: &str, unit: Unit, rate: &'a RateText<'a>) -> Result<(), CatalogError> {
-        match rate {
-            RateText::Plain(text) => self.entry(price, unit, text, 0),
-            RateText::Tiered(Tiered { base, tiers }) => {
-                self.entry(price, unit, base, 0)?;
-                let mut above = 0;
-                for tier in tiers {
-                    if tier.start <= above {
-                        return Err(CatalogError::Tiers { price: price.into() });
-                    }
-                    above = tier.start;
-                    self.entry(price, unit, tier.price, tier.start)?;
-                }
-                Ok(())
+    fn service(
+        &mut self,
+        price: &format::Price<'_>,
+        name: &str,
+        tier: &ServiceTier<'_>,
+    ) -> Result<ServicePrice, CatalogError> {
+        let error =
+            |problem: String| CatalogError::ServiceTier { price: price.id.to_string(), tier: name.to_owned(), problem };
+        if tier.multiplier.is_none() && tier.rates.0.is_empty() {
+            return Err(error("it needs a `multiplier` or `rates`".to_owned()));
+        }
+        if let Some(unknown) = tier.except.iter().find(|name| !RATE_NAMES.contains(&&***name)) {
+            return Err(error(format!("`{unknown}` under `except` is not the name of a rate")));
+        }
+        let factor = match &tier.multiplier {
+            None => Factor::ONE,
+            Some(text) => Factor::parse(text).map_err(|e| error(e.to_string()))?,
+        };
+        let service = intern(&mut self.services, name, "service tiers")?;
+        let service = u8::try_from(service).map_err(|_| CatalogError::TooMany("service tiers", 255))?;
+        let id = self.str(&format!("{}:{name}", price.id));
+        let source = self.source(tier.source.as_deref());
+        let own = |name: &str| tier.rates.0.iter().any(|(own, _)| *own == name);
+        let stays = |name: &str| name.starts_with("per_thousand") || tier.except.iter().any(|kept| kept == name);
+        let entries = self.entries_of(&price.id, |loader| {
+            for (name, rate) in price.rates.0.iter().filter(|(name, _)| !own(name)) {
+                loader.rate(&price.id, name, rate, if stays(name) { Factor::ONE } else { factor })?;
+            }
+            tier.rates.0.iter().try_for_each(|(name, rate)| loader.rate(&price.id, name, rate, Factor::ONE))
+        })?;
+        Ok(ServicePrice { id, source, name: service, entries })
+    }
+
+    /// The entries that `add` adds.
+    fn entries_of(
+        &mut self,
+        price: &str,
+        add: impl FnOnce(&mut Self) -> Result<(), CatalogError>,
+    ) -> Result<Children, CatalogError> {
+        let first = self.entries.len();
+        add(self)?;
+        let count = u16::try_from(self.entries.len() - first)
+            .map_err(|_| CatalogError::Tiers { price: price.to_owned(), problem: "it has more than 65535 rates" })?;
+        Ok(Children { first: first as u32, count })
+    }
+
+    fn rate(&mut self, price: &str, name: &str, rate: &RateText<'_>, factor: Factor) -> Result<(), CatalogError> {
+        let Some(unit) = unit(name) else {
+            // Spans carry no such counts, but a rate of them is still to be one.
+            return self.parse(price, None, rate_text(rate), factor).map(drop);
+        };
+        let tiered = match rate {
+            RateText::Plain(text) => return self.entry(price, unit, text, factor, 0, 0),
+            RateText::Tiered(tiered) => tiered,
+        };
+        let Tiered { base, tiers, operator, mode } = tiered;
+        let error = |problem| CatalogError::Tiers { price: price.into(), problem };
+        let flags = match (operator, mode) {
+            (Operator::Above, Mode::Cliff) => 0,
+            (Operator::From, Mode::Cliff) => FROM,
+            (Operator::Above, Mode::Marginal) => MARGINAL,
+            (Operator::From, Mode::Marginal) => {
+                return Err(error("`operator` has no meaning for marginal tiers: leave it out"));
+            }
+        };
+        self.entry(price, unit, base, factor, flags, 0)?;
+        let mut above = 0;
+        for tier in tiers {
+            // `>= n` of a whole number is `> n - 1`.
+            let start = tier.start.saturating_sub(u32::from(flags & FROM != 0));
+            if start <= above {
+                return Err(error("tiers must start above 0 and ascend"));
+            }
+            above = start;
+            self.entry(price, unit, &tier.price, factor, flags, start)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        price: &str,
+        unit: Unit,
+        text: &str,
+        factor: Factor,
+        flags: u8,
+        start: u32,
+    ) -> Result<(), CatalogError> {
+        let rate = self.parse(price, Some(unit), text, factor)?;
+        let number = match self.rate_numbers.get(&rate) {
+            Some(number) => *number,
+            None => {
+                let number = narrow(self.rates.len(), "different rates")?;
+                self.rates.push(rate);
+                self.rate_numbers.insert(rate, number);
+                number
+            }
+        };
+        // The last number stands for no rate.
+        if number == u16::MAX {
+            return Err(CatalogError::TooMany("different rates", usize::from(u16::MAX)));
+        }
+        self.entries.push(Entry { unit, flags, rate: number, start });
+        Ok(())
+    }
+
+    fn parse(&self, price: &str, unit: Option<Unit>, text: &str, factor: Factor) -> Result<Rate, CatalogError> {
+        let rate = Rate::parse(text).and_then(|rate| rate.times(factor));
+        let rate = match unit {
+            Some(Unit::Request | Unit::WebSearch) => rate.and_then(Rate::from_per_thousand),
+            _ => rate,
+        };
+        rate.map_err(|source| CatalogError::Rate { price: price.into(), source })
+    }
+
+    fn aliases(&mut self, file: &File<'_>) -> Result<Vec<(ProviderId, Str, ModelId)>, CatalogError> {
+        let mut aliases = Vec::new();
+        for (at, provider) in file.providers.iter().enumerate() {
+            for Alias { name, model } in &provider.aliases {
+                let target = model_number(file, model).ok_or_else(|| CatalogError::Alias {
+                    provider: provider.id.to_string(),
+                    name: name.to_string(),
+                    model: model.to_string(),
+                })?;
+                aliases.push((ProviderId(narrow(at, "providers")?), self.str(&name.to_lowercase()), target));
             }
         }
+        Ok(aliases)
     }
 
-    fn entry(&mut self, price: &str, unit: Unit, text: &'a str, start: u32) -> Result<(), CatalogError> {
-        let error = |source| CatalogError::Rate { price: price.into(), source };
-        let rate = if unit == Unit::Request {
-            // Its text means another rate, so it does not share the numbers of the others.
-            let rate = Rate::parse(text).and_then(Rate::from_per_thousand).map_err(error)?;
-            self.rates.push(rate);
-            narrow(self.rates.len() - 1, "different rates")?
-        } else if let Some(number) = self.rate_numbers.get(text) {
-            *number
-        } else {
-            self.rates.push(Rate::parse(text).map_err(error)?);
-            let number = narrow(self.rates.len() - 1, "different rates")?;
-            self.rate_numbers.insert(text, number);
-            number
-        };
-        self.entries.push(Entry { unit, rate, start });
-        Ok(())
+    fn source(&mut self, text: Option<&str>) -> Str {
+        let Some(text) = text else { return Str { start: 0, len: 0 } };
+        if let Some(known) = self.sources.get(text) {
+            return *known;
+        }
+        let source = self.str(text);
+        self.sources.insert(text.to_owned(), source);
+        source
     }
 
     fn rule(&mut self, rule: &Match<'_>) -> Result<Rule, CatalogError> {
@@ -239,62 +368,46 @@ fn unit(name: &str) -> Option<Unit> {
         "input_audio" => Unit::InputAudio,
         "output_audio" => Unit::OutputAudio,
         "output_reasoning" => Unit::OutputReasoning,
+        "input_image" => Unit::InputImage,
+        "output_image" => Unit::OutputImage,
+        "cache_audio_read" => Unit::CacheAudioRead,
+        "cache_image_read" => Unit::CacheImageRead,
         "per_thousand_requests" => Unit::Request,
+        "per_thousand_web_searches" => Unit::WebSearch,
         _ => return None,
     })
 }
 
+fn rate_text<'t>(rate: &'t RateText<'_>) -> &'t str {
+    match rate {
+        RateText::Plain(text) => text,
+        RateText::Tiered(tiered) => &tiered.base,
+    }
+}
+
+/// The model that `provider/model` names.
+fn model_number(file: &File<'_>, name: &str) -> Option<ModelId> {
+    let mut first = 0;
+    for provider in &file.providers {
+        let model = name.strip_prefix(&*provider.id).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(at) = model.and_then(|model| provider.models.iter().position(|m| m.id == model)) {
+            return Some(ModelId((first + at) as u32));
+        }
+        first += provider.models.len();
+    }
+    None
+}
+
+/// The number of a name in a list, to which it is added if it is new.
+fn intern(names: &mut Vec<Box<str>>, name: &str, what: &'static str) -> Result<u16, CatalogError> {
+    let at = names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+        names.push(name.into());
+        names.len() - 1
+    });
+    // One less, since the numbers of projects begin at 1.
+    narrow(at + 1, what).map(|n| n - 1)
+}
+
 fn narrow(n: usize, what: &'static str) -> Result<u16, CatalogError> {
-    u16::try_from(n).map_err(|_| CatalogError::TooMany(what))
-}
-
-/// Days since the epoch of `YYYY-MM-DD`.
-fn day(text: &str) -> Option<i32> {
-    let mut parts = text.splitn(3, '-').map(|part| part.parse::<i32>().ok());
-    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i32::from(leap),
-        _ => 31,
-    };
-    if text.len() != 10 || !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=last).contains(&day) {
-        return None;
-    }
-    // Years begin in March here, so that the leap day is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    Some(365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468)
-}
-
-/// Seconds of the day of `HH:MM:SS`, with or without a `Z`.
-fn second(text: &str) -> Option<u32> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let mut parts = text.splitn(3, ':').map(|part| part.parse::<u32>().ok());
-    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    (hour < 24 && minute < 60 && second < 60).then_some(hour * 3_600 + minute * 60 + second)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_days_since_the_epoch() {
-        assert_eq!(day("1970-01-01"), Some(0));
-        assert_eq!(day("2000-02-29"), Some(11_016));
-        assert_eq!(day("2025-06-10"), Some(20_249));
-        for bad in ["", "2025-6-1", "2025-02-29", "2025-13-01", "2025-00-10", "2025-06-31", "20250610", "1969-12-31"] {
-            assert_eq!(day(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn times_are_seconds_of_the_day() {
-        assert_eq!(second("00:30:00Z"), Some(1_800));
-        assert_eq!(second("16:30:00"), Some(59_400));
-        for bad in ["", "24:00:00", "12:60:00", "12:00", "noon"] {
-            assert_eq!(second(bad), None, "{bad:?}");
-        }
-    }
+    u16::try_from(n).map_err(|_| CatalogError::TooMany(what, usize::from(u16::MAX)))
 }

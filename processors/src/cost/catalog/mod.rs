@@ -1,20 +1,48 @@
 //! The price catalog: who the providers are, how their models are recognised, and what a token costs when.
 //!
-//! The file is described in [`format`]; the one in the binary is made from genai-prices (MIT, see `THIRD_PARTY.md`).
-//! Loaded, it is a handful of flat arrays over one text, about 200 KB for 1,300 models: nothing is boxed per model.
+//! The file is described in [`format`]. The one in the binary is made from genai-prices (MIT, see `THIRD_PARTY.md`) and
+//! from `processors/catalog/overlay.yaml`, which has what genai-prices lacks: service tiers, batch processing, newer
+//! tiers, each with its source. Users lay [overlays](Overlay) of their own over it ([`CatalogBuilder`]).
+//!
+//! Loaded, it is a handful of flat arrays over one text, about 250 KB for 1,300 models: nothing is boxed per model.
 
+mod builder;
+mod decimal;
+mod error;
+mod files;
 pub mod format;
+mod history;
+mod litellm;
+mod live;
 mod load;
+mod overlay;
 mod rule;
+mod select;
+pub(in crate::cost) mod settings;
 #[cfg(test)]
 mod tests;
+mod time;
+mod view;
 
 use std::sync::{Arc, OnceLock};
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
+pub use self::builder::CatalogBuilder;
+pub use self::decimal::decimal;
+pub use self::error::CatalogError;
+pub use self::files::Loaded;
+pub use self::litellm::Litellm;
+pub use self::live::{CatalogWatch, LiveCatalog, Refresh};
+pub use self::overlay::Overlay;
+pub(super) use self::select::RateSet;
+pub use self::select::{Call, PriceRef, ProjectId, Service, ServiceId};
+pub use self::settings::{CatalogSettings, OverlaySource};
+pub use self::time::instant;
+pub use self::view::{PriceView, RateView};
+
 use self::rule::{Children, Rule, Rules, Str};
-use super::money::{Rate, RateError};
+use super::money::Rate;
 
 /// The catalog in the binary.
 const EMBEDDED: &str = include_str!("../../../catalog/catalog.json");
@@ -23,12 +51,24 @@ const EMBEDDED: &str = include_str!("../../../catalog/catalog.json");
 #[derive(Debug)]
 pub struct Catalog {
     version: Box<str>,
+    source: Box<str>,
+    /// Seconds since the epoch of the date of the source.
+    date: i64,
     rules: Rules,
     providers: Box<[Provider]>,
     models: Box<[Model]>,
     prices: Box<[Price]>,
+    service_prices: Box<[ServicePrice]>,
     entries: Box<[Entry]>,
     rates: Box<[Rate]>,
+    /// Names of the service tiers.
+    services: Box<[Box<str>]>,
+    /// Names of the projects that have prices of their own; their ids begin at 1.
+    projects: Box<[Box<str>]>,
+    /// Names and hosts of providers that a user declared.
+    declared_names: Box<[(Str, ProviderId)]>,
+    declared_hosts: Box<[(Str, ProviderId)]>,
+    aliases: Box<[(ProviderId, Str, ModelId)]>,
     /// One automaton for the addresses of all providers, built when the first address is asked.
     addresses: OnceLock<Option<RegexSet>>,
 }
@@ -53,11 +93,16 @@ pub(super) enum Unit {
     InputAudio,
     OutputAudio,
     OutputReasoning,
+    InputImage,
+    OutputImage,
+    CacheAudioRead,
+    CacheImageRead,
     Request,
+    WebSearch,
 }
 
-/// Number of [`Unit`]s.
-pub(super) const UNITS: usize = 9;
+/// Number of [`Unit`]s. Their names are the first of [`format::RATE_NAMES`], in the same order.
+pub(super) const UNITS: usize = 14;
 
 #[derive(Debug)]
 struct Provider {
@@ -81,10 +126,26 @@ struct Model {
 #[derive(Debug, Clone, Copy)]
 struct Price {
     id: Str,
-    /// Days since the epoch.
-    valid_from: Option<i32>,
-    /// Seconds of the day; the second excluded.
+    /// Empty where it is that of the catalog.
+    source: Str,
+    /// Seconds since the epoch; the extremes where there is no limit.
+    valid_from: i64,
+    valid_until: i64,
+    /// Seconds of the day; the second excluded, across midnight where it is the smaller one.
     daily: Option<(u32, u32)>,
+    /// 0 for all projects.
+    project: u16,
+    entries: Children,
+    services: Children,
+}
+
+/// A price's rates in a service tier.
+#[derive(Debug, Clone, Copy)]
+struct ServicePrice {
+    id: Str,
+    /// Empty where it is that of the price.
+    source: Str,
+    name: u8,
     entries: Children,
 }
 
@@ -92,17 +153,17 @@ struct Price {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     unit: Unit,
+    /// [`MARGINAL`], [`FROM`]
+    flags: u8,
     rate: u16,
     /// Counts where the input has more tokens than this; 0 for the base, which always counts.
     start: u32,
 }
 
-/// A price that was valid at some time.
-#[derive(Debug, Clone, Copy)]
-pub struct PriceRef<'a> {
-    catalog: &'a Catalog,
-    price: &'a Price,
-}
+/// The tier's price is for the tokens beyond its start only.
+const MARGINAL: u8 = 1;
+/// The tier is written with the number where it begins, which is one more than `start`.
+const FROM: u8 = 2;
 
 impl Catalog {
     /// The catalog in the binary, loaded once.
@@ -112,25 +173,38 @@ impl Catalog {
             return Ok(Arc::clone(catalog));
         }
         // Its patterns are checked by a test, not at every start.
-        let catalog = Arc::new(load::load(EMBEDDED)?);
+        let catalog = Arc::new(CatalogBuilder::embedded()?.load()?);
         Ok(Arc::clone(LOADED.get_or_init(|| catalog)))
     }
 
     /// Reads a catalog file of the user's and checks it completely.
     pub fn parse(json: &str) -> Result<Self, CatalogError> {
-        let catalog = load::load(json)?;
-        for pattern in &catalog.rules.patterns {
-            pattern.check().map_err(|source| CatalogError::Pattern { pattern: pattern.source.to_string(), source })?;
-        }
-        catalog
-            .address_set()
-            .map_err(|source| CatalogError::Pattern { pattern: "addresses of the providers".into(), source })?;
-        Ok(catalog)
+        CatalogBuilder::parse(json)?.build()
     }
 
-    /// Date of the source and the first 12 hex digits of the file's SHA-256: `2026-08-21-0123456789ab`.
+    /// Compiles what is else compiled when it is first asked.
+    fn check(&self) -> Result<(), CatalogError> {
+        for pattern in &self.rules.patterns {
+            pattern.check().map_err(|source| CatalogError::Pattern { pattern: pattern.source.to_string(), source })?;
+        }
+        self.address_set()
+            .map(drop)
+            .map_err(|source| CatalogError::Pattern { pattern: "addresses of the providers".into(), source })
+    }
+
+    /// Date of the source and the first 12 hex digits of the SHA-256 of the content: `2026-08-21-0123456789ab`.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Where the catalog is from, for people.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The date of the source, in seconds since the epoch.
+    pub fn date_unix_seconds(&self) -> i64 {
+        self.date
     }
 
     /// Number of models.
@@ -158,34 +232,49 @@ impl Catalog {
         self.model(model).map(|m| m.provider)
     }
 
-    /// The price of a model that was valid at a time (nanoseconds since the epoch, UTC).
-    pub fn price_at(&self, model: ModelId, time_unix_nano: u64) -> Option<PriceRef<'_>> {
-        let prices = self.model(model)?.prices.of(&self.prices);
-        let price = match prices {
-            [only] => only,
-            _ => prices.iter().rev().find(|p| p.is_valid_at(time_unix_nano)).or(prices.first())?,
-        };
-        Some(PriceRef { catalog: self, price })
-    }
-
     /// Bytes of heap that the loaded catalog takes, without patterns compiled on demand.
     pub fn heap_bytes(&self) -> usize {
         let boxed: usize = self.providers.iter().map(|p| p.address.len() + size_of_val(&*p.fallback)).sum();
+        let names = |names: &[Box<str>]| names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum::<usize>();
         boxed
             + self.version.len()
+            + self.source.len()
             + self.rules.text.len()
             + size_of_val(&*self.rules.rules)
             + self.rules.patterns.iter().map(|p| size_of_val(p) + p.source.len()).sum::<usize>()
             + size_of_val(&*self.providers)
             + size_of_val(&*self.models)
             + size_of_val(&*self.prices)
+            + size_of_val(&*self.service_prices)
             + size_of_val(&*self.entries)
             + size_of_val(&*self.rates)
+            + names(&self.services)
+            + names(&self.projects)
+            + size_of_val(&*self.declared_names)
+            + size_of_val(&*self.declared_hosts)
+            + size_of_val(&*self.aliases)
     }
 
     /// The provider with exactly this id.
-    pub(super) fn provider_by_id(&self, id: &str) -> Option<ProviderId> {
+    pub fn provider_by_id(&self, id: &str) -> Option<ProviderId> {
         self.find_provider(|p| self.rules.str(p.id) == id)
+    }
+
+    /// The provider of this id or another of its names.
+    pub fn provider(&self, name: &str) -> Option<ProviderId> {
+        let name = name.trim().to_lowercase();
+        let by_id = |name: &str| self.provider_by_id(name).or_else(|| self.declared_provider(name));
+        by_id(&name).or_else(|| by_id(super::matcher::provider_alias(&name)?)).or_else(|| self.provider_by_name(&name))
+    }
+
+    /// The provider that a user declared under this lower-case name.
+    pub(super) fn declared_provider(&self, name: &str) -> Option<ProviderId> {
+        self.declared_names.iter().find(|(known, _)| self.rules.str(*known) == name).map(|(_, id)| *id)
+    }
+
+    /// The provider that a user declared at this lower-case host, or host and port.
+    pub(super) fn declared_host(&self, host: &str) -> Option<ProviderId> {
+        self.declared_hosts.iter().find(|(known, _)| self.rules.str(*known) == host).map(|(_, id)| *id)
     }
 
     /// The first provider whose own rule takes this lower-case provider name.
@@ -204,12 +293,26 @@ impl Catalog {
         set.matches(url.as_bytes()).iter().next().map(|at| ProviderId(at as u16))
     }
 
-    /// The first model of the provider whose rule takes this lower-case name.
+    /// The model that this lower-case name stands for at the provider: the user's alias, else the first model whose
+    /// rule takes it, but for one that takes every name.
     pub(super) fn find_model(&self, provider: ProviderId, name: &str) -> Option<ModelId> {
+        let is_alias = |of: ProviderId, alias: Str| of == provider && self.rules.str(alias) == name;
+        if let Some((_, _, model)) = self.aliases.iter().find(|(of, alias, _)| is_alias(*of, *alias)) {
+            return Some(*model);
+        }
+        self.find_in(provider, |rule| !rule.takes_everything() && self.rules.matches(rule, name))
+    }
+
+    /// The model that takes every name, which a provider of free models has.
+    pub(super) fn any_model(&self, provider: ProviderId) -> Option<ModelId> {
+        self.find_in(provider, Rule::takes_everything)
+    }
+
+    fn find_in(&self, provider: ProviderId, takes: impl Fn(Rule) -> bool) -> Option<ModelId> {
         let provider = self.providers.get(usize::from(provider.0))?;
         let (first, count) = (provider.first_model, provider.models);
         let models = self.models.get(first as usize..(first + count) as usize)?;
-        let at = models.iter().position(|m| self.rules.matches(m.rule, name))?;
+        let at = models.iter().position(|m| takes(m.rule))?;
         Some(ModelId(first + at as u32))
     }
 
@@ -234,101 +337,12 @@ impl Catalog {
 
 /// Most patterns end with the host's name: `https://api.openai.com` must not match `https://api.openai.com.example.org`.
 fn whole_host(pattern: &str) -> String {
-    if pattern.ends_with("$)") || pattern.ends_with("\\.") {
+    if pattern.is_empty() {
+        // Nothing comes after the end: a pattern that never matches keeps the positions those of the providers.
+        "$.".to_owned()
+    } else if pattern.ends_with("$)") || pattern.ends_with("\\.") {
         pattern.to_owned()
     } else {
         format!("(?:{pattern})(?:/|$)")
     }
-}
-
-impl<'a> PriceRef<'a> {
-    /// The stable id of this price: `openai/o3@2025-06-10`.
-    pub fn id(self) -> &'a str {
-        self.catalog.rules.str(self.price.id)
-    }
-
-    /// The rates of a call with this many input tokens, by [`Unit`].
-    #[inline]
-    pub(super) fn rates(self, input_tokens: u64) -> [Option<Rate>; UNITS] {
-        let mut rates = [None; UNITS];
-        for entry in self.price.entries.of(&self.catalog.entries) {
-            if (entry.start == 0 || input_tokens > u64::from(entry.start))
-                && let Some(slot) = rates.get_mut(entry.unit as usize)
-            {
-                *slot = self.catalog.rates.get(usize::from(entry.rate)).copied();
-            }
-        }
-        rates
-    }
-}
-
-impl Price {
-    fn is_valid_at(&self, time_unix_nano: u64) -> bool {
-        let seconds = time_unix_nano / 1_000_000_000;
-        // At most 213,503: a `u64` of nanoseconds ends in the year 2554.
-        let (day, second) = ((seconds / 86_400) as i32, (seconds % 86_400) as u32);
-        self.valid_from.is_none_or(|from| day >= from)
-            && self.daily.is_none_or(|(from, to)| (from..to).contains(&second))
-    }
-}
-
-/// Why a catalog file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CatalogError {
-    /// Not JSON of the expected shape.
-    #[error("the price catalog is not readable: {0}; its format is described in `cost::catalog::format`")]
-    Json(#[from] serde_json::Error),
-    /// Another version of the format.
-    #[error("the price catalog has format {0}, this version reads format 1; convert it again")]
-    Format(u32),
-    /// A rate that is none.
-    #[error("price `{price}`: {source}")]
-    Rate {
-        /// Id of the price.
-        price: String,
-        /// What is wrong.
-        source: RateError,
-    },
-    /// A tier that does not start above the one before.
-    #[error("price `{price}`: tiers must start above 0 and ascend")]
-    Tiers {
-        /// Id of the price.
-        price: String,
-    },
-    /// A date or a time of day that is none.
-    #[error("price `{price}`: `{text}` is not a {expected}")]
-    Time {
-        /// Id of the price.
-        price: String,
-        /// What is in the file.
-        text: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// Two prices of one id.
-    #[error("the price id `{0}` occurs twice; ids must be unique")]
-    DuplicatePrice(String),
-    /// A model without a price.
-    #[error("model `{0}` has no prices; give it at least one")]
-    NoPrices(String),
-    /// A fallback to a provider that is not there.
-    #[error("provider `{provider}` falls back to `{fallback}`, which is not in the catalog")]
-    Fallback {
-        /// The provider.
-        provider: String,
-        /// What it names.
-        fallback: String,
-    },
-    /// A bad regular expression.
-    #[error("`{pattern}` is not a regular expression that can be used: {source}")]
-    Pattern {
-        /// The expression.
-        pattern: String,
-        /// What is wrong.
-        source: regex::Error,
-    },
-    /// More than the compact form can hold.
-    #[error("the price catalog is too large: more than 65535 {0}")]
-    TooMany(&'static str),
 }

@@ -26,6 +26,13 @@ pub(super) enum Rule {
     And(Children),
 }
 
+impl Rule {
+    /// Whether it is the rule of a provider whose every model has the same price.
+    pub(super) fn takes_everything(self) -> bool {
+        matches!(self, Self::StartsWith(Str { len: 0, .. }))
+    }
+}
+
 /// Rules that lie side by side.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Children {

@@ -60,7 +60,7 @@ fn the_last_price_that_is_valid_counts_else_the_first() {
     assert_eq!(id_at(&catalog, day + 86_400 + 1_800), "p/m#2");
     assert_eq!(id_at(&catalog, day + 86_400 + 59_399), "p/m#2");
     assert_eq!(id_at(&catalog, day + 86_400 + 59_400), "p/m@2025-06-10", "the window's end is excluded");
-    assert_eq!(catalog.price_at(ModelId(0), u64::MAX).map(PriceRef::id), Some("p/m@2025-06-10"));
+    assert_eq!(catalog.price_at(ModelId(0), u64::MAX).map(|price| price.id()), Some("p/m@2025-06-10"));
 }
 
 #[test]
@@ -96,8 +96,8 @@ fn bad_files_are_refused_with_the_place() {
     let good = r#"{"id":"p/m","rates":{"input":"1"}}"#;
     assert!(error(Catalog::parse("{")).contains("line 1"));
     assert!(
-        error(Catalog::parse(r#"{"format":2,"source":{"name":"","date":"","license":"","sha256":""},"providers":[]}"#))
-            .contains("format 2")
+        error(Catalog::parse(r#"{"format":3,"source":{"name":"","date":"","license":"","sha256":""},"providers":[]}"#))
+            .contains("format 3")
     );
     assert!(error(with_prices("")).contains("`p/m` has no prices"));
     assert!(error(with_prices(&format!("{good},{good}"))).contains("`p/m` occurs twice"));
@@ -112,8 +112,8 @@ fn bad_files_are_refused_with_the_place() {
             .contains("`2026-02-30` is not a date")
     );
     assert!(
-        error(with_prices(r#"{"id":"p/m","daily":["16:00:00","08:00:00"],"rates":{}}"#))
-            .contains("split a window at midnight")
+        error(with_prices(r#"{"id":"p/m","daily":["16:00:00","16:00"],"rates":{}}"#))
+            .contains("time other than the window's start")
     );
     let tiers =
         r#"{"id":"p/m","rates":{"input":{"base":"1","tiers":[{"start":9,"price":"2"},{"start":9,"price":"3"}]}}}"#;

@@ -23,6 +23,10 @@ pub(super) fn endpoint(catalog: &Catalog, address: &str) -> Endpoint {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = host_of(authority);
+    // What the user says about hosts comes first: it is the only thing that can be known about private ones.
+    if let Some(provider) = catalog.declared_host(authority).or_else(|| catalog.declared_host(host)) {
+        return Endpoint::Provider(provider);
+    }
     if host.is_empty() || is_private(host) {
         return Endpoint::Silent;
     }

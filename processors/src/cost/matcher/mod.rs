@@ -7,7 +7,8 @@
 //!    owner's, another public host is [`CostStatus::UnknownProvider`], and an address inside the user's own network
 //!    (loopback, private, single-label) says nothing, since proxies and gateways live there. If the name is a
 //!    framework's, or absent: the address, LangChain's metadata, the prefix of the model (`openai/gpt-4o-mini`), and
-//!    last the first provider that claims models of this name.
+//!    last the first provider that claims models of this name. Names and hosts that the user declared come before all
+//!    of this, also for servers inside the own network.
 //! 2. **Model.** The response's, then the request's; on Bedrock the request's first, since only it has the region.
 //!    Names are tried as they are, then without path, prefix, Bedrock region and version, then without a date, then
 //!    with dashes for dots. Within a provider the first model in file order wins.
@@ -29,6 +30,7 @@ use weir_pipeline::batch::view::Text;
 use self::address::Endpoint;
 use self::cache::{Cache, hash};
 use self::names::ProviderName;
+pub(super) use self::names::alias as provider_alias;
 use super::catalog::{Catalog, ModelId, ProviderId};
 use super::{CostStatus, Reading};
 
@@ -45,6 +47,18 @@ pub enum MatchStep {
     Fallback,
 }
 
+impl MatchStep {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Rewritten => "rewritten",
+            Self::Undated => "undated",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
 /// A model that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Match {
@@ -54,6 +68,19 @@ pub struct Match {
     pub step: MatchStep,
     /// Whether the provider had to be inferred, because the span named none or a framework.
     pub inferred_provider: bool,
+}
+
+impl Match {
+    /// How sure the match is, as one stable word: the step, with `inferred_` before it if the provider was inferred.
+    pub const fn confidence(&self) -> &'static str {
+        match (self.inferred_provider, self.step) {
+            (false, step) => step.as_str(),
+            (true, MatchStep::Exact) => "inferred_exact",
+            (true, MatchStep::Rewritten) => "inferred_rewritten",
+            (true, MatchStep::Undated) => "inferred_undated",
+            (true, MatchStep::Fallback) => "inferred_fallback",
+        }
+    }
 }
 
 /// Finds models, remembering what it found. Each lane has its own.
@@ -116,9 +143,10 @@ impl Search<'_, '_> {
             return Err(CostStatus::NoModel);
         }
         let named = lower(self.reading.provider).ok_or(CostStatus::UnknownProvider)?;
-        let (provider, inferred_provider) = match names::provider(&named) {
-            ProviderName::Named(name) => (self.named(name, &request)?, false),
-            ProviderName::Framework => (self.inferred(&request, &response)?, true),
+        let (provider, inferred_provider) = match (self.catalog.declared_provider(&named), names::provider(&named)) {
+            (Some(declared), _) => (declared, false),
+            (None, ProviderName::Named(name)) => (self.named(name, &request)?, false),
+            (None, ProviderName::Framework) => (self.inferred(&request, &response)?, true),
         };
         let models =
             if self.catalog.provider_name(provider) == "aws" { [&request, &response] } else { [&response, &request] };
@@ -163,6 +191,9 @@ impl Search<'_, '_> {
             Endpoint::Silent => {}
         }
         let metadata = lower(self.reading.langchain_provider).ok_or(CostStatus::UnknownProvider)?;
+        if let Some(declared) = self.catalog.declared_provider(&metadata) {
+            return Ok(declared);
+        }
         if let ProviderName::Named(name) = names::provider(&metadata) {
             let provider = self.catalog.provider_by_id(name).or_else(|| self.catalog.provider_by_name(name));
             return provider.ok_or(CostStatus::UnknownProvider);
@@ -188,6 +219,9 @@ impl Search<'_, '_> {
     /// The provider that a LiteLLM prefix names, an error if it names one that has no prices.
     fn provider_of_prefix(&self, model: &str) -> Result<Option<ProviderId>, CostStatus> {
         let Some((prefix, _)) = model.split_once('/') else { return Ok(None) };
+        if let Some(declared) = self.catalog.declared_provider(prefix) {
+            return Ok(Some(declared));
+        }
         if names::is_unpriced_prefix(prefix) {
             return Err(CostStatus::UnknownProvider);
         }
@@ -199,9 +233,12 @@ impl Search<'_, '_> {
             return None;
         }
         let is_bedrock = self.catalog.provider_name(provider) == "aws";
-        let spellings = rewrite::spellings(model, is_bedrock);
+        let is_prefix = |name: &str| names::alias(name).is_some() || self.catalog.declared_provider(name).is_some();
+        let spellings = rewrite::spellings(model, is_bedrock, is_prefix);
         let find_at = |provider| {
-            spellings.iter().find_map(|(name, step)| Some((self.catalog.find_model(provider, name)?, *step)))
+            let named = |(name, step): &(String, _)| Some((self.catalog.find_model(provider, name)?, *step));
+            let any = || Some((self.catalog.any_model(provider)?, MatchStep::Exact));
+            spellings.iter().find_map(named).or_else(any)
         };
         find_at(provider).or_else(|| {
             let (model, _) = self.catalog.fallback(provider).iter().find_map(|other| find_at(*other))?;

@@ -21,7 +21,7 @@ pub(super) fn provider(name: &str) -> ProviderName<'_> {
 }
 
 /// The catalog id for a provider name or a LiteLLM prefix.
-pub(super) fn alias(name: &str) -> Option<&'static str> {
+pub(in crate::cost) fn alias(name: &str) -> Option<&'static str> {
     ALIASES.iter().find(|(_, names)| names.contains(&name)).map(|(id, _)| *id)
 }
 

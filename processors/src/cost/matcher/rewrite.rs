@@ -2,8 +2,8 @@
 
 use super::{MatchStep, names};
 
-/// The spellings to try, in order, each once. `model` is lower-case.
-pub(super) fn spellings(model: &str, is_bedrock: bool) -> Vec<(String, MatchStep)> {
+/// The spellings to try, in order, each once. `model` is lower-case, `is_prefix` knows what may stand before its `/`.
+pub(super) fn spellings(model: &str, is_bedrock: bool, is_prefix: impl Fn(&str) -> bool) -> Vec<(String, MatchStep)> {
     let mut out = Spellings(Vec::with_capacity(8));
     out.add(model, MatchStep::Exact);
 
@@ -11,7 +11,7 @@ pub(super) fn spellings(model: &str, is_bedrock: bool) -> Vec<(String, MatchStep
     out.add(name, MatchStep::Rewritten);
     // `bedrock/converse/us.anthropic.…` has two.
     while let Some((prefix, rest)) = name.split_once('/') {
-        if names::alias(prefix).is_none() {
+        if !is_prefix(prefix) {
             break;
         }
         name = rest;
@@ -95,7 +95,10 @@ mod tests {
     use super::*;
 
     fn plain(model: &str, is_bedrock: bool) -> Vec<String> {
-        spellings(model, is_bedrock).into_iter().map(|(name, _)| name).collect()
+        spellings(model, is_bedrock, |prefix| names::alias(prefix).is_some())
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
     fn odd_names_do_no_harm() {
         for model in ["/", "//", "models/", "-", "@", "arn:", "-v", ":", "openai/", "é@ü", "a/models/b", "1234-56-78"]
         {
-            assert!(spellings(model, true).iter().all(|(name, _)| !name.is_empty()), "{model}");
+            assert!(spellings(model, true, |_| true).iter().all(|(name, _)| !name.is_empty()), "{model}");
         }
     }
 }

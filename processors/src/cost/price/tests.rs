@@ -8,7 +8,7 @@ use crate::cost::money::MAX_TOKENS;
 /// A catalog with one model of these rates.
 fn catalog(rates: &str) -> Catalog {
     Catalog::parse(&format!(
-        r#"{{"format":1,"source":{{"name":"","date":"","license":"","sha256":""}},"providers":[
+        r#"{{"format":1,"source":{{"name":"","date":"2026-01-01","license":"","sha256":""}},"providers":[
         {{"id":"p","name":"P","address":"https://p\\.example","models":[
         {{"id":"m","match":{{"equals":"m"}},"prices":[{{"id":"p/m","rates":{{{rates}}}}}]}}]}}]}}"#
     ))
@@ -25,7 +25,8 @@ fn usage(input: u64, output: u64) -> Usage {
 
 /// The parts as text: input, output, cache read, cache write, request, total.
 fn parts(rates: &str, usage: &Usage) -> [String; 6] {
-    let Cost { input, output, cache_read, cache_write, request, total } = cost(&catalog(rates), usage).unwrap();
+    let cost = cost(&catalog(rates), usage).unwrap();
+    let Cost { input, output, cache_read, cache_write, request, total, .. } = cost;
     [input, output, cache_read, cache_write, request, total].map(|usd| usd.to_string())
 }
 
@@ -162,6 +163,7 @@ proptest! {
         let [input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out] = counts;
         let usage = Usage {
             input, output, cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out, total: None,
+            ..Usage::default()
         };
         let catalog = catalog(
             r#""input":"1000000","output":"999999.999999999999999999","cache_read":"0.1","cache_write":"1",

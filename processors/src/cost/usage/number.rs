@@ -2,6 +2,7 @@
 
 use weir_pipeline::batch::view::Value;
 
+use crate::cost::Usd;
 use crate::cost::money::MAX_TOKENS;
 
 /// An attribute's value read as a count.
@@ -51,6 +52,24 @@ impl Number {
     }
 }
 
+/// A given amount above this is a mistake, and a double below it keeps every micro-USD.
+const MAX_USD: f64 = 1e9;
+
+/// An attribute's value read as an amount; nothing where it is none (negative, NaN, no number).
+pub(super) fn money(value: Value<'_>) -> Option<Usd> {
+    match value {
+        Value::Double(n) => usd(n),
+        Value::Int(n) => usd(n as f64),
+        Value::Str(text) => usd(text.as_str().trim().parse().ok()?),
+        Value::Empty | Value::Bool(_) | Value::Array(_) | Value::KvList(_) | Value::Bytes(_) => None,
+    }
+}
+
+/// The nearest amount in whole pico-USD.
+pub(super) fn usd(n: f64) -> Option<Usd> {
+    (0.0..=MAX_USD).contains(&n).then(|| Usd::from_pico((n * 1e12).round() as u128))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +84,18 @@ mod tests {
         for value in [Value::Empty, Value::Str("".into()), Value::Str("  ".into())] {
             assert_eq!(Number::read(value), Number::Absent, "{value:?}");
         }
+    }
+
+    #[test]
+    fn amounts_are_read_to_the_nearest_pico_usd() {
+        for value in [Value::Double(0.000_361_35), Value::Str(" 0.00036135 ".into())] {
+            assert_eq!(money(value), Some(Usd::from_pico(361_350_000)), "{value:?}");
+        }
+        assert_eq!(money(Value::Int(2)), Some(Usd::from_pico(2_000_000_000_000)));
+        for bad in [f64::NAN, -0.5, f64::INFINITY, 1e10] {
+            assert_eq!(money(Value::Double(bad)), None, "{bad}");
+        }
+        assert_eq!(money(Value::Str("cheap".into())), None);
     }
 
     #[test]

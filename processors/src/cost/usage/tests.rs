@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use weir_pipeline::batch::view::Value;
 
 use super::*;
 use crate::cost::money::MAX_TOKENS;

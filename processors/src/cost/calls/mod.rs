@@ -1,0 +1,313 @@
+//! Which span of a model call carries its cost.
+//!
+//! One call often leaves several spans with the same tokens: a framework's and the SDK's, a native span of the SDK
+//! beside an instrumentation's, an agent's with the sum. Exactly one of them is billed; the others get the status
+//! `duplicate` or `aggregate` and name the billed one in `weir.cost.deferred_to` (`<trace id>/<span id>`).
+//!
+//! **Who is billed.** A stream cannot take back what it has sent, so the first span of a call that carries usage and
+//! has a price is billed, and later ones defer to it. Among the spans of one batch the most exact one comes first: the
+//! SDK's native span, then a provider's instrumentation, then a gateway's, then a framework's; of equals the one that
+//! started last, which is the inner one ([`Rank`]).
+//!
+//! **What is one call.**
+//!
+//! 1. *The same response id* within a project, and either an overlap in time or, in one trace, the same counts. Two
+//!    calls that a server gives the same id, or a recorded answer that is played again later, are not taken for one.
+//! 2. *Parent and child* with the same counts, or where the counts of one are estimated. A parent whose counts are the sum of several billed children is an
+//!    aggregate. Counts that only come close do not join: a tool inside a call may make calls of its own.
+//! 3. *Logfire's stream logs* have neither id nor parent; in the same trace and at the same time as a native span with
+//!    the same counts they are that call.
+//! 4. Spans that are aggregates by their kind (agents, workflows, the outer spans of the Vercel AI SDK) are never
+//!    billed. One without `weir.cost.deferred_to` has no billed child that was seen before.
+//!
+//! The same span sent twice, because its client did not get an answer, gets the same answer twice.
+//!
+//! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
+//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is about half a kilobyte a
+//! call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//!
+//! The table is shared by the lanes of one processor and sharded: a claim takes the lock of its trace's shard and, with
+//! a response id, that of the id's, always in this order. Spans without usage take none.
+
+mod rank;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::quality::RandomState;
+
+pub use self::rank::Rank;
+use self::table::{Key, Table};
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a call is remembered after one of its spans was last seen, in nanoseconds.
+    pub window: u64,
+    /// How many calls are remembered.
+    pub max_calls: usize,
+}
+
+/// A span's name in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpanId {
+    /// Trace id.
+    pub trace: [u8; 16],
+    /// Span id.
+    pub span: [u8; 8],
+}
+
+impl SpanId {
+    /// The name of a span whose ids are valid.
+    pub fn new(trace_id: &[u8], span_id: &[u8]) -> Option<Self> {
+        Some(Self { trace: trace_id.try_into().ok()?, span: span_id.try_into().ok()? })
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"));
+        hex(f, &self.trace)?;
+        f.write_str("/")?;
+        hex(f, &self.span)
+    }
+}
+
+/// A span with usage, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// The span.
+    pub id: SpanId,
+    /// Its parent in the same trace.
+    pub parent: Option<[u8; 8]>,
+    /// [`Calls::response_key`] of the response id.
+    pub response: Option<ResponseKey>,
+    /// Input and output tokens, normalised.
+    pub counts: [u64; 2],
+    /// Start and end in nanoseconds since the epoch.
+    pub time: [u64; 2],
+    /// Whether the span has a price: only then can it be billed.
+    pub is_priced: bool,
+    /// Whether the counts are estimated or not known, so that they differ from those of other spans of the call.
+    pub is_estimate: bool,
+    /// How near to the provider it is.
+    pub rank: Rank,
+}
+
+/// A response id within a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseKey(Key);
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// This span carries the cost of its call.
+    Billed,
+    /// This span was billed when it came before.
+    BilledBefore,
+    /// The call is billed on that span.
+    Duplicate(SpanId),
+    /// The span sums up calls of which that span is the first.
+    Aggregate(SpanId),
+    /// Nobody carries the cost, and this span has none.
+    Unpriced,
+}
+
+/// A billed call, or the billed calls below a span.
+#[derive(Debug, Clone, Copy)]
+struct Billed {
+    /// The span that was billed; the first where there are several.
+    id: SpanId,
+    /// Sums of their counts.
+    counts: [u64; 2],
+    /// When the first began and the last ended.
+    time: [u64; 2],
+    /// How many.
+    calls: u32,
+    /// Whether the counts are an estimate.
+    is_estimate: bool,
+}
+
+/// The calls that were billed lately. See the [module](self).
+#[derive(Debug)]
+pub struct Calls {
+    /// By trace, see [`Relation`].
+    traces: Box<[Mutex<Table<Billed>>]>,
+    /// By response id.
+    responses: Box<[Mutex<Table<Billed>>]>,
+    /// Seeded anew in each process: what collides here cannot be known outside.
+    hashers: [RandomState; 2],
+}
+
+/// What a key of the trace tables says about the billed span.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Relation {
+    /// The span is of the billed call.
+    Is = 1,
+    /// The span is the parent of billed ones.
+    ParentOf = 2,
+    /// The trace has a native span or a stream log with these counts.
+    SameCounts = 3,
+}
+
+const SHARDS: usize = 64;
+/// Entries of the trace tables that one call makes: a span and its parent, half of them with a second span.
+const ENTRIES_PER_CALL: usize = 3;
+/// A stream's log comes within this time of the end of its native span.
+const SLACK: u64 = 500_000_000;
+
+impl Calls {
+    /// An empty table.
+    pub fn new(limits: Limits) -> Self {
+        let shards = |entries: usize| {
+            let each = entries.div_ceil(SHARDS).max(1);
+            (0..SHARDS).map(|_| Mutex::new(Table::new(each, limits.window))).collect()
+        };
+        Self {
+            traces: shards(limits.max_calls.saturating_mul(ENTRIES_PER_CALL)),
+            responses: shards(limits.max_calls),
+            hashers: [RandomState::default(), RandomState::default()],
+        }
+    }
+
+    /// The key of a response id within a project.
+    pub fn response_key(&self, project: &[u8], response_id: &[u8]) -> ResponseKey {
+        ResponseKey(self.key(&(project, response_id)))
+    }
+
+    /// Decides whether the span is billed, and remembers what it decided. `now` is the time of arrival in nanoseconds.
+    pub fn claim(&self, call: &Call, now: u64) -> Claim {
+        let mut trace = lock(&self.traces, self.key(&call.id.trace));
+        let own = self.relation(Relation::Is, call.id);
+        if let Some(before) = trace.get(own, now) {
+            return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
+        }
+        let mut response = call.response.map(|key| (key.0, lock(&self.responses, key.0)));
+        let same_counts = call
+            .rank
+            .is_half_of_a_stream()
+            .then(|| self.key(&(Relation::SameCounts as u8, &call.id.trace, call.counts)));
+        let parent = call.parent.map(|span| SpanId { span, ..call.id });
+
+        let mut is_above = false;
+        let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
+        let found = of_response
+            .filter(|billed| billed.is_same_response(call))
+            .or_else(|| {
+                let below = trace.get(self.relation(Relation::ParentOf, call.id), now);
+                let below = below.filter(|below| below.has_counts_of(call))?;
+                is_above = true;
+                Some(below)
+            })
+            .or_else(|| {
+                let above = trace.get(self.relation(Relation::Is, parent?), now);
+                above.filter(|above| above.has_counts_of(call))
+            })
+            .or_else(|| {
+                let other = trace.get(same_counts?, now);
+                other.filter(|other| gap(other.time, call.time) <= SLACK)
+            });
+        let billed = match found {
+            Some(found) => found,
+            None if !call.is_priced => return Claim::Unpriced,
+            None => {
+                Billed { id: call.id, counts: call.counts, time: call.time, calls: 1, is_estimate: call.is_estimate }
+            }
+        };
+
+        trace.insert(own, billed, now);
+        if let Some(parent) = parent {
+            let above = self.relation(Relation::ParentOf, parent);
+            // Siblings of one call are counted once.
+            if found.is_none() || is_above {
+                trace.update(above, billed, now, |below| below.add(&billed));
+            } else if trace.get(above, now).is_none() {
+                trace.insert(above, billed, now);
+            }
+        }
+        if let Some(key) = same_counts {
+            trace.insert(key, billed, now);
+        }
+        if let Some((key, table)) = &mut response
+            && billed.calls == 1
+        {
+            // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
+            table.insert(*key, billed, now);
+        }
+        match found {
+            None => Claim::Billed,
+            Some(billed) if billed.id == call.id => Claim::BilledBefore,
+            Some(billed) if billed.calls == 1 => Claim::Duplicate(billed.id),
+            Some(billed) => Claim::Aggregate(billed.id),
+        }
+    }
+
+    /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
+    /// too.
+    pub fn below(&self, id: SpanId, parent: Option<[u8; 8]>, now: u64) -> Option<SpanId> {
+        let mut trace = lock(&self.traces, self.key(&id.trace));
+        let below = trace.get(self.relation(Relation::ParentOf, id), now)?;
+        if let Some(span) = parent {
+            let above = self.relation(Relation::ParentOf, SpanId { span, ..id });
+            if trace.get(above, now).is_none() {
+                trace.insert(above, below, now);
+            }
+        }
+        Some(below.id)
+    }
+
+    /// Entries in all tables.
+    pub fn len(&self) -> usize {
+        self.traces.iter().chain(&self.responses).map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn relation(&self, relation: Relation, id: SpanId) -> Key {
+        self.key(&(relation as u8, &id.trace, &id.span))
+    }
+
+    fn key(&self, value: &impl std::hash::Hash) -> Key {
+        let [first, second] = &self.hashers;
+        u128::from(first.hash_one(value)) << 64 | u128::from(second.hash_one(value))
+    }
+}
+
+impl Billed {
+    fn is_same_response(&self, call: &Call) -> bool {
+        let is_same_moment = gap(self.time, call.time) == 0;
+        is_same_moment || (self.id.trace == call.id.trace && self.has_counts_of(call))
+    }
+
+    /// An estimate is taken for whatever the other says: it is a guess at the same.
+    fn has_counts_of(&self, call: &Call) -> bool {
+        self.counts == call.counts || self.is_estimate || call.is_estimate
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, n) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(n);
+        }
+        self.time = [self.time[0].min(other.time[0]), self.time[1].max(other.time[1])];
+        self.calls = self.calls.saturating_add(1);
+        self.is_estimate |= other.is_estimate;
+    }
+}
+
+/// Nanoseconds between two spans of time; 0 if they overlap.
+fn gap([a_start, a_end]: [u64; 2], [b_start, b_end]: [u64; 2]) -> u64 {
+    b_start.saturating_sub(a_end).max(a_start.saturating_sub(b_end))
+}
+
+fn lock(shards: &[Mutex<Table<Billed>>], key: Key) -> MutexGuard<'_, Table<Billed>> {
+    let shard = &shards[key as usize % shards.len()];
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

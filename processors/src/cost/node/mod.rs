@@ -1,0 +1,379 @@
+//! The `cost` processor: prices every span that stands for a model call and writes what it found beside the usage.
+//!
+//! A batch is read once, claims for its calls are made in the order of [`calls::Rank`], and what came of them is
+//! written.
+
+mod config;
+mod meter;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use weir_pipeline::batch::{Batch, KeyReader, Span, SpanMut};
+use weir_pipeline::clock::Environment;
+use weir_pipeline::config::ConfigError;
+use weir_pipeline::graph::Section;
+use weir_pipeline::node::{Processor, ProcessorFactory};
+use weir_pipeline::telemetry::{Counter, Telemetry};
+
+pub use self::config::schema;
+use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
+use self::meter::{LaneMeter, Meter, SeriesId};
+use self::output::{Amounts, Extra, Given, Output, TemplateId};
+use super::calls::{Call, Calls, Claim, Rank, SpanId};
+use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
+use super::{Catalog, CostStatus, GivenCost, Meaning, Pricer, Reading, Usage, UsageReader};
+
+/// Builds the processor from its configuration.
+///
+/// # Errors
+/// If a setting is wrong, or the embedded catalog cannot be read.
+pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    let settings = Settings::parse(section.node, section.path)?;
+    let (telemetry, id) = (&section.context.telemetry, &section.context.id);
+    let (node, path) = (section.node.get("catalog"), format!("{}::catalog", section.path));
+    let catalog = CatalogSettings::from_node(node, &path)?;
+    let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment)
+        .map_err(|problem| node.unwrap_or(section.node).error(&path, problem))?;
+    Ok(Arc::new(CostFactory {
+        catalog,
+        counters: Counters::new(telemetry, id),
+        meter: Meter::new(telemetry, id, settings.max_metric_series),
+        calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
+        environment: section.context.environment.clone(),
+        settings,
+    }))
+}
+
+struct CostFactory {
+    settings: Settings,
+    catalog: LiveCatalog,
+    counters: Counters,
+    meter: Meter,
+    calls: Option<Arc<Calls>>,
+    environment: Environment,
+}
+
+impl CostFactory {
+    fn processor(&self) -> CostProcessor {
+        let Settings { attributes, given_cost, estimate, .. } = self.settings;
+        let (watch, catalog) = self.catalog.watch();
+        CostProcessor {
+            output: Output::new(attributes, given_cost, catalog.version().to_string()),
+            pricer: Pricer::new(catalog),
+            watch,
+            attributes,
+            policy: given_cost,
+            estimation: estimate,
+            counters: self.counters.clone(),
+            meter: self.meter.lane(),
+            calls: self.calls.clone(),
+            environment: self.environment.clone(),
+            pending: Vec::new(),
+            order: Vec::new(),
+            keys: KeyReader::new(Meaning::of),
+        }
+    }
+}
+
+impl ProcessorFactory for CostFactory {
+    fn create(&self, _lane: usize) -> Box<dyn Processor> {
+        self.catalog.start();
+        Box::new(self.processor())
+    }
+}
+
+/// Spans by what pricing said of them: `weir_cost_spans{processor, status}`.
+#[derive(Clone)]
+struct Counters([Counter; CostStatus::ALL.len()]);
+
+impl Counters {
+    fn new(telemetry: &Telemetry, processor: &str) -> Self {
+        let counter = |status: CostStatus| {
+            telemetry.counter("weir_cost_spans", &[("processor", processor), ("status", status.as_str())])
+        };
+        Self(CostStatus::ALL.map(counter))
+    }
+
+    fn add(&self, seen: [usize; CostStatus::ALL.len()]) {
+        for (counter, n) in self.0.iter().zip(seen).filter(|(_, n)| *n > 0) {
+            counter.add(n);
+        }
+    }
+}
+
+struct CostProcessor {
+    pricer: Pricer,
+    watch: CatalogWatch,
+    attributes: Attributes,
+    output: Output,
+    policy: GivenCostPolicy,
+    estimation: Estimation,
+    counters: Counters,
+    meter: LaneMeter,
+    calls: Option<Arc<Calls>>,
+    environment: Environment,
+    /// The spans of the batch at hand that have to do with models.
+    pending: Vec<Pending>,
+    /// Those that may be one of several of a call, in the order of their claims.
+    order: Vec<(Order, usize)>,
+    keys: KeyReader<Meaning>,
+}
+
+/// What is known about a span when it was read. It does not borrow the batch, which is to be changed.
+struct Pending {
+    /// Its place among the spans of the batch.
+    at: usize,
+    status: CostStatus,
+    /// What is to be written if the span carries its cost.
+    template: TemplateId,
+    amounts: Amounts,
+    extra: Extra,
+    /// Whether the span has none of the attributes that are written.
+    is_plain: bool,
+    /// Whether another Weir wrote its findings, which then stand.
+    is_settled: bool,
+    /// The span that carries the cost instead.
+    deferred_to: Option<SpanId>,
+    /// Whether it was counted when it came before.
+    is_repeated: bool,
+    usage: Usage,
+    series: SeriesId,
+    call: Option<Call>,
+}
+
+/// Spans with a price first, then the most exact, then the innermost, then as they came.
+type Order = (bool, bool, Rank, Reverse<u64>);
+
+impl Processor for CostProcessor {
+    fn process(&mut self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
+        if let Some(catalog) = self.watch.changed() {
+            self.output = Output::new(self.attributes, self.policy, catalog.version().to_owned());
+            self.pricer = Pricer::new(catalog);
+        }
+        let mut seen = [0; CostStatus::ALL.len()];
+        self.output.begin();
+        self.meter.begin();
+        self.pending.clear();
+        let mut spans = 0;
+        for span in batch.spans() {
+            self.read(span, spans);
+            spans += 1;
+        }
+        self.claim();
+
+        let mut at = 0;
+        let mut pending = self.pending.iter().peekable();
+        let (output, meter) = (&mut self.output, &mut self.meter);
+        if !self.pending.is_empty() {
+            batch.for_each_mut(|span| {
+                if let Some(found) = pending.next_if(|pending| pending.at == at) {
+                    found.write(span, output);
+                    found.count(meter);
+                    if let Some(n) = seen.get_mut(found.status as usize) {
+                        *n += 1;
+                    }
+                }
+                at += 1;
+            });
+        }
+        seen[CostStatus::NotLlm as usize] = spans - self.pending.len();
+        self.counters.add(seen);
+        out(batch);
+    }
+}
+
+/// What each span of a batch would be written, with the default settings: its status and the span that carries its
+/// cost instead.
+pub(super) fn outcomes(catalog: Arc<Catalog>, batch: &Batch) -> Vec<(CostStatus, Option<SpanId>)> {
+    let (telemetry, settings) = (Telemetry::default(), Settings::default());
+    let factory = CostFactory {
+        catalog: LiveCatalog::fixed(catalog),
+        counters: Counters::new(&telemetry, ""),
+        meter: Meter::new(&telemetry, "", settings.max_metric_series),
+        calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
+        environment: Environment::with(|| 0, 0),
+        settings,
+    };
+    let mut processor = factory.processor();
+    let mut outcomes = vec![(CostStatus::NotLlm, None); batch.len()];
+    batch.spans().enumerate().for_each(|(at, span)| processor.read(span, at));
+    processor.claim();
+    for pending in &processor.pending {
+        if let Some(outcome) = outcomes.get_mut(pending.at) {
+            *outcome = (pending.status, pending.deferred_to);
+        }
+    }
+    outcomes
+}
+
+impl CostProcessor {
+    /// Reads and prices a span, and keeps what is to be done with it.
+    #[inline]
+    fn read(&mut self, span: Span<'_>, at: usize) {
+        let mut reader = UsageReader::default();
+        span.read(&mut self.keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
+        let scope = span.scope_name();
+        let mut reading = reader.finish(scope.as_str());
+        if reading.usage == Err(CostStatus::NotLlm) {
+            return;
+        }
+        let method = self.estimate(span, &mut reading);
+        let origin = self.meter.origin(span.resource());
+        let project = self.pricer.catalog().project(&origin.project);
+        let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
+        if method.is_some() {
+            priced.status = if priced.cost.is_some() { CostStatus::Estimated } else { CostStatus::NoUsage };
+        }
+        let given = reading.given_cost.filter(GivenCost::is_usd);
+        let mut amounts = Amounts::of(&priced);
+        let computed = priced.cost.map(|cost| cost.total);
+        let mut status = CostStatus::from_name(reading.earlier_status.as_str()).unwrap_or(priced.status);
+        if let (GivenCostPolicy::PreferGiven, Some(given)) = (self.policy, given)
+            && (priced.status.has_cost() || priced.status.is_unpriced())
+        {
+            status = CostStatus::Given;
+            amounts =
+                Amounts { total: Some(given.total), input: given.input, output: given.output, ..Default::default() };
+        }
+        let call = self.calls.as_ref().and_then(|calls| {
+            let fields = span.fields();
+            let id = SpanId::new(fields.trace_id, fields.span_id)?;
+            let parent = fields.parent_span_id.try_into().ok();
+            let response = Some(reading.response_id.as_bytes()).filter(|id| !id.is_empty());
+            Some(Call {
+                id,
+                parent,
+                response: response.map(|id| calls.response_key(origin.project.as_bytes(), id)),
+                counts: counts(&priced.usage),
+                time: [fields.start_time_unix_nano, fields.end_time_unix_nano],
+                is_priced: status.has_cost(),
+                is_estimate: matches!(priced.status, CostStatus::Estimated | CostStatus::NoUsage),
+                rank: Rank::of(scope.as_str(), reading.is_log),
+            })
+        });
+        let series = self.meter.series(
+            priced.provider.unwrap_or_else(|| priced.span_provider.as_str()),
+            priced.model.unwrap_or_else(|| priced.span_model.as_str()),
+        );
+        self.pending.push(Pending {
+            at,
+            status,
+            template: self.output.template(status, priced.price_id, method, &amounts),
+            amounts,
+            extra: Extra {
+                corrected: corrected(&reading, &priced.usage),
+                given: given.map(|given| Given { total: given.total, computed }),
+            },
+            is_plain: !reading.has_output_keys && reading.given_cost.is_none(),
+            is_settled: !reading.earlier_status.is_empty(),
+            deferred_to: None,
+            is_repeated: false,
+            usage: priced.usage,
+            series,
+            call,
+        });
+    }
+
+    /// Gives a call that does not tell its usage an estimated one, if that is wanted and possible; returns how.
+    #[cfg(feature = "estimate")]
+    fn estimate(&self, span: Span<'_>, reading: &mut Reading<'_>) -> Option<&'static str> {
+        let is_wanted = match self.estimation {
+            Estimation::Off => false,
+            Estimation::On => true,
+            Estimation::Streams => reading.is_stream,
+        };
+        if !is_wanted || reading.usage != Err(CostStatus::NoUsage) {
+            return None;
+        }
+        let estimate = crate::cost::estimate::estimate(span, reading)?;
+        reading.usage = Ok(estimate.usage);
+        Some(estimate.method)
+    }
+
+    /// This build cannot; the settings do not ask for it.
+    #[cfg(not(feature = "estimate"))]
+    fn estimate(&self, _span: Span<'_>, _reading: &mut Reading<'_>) -> Option<&'static str> {
+        debug_assert_eq!(self.estimation, Estimation::Off);
+        None
+    }
+
+    /// Finds out which spans are billed.
+    fn claim(&mut self) {
+        let Some(calls) = &self.calls else { return };
+        let now = self.environment.now_unix_nanos();
+        self.order.clear();
+        for (at, pending) in self.pending.iter().enumerate() {
+            if let Some(call) = &pending.call
+                && pending.status != CostStatus::Aggregate
+            {
+                self.order.push(((!call.is_priced, call.is_estimate, call.rank, Reverse(call.time[0])), at));
+            }
+        }
+        self.order.sort_unstable();
+        for (_, at) in &self.order {
+            let Some(pending) = self.pending.get_mut(*at) else { continue };
+            let Some(call) = &pending.call else { continue };
+            let (status, deferred_to) = match calls.claim(call, now) {
+                Claim::Billed | Claim::Unpriced => continue,
+                Claim::BilledBefore => {
+                    pending.is_repeated = true;
+                    continue;
+                }
+                Claim::Duplicate(of) => (CostStatus::Duplicate, of),
+                Claim::Aggregate(of) => (CostStatus::Aggregate, of),
+            };
+            (pending.status, pending.deferred_to) = (status, Some(deferred_to));
+        }
+        // Inner ones first, so that an agent of agents finds what its agents found.
+        self.order.clear();
+        let aggregates = self.pending.iter().enumerate().filter(|(_, p)| p.status == CostStatus::Aggregate);
+        self.order.extend(aggregates.filter_map(|(at, pending)| {
+            let call = pending.call.filter(|_| pending.deferred_to.is_none())?;
+            Some(((false, false, Rank::Native, Reverse(call.time[0])), at))
+        }));
+        self.order.sort_unstable();
+        for (_, at) in &self.order {
+            if let Some(pending) = self.pending.get_mut(*at)
+                && let Some(call) = &pending.call
+            {
+                pending.deferred_to = calls.below(call.id, call.parent, now);
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn write(&self, span: &mut SpanMut<'_>, output: &mut Output) {
+        if self.is_settled {
+            // Another Weir was here before: its cost, with the catalog it names, stands.
+        } else if matches!(self.status, CostStatus::Duplicate | CostStatus::Aggregate) {
+            output.write_deferred(span, self.status, self.deferred_to);
+        } else {
+            output.write(span, self.template, &self.amounts, &self.extra, self.is_plain);
+        }
+    }
+
+    fn count(&self, meter: &mut LaneMeter) {
+        if self.is_repeated || !(self.status.has_cost() || self.status.is_unpriced()) {
+            return;
+        }
+        meter.count(self.series, self.status, &self.usage, self.amounts.total);
+        if let Some(Given { total, computed: Some(computed) }) = self.extra.given {
+            meter.compare(self.series, total, computed);
+        }
+    }
+}
+
+/// Input and output tokens where they differ from what the span reports.
+fn corrected(reading: &Reading<'_>, usage: &Usage) -> [Option<u64>; 2] {
+    let [input, output] = reading.reported;
+    [usage.input.filter(|_| usage.input != input), usage.output.filter(|_| usage.output != output)]
+}
+
+fn counts(usage: &Usage) -> [u64; 2] {
+    [usage.input.unwrap_or(0), usage.output.unwrap_or(0)]
+}

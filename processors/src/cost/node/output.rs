@@ -1,0 +1,315 @@
+//! What is written to a span, in the families of attributes that are wanted.
+//!
+//! What is written to the spans of one price is the same but for the amounts: it is encoded once, as a template, and
+//! copied from then on.
+
+use weir_pipeline::batch::{AttributeBlock, DoubleSlot, NewValue, SpanMut};
+
+use super::config::{Attributes, GivenCostPolicy};
+use super::meter::difference;
+use crate::cost::calls::SpanId;
+use crate::cost::{CostStatus, Priced, Usd};
+
+/// OTel proposal for costs (semantic-conventions-genai, pull request 443): a double in `CURRENCY`.
+const AMOUNT: &str = "gen_ai.usage.cost.amount";
+const CURRENCY: &str = "gen_ai.usage.cost.currency";
+/// `local` if the cost was computed, `application` if the span brought it along.
+const SOURCE: &str = "gen_ai.usage.cost.source";
+const STATUS: &str = "weir.cost.status";
+const LEGACY: &str = "gen_ai.usage.cost";
+const OPEN_INFERENCE: &str = "llm.cost.total";
+const LANGFUSE: &str = "langfuse.observation.cost_details";
+
+/// The amounts of a span, in the order in which they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Amounts {
+    pub(super) total: Option<Usd>,
+    pub(super) input: Option<Usd>,
+    pub(super) output: Option<Usd>,
+    pub(super) cache_read: Option<Usd>,
+    pub(super) cache_write: Option<Usd>,
+}
+
+impl Amounts {
+    pub(super) fn of(priced: &Priced<'_, '_>) -> Self {
+        let (cost, usage) = (priced.cost, &priced.usage);
+        Self {
+            total: cost.map(|c| c.total),
+            input: cost.filter(|_| usage.input.is_some()).map(|c| c.input),
+            output: cost.filter(|_| usage.output.is_some()).map(|c| c.output),
+            cache_read: cost.filter(|_| usage.cache_read.is_some()).map(|c| c.cache_read),
+            cache_write: cost.filter(|_| usage.cache_write.is_some()).map(|c| c.cache_write),
+        }
+    }
+
+    /// Which there are.
+    fn present(&self) -> [bool; 5] {
+        [self.total, self.input, self.output, self.cache_read, self.cache_write].map(|usd| usd.is_some())
+    }
+
+    /// What OpenInference calls the prompt's cost: all that is paid for input.
+    fn prompt(&self) -> Option<Usd> {
+        let cached = self.cache_read.unwrap_or_default() + self.cache_write.unwrap_or_default();
+        self.input.map(|input| input + cached)
+    }
+}
+
+/// A cost that the application gave, beside the computed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) total: Usd,
+    pub(super) computed: Option<Usd>,
+}
+
+impl Given {
+    /// Given less computed, in pico-USD; 0 where nothing was computed.
+    fn difference(self) -> i128 {
+        self.computed.map_or(0, |computed| difference(self.total, computed))
+    }
+}
+
+/// What is written to one span besides the template's part.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extra {
+    /// Input and output tokens where they differ from what the span reports.
+    pub(super) corrected: [Option<u64>; 2],
+    pub(super) given: Option<Given>,
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.corrected == [None; 2] && self.given.is_none()
+    }
+}
+
+/// Writes what was found.
+#[derive(Debug)]
+pub(super) struct Output {
+    attributes: Attributes,
+    policy: GivenCostPolicy,
+    catalog: String,
+    templates: Vec<Template>,
+}
+
+/// A place among the templates, valid until [`Output::begin`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TemplateId(usize);
+
+#[derive(Debug)]
+struct Template {
+    status: CostStatus,
+    price_id: Option<String>,
+    method: Option<&'static str>,
+    /// Which amounts there are.
+    present: [bool; 5],
+    block: AttributeBlock,
+    /// Where those amounts stand.
+    slots: Vec<DoubleSlot>,
+}
+
+/// More prices than this at a time is not what one application uses; the templates are then made anew.
+const MAX_TEMPLATES: usize = 64;
+
+impl Output {
+    pub(super) fn new(attributes: Attributes, policy: GivenCostPolicy, catalog: String) -> Self {
+        Self { attributes, policy, catalog, templates: Vec::new() }
+    }
+
+    /// To be called before each batch.
+    pub(super) fn begin(&mut self) {
+        if self.templates.len() > MAX_TEMPLATES {
+            self.templates.clear();
+        }
+    }
+
+    /// The template for spans of this status and price.
+    pub(super) fn template(
+        &mut self,
+        status: CostStatus,
+        price_id: Option<&str>,
+        method: Option<&'static str>,
+        amounts: &Amounts,
+    ) -> TemplateId {
+        let present = amounts.present();
+        let known = self.templates.iter().position(|t| {
+            t.status == status && t.present == present && t.price_id.as_deref() == price_id && t.method == method
+        });
+        TemplateId(known.unwrap_or_else(|| {
+            let (mut block, mut slots) = (AttributeBlock::default(), Vec::new());
+            let price_id = price_id.map(str::to_owned);
+            let found = Found { status, price_id: price_id.as_deref(), method, amounts, source: "local" };
+            // The only doubles are amounts, in an order that depends on which there are.
+            self.put(&found, &Groups::ALL, &mut |key, value| match value {
+                NewValue::Double(_) => slots.push(block.push_double(key)),
+                value => block.push(key, value),
+            });
+            self.templates.push(Template { status, price_id, method, present, block, slots });
+            self.templates.len() - 1
+        }))
+    }
+
+    /// Writes what the template says with these amounts. `is_plain` says that the span has none of the keys that are
+    /// written.
+    pub(super) fn write(
+        &mut self,
+        span: &mut SpanMut<'_>,
+        id: TemplateId,
+        amounts: &Amounts,
+        extra: &Extra,
+        is_plain: bool,
+    ) {
+        if self.attributes == Attributes::default() {
+            return;
+        }
+        if is_plain && extra.is_empty() {
+            self.append(span, id, amounts);
+        } else {
+            self.set(span, id, amounts, extra);
+        }
+        if self.attributes.langfuse
+            && let Some(json) = langfuse(amounts)
+            && !(self.policy == GivenCostPolicy::Keep && has(span, LANGFUSE))
+        {
+            span.set(LANGFUSE, NewValue::Str(&json));
+        }
+    }
+
+    /// Writes that another span carries the cost, and which.
+    pub(super) fn write_deferred(&self, span: &mut SpanMut<'_>, status: CostStatus, to: Option<SpanId>) {
+        if !self.attributes.weir {
+            return;
+        }
+        span.set(STATUS, NewValue::Str(status.as_str()));
+        if let Some(to) = to {
+            span.set("weir.cost.deferred_to", NewValue::Str(&to.to_string()));
+        }
+    }
+
+    fn append(&mut self, span: &mut SpanMut<'_>, id: TemplateId, amounts: &Amounts) {
+        let attributes = self.attributes;
+        let Some(template) = self.templates.get_mut(id.0) else { return };
+        let mut slots = template.slots.iter();
+        let block = &mut template.block;
+        for_each_amount(attributes, &Groups::ALL, amounts, |_, usd| {
+            if let Some(slot) = slots.next() {
+                block.set_double(*slot, usd.to_f64());
+            }
+        });
+        span.append_absent(block);
+    }
+
+    fn set(&self, span: &mut SpanMut<'_>, id: TemplateId, amounts: &Amounts, extra: &Extra) {
+        let Some(template) = self.templates.get(id.0) else { return };
+        let keep = self.policy == GivenCostPolicy::Keep;
+        let groups = Groups {
+            otel: !(keep && has(span, AMOUNT)),
+            legacy: !(keep && has(span, LEGACY)),
+            open_inference: !(keep && has(span, OPEN_INFERENCE)),
+        };
+        let source = if template.status == CostStatus::Given { "application" } else { "local" };
+        let (status, price_id) = (template.status, template.price_id.as_deref());
+        let found = Found { status, price_id, method: template.method, amounts, source };
+        self.put(&found, &groups, &mut |key, value| span.set(key, value));
+        if !self.attributes.weir {
+            return;
+        }
+        // Inclusive of cached and reasoning tokens, where the span's own counts are not.
+        for (key, count) in ["weir.usage.input_tokens", "weir.usage.output_tokens"].into_iter().zip(extra.corrected) {
+            if let (true, Some(count)) = (status.has_cost(), count.and_then(|n| i64::try_from(n).ok())) {
+                span.set(key, NewValue::Int(count));
+            }
+        }
+        if let Some(pico) = extra.given.map(Given::difference).filter(|pico| *pico != 0) {
+            span.set("weir.cost.given_difference", NewValue::Double(pico as f64 / 1e12));
+        }
+    }
+
+    fn put(&self, found: &Found<'_>, groups: &Groups, put: &mut dyn FnMut(&str, NewValue<'_>)) {
+        let attributes = self.attributes;
+        if found.amounts.total.is_some() {
+            for_each_amount(attributes, groups, found.amounts, |key, usd| put(key, NewValue::Double(usd.to_f64())));
+            if attributes.otel && groups.otel {
+                put(CURRENCY, NewValue::Str("USD"));
+                put(SOURCE, NewValue::Str(found.source));
+            }
+        }
+        if attributes.weir {
+            put(STATUS, NewValue::Str(found.status.as_str()));
+            if let Some(method) = found.method {
+                put("weir.usage.method", NewValue::Str(method));
+            }
+            if let (Some(price_id), true) = (found.price_id, found.amounts.total.is_some()) {
+                put("weir.cost.price_id", NewValue::Str(price_id));
+                put("weir.cost.catalog", NewValue::Str(&self.catalog));
+            }
+        }
+    }
+}
+
+struct Found<'f> {
+    status: CostStatus,
+    price_id: Option<&'f str>,
+    method: Option<&'static str>,
+    amounts: &'f Amounts,
+    source: &'static str,
+}
+
+/// Families that may be written to this span; others keep what the application wrote.
+struct Groups {
+    otel: bool,
+    legacy: bool,
+    open_inference: bool,
+}
+
+impl Groups {
+    const ALL: Self = Self { otel: true, legacy: true, open_inference: true };
+}
+
+/// All doubles, always in the same order.
+fn for_each_amount(wanted: Attributes, groups: &Groups, amounts: &Amounts, mut put: impl FnMut(&'static str, Usd)) {
+    let Amounts { total, input, output, cache_read, cache_write } = *amounts;
+    let mut family = |is_wanted: bool, keys: &[(&'static str, Option<Usd>)]| {
+        if is_wanted {
+            keys.iter().filter_map(|(key, usd)| Some((*key, (*usd)?))).for_each(|(key, usd)| put(key, usd));
+        }
+    };
+    family(wanted.otel && groups.otel, &[(AMOUNT, total)]);
+    family(
+        wanted.weir,
+        &[
+            ("weir.cost.input", input),
+            ("weir.cost.output", output),
+            ("weir.cost.cache_read", cache_read),
+            ("weir.cost.cache_write", cache_write),
+        ],
+    );
+    family(wanted.legacy && groups.legacy, &[(LEGACY, total)]);
+    family(
+        wanted.open_inference && groups.open_inference,
+        &[
+            (OPEN_INFERENCE, total),
+            ("llm.cost.prompt", amounts.prompt()),
+            ("llm.cost.completion", output),
+            ("llm.cost.prompt_details.cache_read", cache_read),
+            ("llm.cost.prompt_details.cache_write", cache_write),
+        ],
+    );
+}
+
+/// Langfuse's costs by kind: a JSON object of exact decimals.
+fn langfuse(amounts: &Amounts) -> Option<String> {
+    let total = amounts.total?;
+    let parts = [
+        ("input", amounts.input),
+        ("output", amounts.output),
+        ("cache_read_input_tokens", amounts.cache_read),
+        ("cache_creation_input_tokens", amounts.cache_write),
+        ("total", Some(total)),
+    ];
+    let parts: Vec<_> = parts.iter().filter_map(|(key, usd)| Some(format!("\"{key}\":{}", (*usd)?))).collect();
+    Some(format!("{{{}}}", parts.join(",")))
+}
+
+fn has(span: &SpanMut<'_>, key: &str) -> bool {
+    span.view().attr(key).is_some()
+}
