@@ -100,8 +100,8 @@ fn is_repeatable(code: Code, delay: Option<Duration>) -> bool {
     }
 }
 
-/// Whether a call failed because its message is too large. The code alone does not say so: it is also that of a quota, and
-/// a quota that is used up is not mended by sending more and smaller requests.
+/// Whether a call failed because its message is too large. The code alone does not say so: it is also that of a quota,
+/// and a quota that is used up is not mended by sending more and smaller requests.
 fn is_about_size(code: Code, message: &str) -> bool {
     /// What the gRPC libraries for Go and C++, Java, Rust (of which older ones answer OUT_OF_RANGE), and proxies say.
     const TEXTS: [&str; 5] = [

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
-/// Above this size a batch is compressed, or written as JSON, on the blocking pool: it would hold up everything else on its lane.
+/// Above this size a batch is compressed, or written as JSON, on the blocking pool: it would hold up everything else on
+/// its lane.
 pub(super) const INLINE: usize = 1 << 20;
 
 /// Decision: level 1 throughout, where the Collector takes 6 for gzip. On LLM spans level 6 costs five times the CPU

@@ -10,7 +10,7 @@
 //!     timeout: 5s                # of one attempt; 0: none
 //!     authority: tempo.example   # `:authority`; by default the endpoint
 //!     user_agent: my-collector   # by default weir/<version>
-//!     wait_for_ready: false      # whether an attempt waits for a connection until its timeout, rather than fail at once
+//!     wait_for_ready: false      # whether an attempt waits for a connection until its timeout
 //!     keepalive: {time: 10s, timeout: 10s, permit_without_stream: false}   # off by default
 //!     tls:                       # TLS is on unless `insecure: true`
 //!       insecure: false
@@ -28,9 +28,9 @@
 //!     retry_on_failure: {}
 //! ```
 //!
-//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
-//! and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection per lane and
-//! signal.
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
+//! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection
+//! per lane and signal.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,9 +25,9 @@
 //!     retry_on_failure: {}
 //! ```
 //!
-//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the Collector makes
-//! and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS negotiates it, otherwise HTTP/1.1 with as
-//! many connections per lane and signal as there are requests under way.
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
+//! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS
+//! negotiates it, otherwise HTTP/1.1 with as many connections per lane and signal as there are requests under way.
 
 use std::sync::Arc;
 use std::time::Duration;

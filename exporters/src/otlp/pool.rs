@@ -83,8 +83,8 @@ impl Pool {
     }
 }
 
-/// Closes what nobody has used for `idle_timeout`, as long as there is anything. A connection closes when its last handle
-/// is dropped and the requests on it are through.
+/// Closes what nobody has used for `idle_timeout`, as long as there is anything. A connection closes when its last
+/// handle is dropped and the requests on it are through.
 async fn close_idle(pool: Weak<Pool>, idle_timeout: Duration) {
     loop {
         let next = {
