@@ -135,3 +135,5 @@ impl<F: Fn(Unit, u64)> Leaves<'_, F> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vendors;
