@@ -109,7 +109,13 @@ impl Http {
         let Some(format) = format else {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_TYPE);
         };
-        match self.take(signal, format, request, sender, deadline).await {
+        let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING), self.rules.accepted);
+        // The head ends here: only the body is moved on.
+        let taken = match encoding {
+            Ok(encoding) => self.take(signal, format, encoding, request.into_body(), sender, deadline).await,
+            Err(refusal) => Err(refusal),
+        };
+        match taken {
             Ok(()) => success(format),
             Err(refusal) => {
                 self.entries.note(Some(signal), &refusal);
@@ -122,7 +128,8 @@ impl Http {
         &self,
         signal: Signal,
         format: Format,
-        request: Request<B>,
+        encoding: Encoding,
+        body: B,
         sender: Option<Sender>,
         deadline: Option<Instant>,
     ) -> Result<(), Refusal>
@@ -130,9 +137,8 @@ impl Http {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING), self.rules.accepted)?;
         let entry = self.entries.get(signal);
-        let (bytes, hold) = entry.read(request.into_body(), Framing::Plain, deadline).await?;
+        let (bytes, hold) = entry.read(body, Framing::Plain, deadline).await?;
         entry.deliver(Message { bytes, hold, encoding, format }, sender, None).await
     }
 }

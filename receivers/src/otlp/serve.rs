@@ -285,11 +285,14 @@ impl Shared {
         let mut served = pin!(served);
         // A tenth more or less, as gRPC has it: clients that came together do not come again together.
         let stretch = if lifetime.max_age.is_some() { 0.9 + 0.2 * self.environment.random_unit() } else { 1.0 };
+        let is_limited = lifetime.max_age.is_some() || lifetime.max_idle.is_some();
+        // In this order, and with nothing asked that cannot come: this runs at every sign of life.
         let end = tokio::select! {
+            biased;
             ended = served.as_mut() => return ended,
             () = self.shutdown.requested() => None,
-            end = connection.outlives(&lifetime, stretch) => Some(end),
-            () = connection.first_request() => None,
+            end = connection.outlives(&lifetime, stretch), if is_limited => Some(end),
+            () = connection.first_request(), if !self.manners.keep_alives => None,
         };
         served.as_mut().graceful_shutdown();
         match end {
