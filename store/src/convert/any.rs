@@ -83,19 +83,6 @@ impl<'a> Any<'a> {
             _ => None,
         }
     }
-
-    /// The value as text: strings as they are, everything else as JSON. `None` if there is no value.
-    pub(crate) fn with_text<T>(self, scratch: &mut Vec<u8>, use_it: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        match self {
-            Self::Empty => None,
-            Self::Str(s) => Some(use_it(s)),
-            other => {
-                scratch.clear();
-                write_json(scratch, other);
-                Some(use_it(scratch))
-            }
-        }
-    }
 }
 
 /// A `KeyValue`.
@@ -110,26 +97,20 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(raw: &'a [u8]) -> Self {
         Self::read_plain(raw).unwrap_or_else(|| Self::read_any(raw))
     }
 
     /// What encoders write: a key, a value, one member in the value, nothing else.
-    #[inline]
+    #[inline(always)]
     fn read_plain(raw: &'a [u8]) -> Option<Self> {
         let (key, rest) = take(raw, 0x0a)?;
-        let (any_value, rest) = take(rest, 0x12)?;
-        if !rest.is_empty() {
-            return None;
-        }
+        let any_value = only(rest, 0x12)?;
         let value = match any_value {
-            [0x0a, ..] => {
-                let (text, rest) = take(any_value, 0x0a)?;
-                rest.is_empty().then_some(Any::Str(text))?
-            }
-            [0x10, 0, ..] if any_value.len() == 2 => Any::Bool(false),
-            [0x10, 1, ..] if any_value.len() == 2 => Any::Bool(true),
+            [0x0a, ..] => Any::Str(only(any_value, 0x0a)?),
+            [0x10, 0] => Any::Bool(false),
+            [0x10, 1] => Any::Bool(true),
             [0x18, rest @ ..] => {
                 let (number, rest) = varint(rest)?;
                 rest.is_empty().then_some(Any::Int(number as i64))?
@@ -140,6 +121,7 @@ impl<'a> Attribute<'a> {
         Some(Self { key, value, raw, exact: true })
     }
 
+    #[cold]
     fn read_any(raw: &'a [u8]) -> Self {
         let (mut key, mut value, mut exact, mut values) = (&raw[..0], Any::Empty, true, 0);
         for field in Fields::new(raw) {
@@ -160,11 +142,33 @@ impl<'a> Attribute<'a> {
 }
 
 /// The payload of a length-delimited field with this one-byte tag, and what follows it.
-#[inline]
+#[inline(always)]
 fn take(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = bytes.split_first()?;
-    let (len, rest) = varint(rest)?;
-    if *first != tag { None } else { rest.split_at_checked(usize::try_from(len).ok()?) }
+    match bytes {
+        [first, len @ 0..0x80, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*len)),
+        [first, rest @ ..] if *first == tag => {
+            let (len, rest) = varint(rest)?;
+            rest.split_at_checked(usize::try_from(len).ok()?)
+        }
+        _ => None,
+    }
+}
+
+/// The payload of a length-delimited field with this one-byte tag, if nothing follows it.
+#[inline(always)]
+fn only(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+    let (len, payload) = match bytes {
+        [first, len @ 0..0x80, payload @ ..] if *first == tag => (usize::from(*len), payload),
+        [first, low, high @ 0..0x80, payload @ ..] if *first == tag => {
+            (usize::from(low & 0x7f) | usize::from(*high) << 7, payload)
+        }
+        [first, rest @ ..] if *first == tag => {
+            let (len, payload) = varint(rest)?;
+            (usize::try_from(len).ok()?, payload)
+        }
+        _ => return None,
+    };
+    (payload.len() == len).then_some(payload)
 }
 
 #[inline]
@@ -290,8 +294,12 @@ pub(crate) fn write_string(out: &mut Vec<u8>, utf8: &[u8]) {
 /// Appends bytes as lower-case hexadecimal.
 pub(crate) fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
+    // Ids are 8 or 16 bytes.
+    for part in bytes.chunks(16) {
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        out.extend_from_slice(digits.get(..2 * part.len()).unwrap_or_default());
     }
 }

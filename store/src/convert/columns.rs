@@ -1,128 +1,133 @@
-//! One builder per column.
+//! One column per field of the table, and the columns inside those that are maps and lists.
 
 use std::sync::Arc;
 
-use deltalake::arrow::array::{
-    Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBufferBuilder, BooleanBuilder, Date32Builder,
-    Decimal128Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, MapArray, RecordBatch,
-    StringArray, StructArray, TimestampMicrosecondBuilder,
+use deltalake::arrow::array::{ArrayRef, ListArray, MapArray, RecordBatch, StructArray};
+use deltalake::arrow::buffer::OffsetBuffer;
+use deltalake::arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field, Fields, Float64Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
 };
-use deltalake::arrow::buffer::{NullBuffer, OffsetBuffer};
-use deltalake::arrow::datatypes::{Field, Fields};
 use deltalake::arrow::error::ArrowError;
-
-use super::any::{write_hex, write_object};
-use crate::schema::{self, Type};
 use weir_pipeline::batch::wire::Fields as WireFields;
 
-/// Builders of one type.
-trait Build {
-    fn start() -> Self;
-    fn array(&mut self) -> Result<ArrayRef, ArrowError>;
-}
-
-macro_rules! build {
-    ($($builder:ty = $start:expr),* $(,)?) => {$(
-        impl Build for $builder {
-            fn start() -> Self {
-                $start
-            }
-            fn array(&mut self) -> Result<ArrayRef, ArrowError> {
-                Ok(Arc::new(self.finish()))
-            }
-        }
-    )*};
-}
-
-build! {
-    BooleanBuilder = Self::new(),
-    Int16Builder = Self::new(),
-    Int32Builder = Self::new(),
-    Int64Builder = Self::new(),
-    Float64Builder = Self::new(),
-    Date32Builder = Self::new(),
-    BinaryBuilder = Self::new(),
-    TimestampMicrosecondBuilder = Self::new().with_data_type(schema::data_type(Type::Time)),
-    Decimal128Builder = Self::new().with_data_type(schema::data_type(Type::Money)),
-}
-
-/// A column of text, whose UTF-8 is checked once for all rows.
-pub(super) struct Texts(BinaryBuilder);
-
-impl Texts {
-    #[inline]
-    pub(super) fn append_value(&mut self, utf8: &(impl AsRef<[u8]> + ?Sized)) {
-        self.0.append_value(utf8.as_ref());
-    }
-
-    #[inline]
-    pub(super) fn append_null(&mut self) {
-        self.0.append_null();
-    }
-
-    #[inline]
-    pub(super) fn append_option(&mut self, utf8: Option<&(impl AsRef<[u8]> + ?Sized)>) {
-        match utf8 {
-            Some(utf8) => self.append_value(utf8),
-            None => self.append_null(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        ArrayBuilder::len(&self.0)
-    }
-}
-
-impl Build for Texts {
-    fn start() -> Self {
-        Self(BinaryBuilder::new())
-    }
-
-    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
-        let binary = self.0.finish();
-        // The next rows will be about as many and as long.
-        self.0 = BinaryBuilder::with_capacity(binary.len(), binary.values().len());
-        Ok(Arc::new(StringArray::try_from_binary(binary)?))
-    }
-}
+use super::any::{write_hex, write_object};
+use super::buffers::{Binaries, Bools, Build, Numbers, Texts, Validity, Values};
+use super::keys::Place;
+use crate::schema;
 
 /// A column of maps from text.
+///
+/// Neighbours mostly have the same keys in the same order, so the keys of a row are compared with those of the row before
+/// and copied from there in one piece as far as they agree.
 pub(super) struct Map<V> {
-    pub(super) keys: Texts,
+    keys: Texts,
     pub(super) values: V,
     offsets: Vec<i32>,
-    present: BooleanBufferBuilder,
+    absent: Validity,
+    entries: Fields,
+    /// What is known of the last row's keys, and the number of the first.
+    last: Vec<Place>,
+    last_start: usize,
+    /// How many keys of this row are those of the last row; `None` once one was not.
+    same: Option<usize>,
 }
 
 impl<V> Map<V> {
+    /// Appends a key; its value is up to the caller.
+    #[inline]
+    pub(super) fn key(&mut self, place: Place, key: &[u8]) {
+        if let Some(same) = &mut self.same {
+            if place.is_known() && self.last.get(*same) == Some(&place) {
+                *same += 1;
+                return;
+            }
+            self.part();
+        }
+        self.keys.push(key);
+        self.last.push(place);
+    }
+
+    /// Writes the keys that are those of the last row.
+    fn part(&mut self) {
+        if let Some(same) = self.same.take() {
+            let start = self.keys.len();
+            self.keys.repeat(self.last_start..self.last_start + same);
+            self.last.truncate(same);
+            self.last_start = start;
+        }
+    }
+
+    /// Appends all entries of a list.
+    pub(super) fn push_all(&mut self, keys: &Values, values: &Values)
+    where
+        V: AsMut<Texts>,
+    {
+        self.part();
+        self.last.clear();
+        self.keys.push_all(keys);
+        self.values.as_mut().push_all(values);
+    }
+
     /// Ends a row's map, or says that it has none.
+    #[inline]
     pub(super) fn end(&mut self, present: bool) {
+        // A row without keys leaves the last ones to the next.
+        if self.same != Some(0) {
+            self.part();
+        }
+        self.same = Some(0);
+        if present {
+            self.absent.value();
+        } else {
+            self.absent.nulls(self.offsets.len().saturating_sub(1), 1);
+        }
         self.offsets.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
-        self.present.append(present);
     }
 }
 
 impl<V: Build> Build for Map<V> {
-    fn start() -> Self {
-        Self { keys: Build::start(), values: V::start(), offsets: vec![0], present: BooleanBufferBuilder::new(0) }
+    fn start(kind: &DataType) -> Self {
+        let entries = match kind {
+            DataType::Map(entry, _) => match entry.data_type() {
+                DataType::Struct(fields) => fields.clone(),
+                _ => Fields::empty(),
+            },
+            _ => Fields::empty(),
+        };
+        let kind = |at: usize| entries.get(at).map_or(&DataType::Null, |field| field.data_type());
+        Self {
+            keys: Build::start(kind(0)),
+            values: Build::start(kind(1)),
+            offsets: vec![0],
+            absent: Validity::default(),
+            last: Vec::new(),
+            last_start: 0,
+            same: Some(0),
+            entries: entries.clone(),
+        }
     }
 
-    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
-        let (keys, values) = (self.keys.array()?, self.values.array()?);
-        let fields = schema::map_entry(values.data_type().clone());
-        let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
-        let entry = Arc::new(Field::new_struct(schema::ENTRIES, fields.clone(), false));
-        let entries = StructArray::try_new(fields, vec![keys, values], None)?;
-        let nulls = NullBuffer::new(self.present.finish());
-        Ok(Arc::new(MapArray::try_new(entry, offsets, entries, Some(nulls).filter(|n| n.null_count() > 0), false)?))
+    fn array(&mut self, _: usize) -> Result<ArrayRef, ArrowError> {
+        let entries = self.keys.len();
+        let columns = vec![self.keys.array(entries)?, self.values.array(entries)?];
+        let offsets = std::mem::take(&mut self.offsets);
+        self.offsets.reserve(offsets.len());
+        self.offsets.push(0);
+        self.last.clear();
+        self.last_start = 0;
+        let entries = StructArray::try_new(self.entries.clone(), columns, None)?;
+        let entry = Arc::new(Field::new_struct(schema::ENTRIES, self.entries.clone(), false));
+        let nulls = self.absent.finish();
+        Ok(Arc::new(MapArray::try_new(entry, OffsetBuffer::new(offsets.into()), entries, nulls, false)?))
     }
 }
 
 macro_rules! columns {
-    ($($name:ident: $builder:ty),* $(,)?) => {
-        /// The builders of the table's columns, in its order.
+    ($($name:ident: $column:ty),* $(,)?) => {
+        /// The table's columns, in its order.
         pub(super) struct Columns {
-            $(pub(super) $name: $builder,)*
+            $(pub(super) $name: $column,)*
         }
 
         impl Columns {
@@ -130,12 +135,16 @@ macro_rules! columns {
             pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
 
             pub(super) fn new() -> Self {
-                Self { $($name: <$builder as Build>::start(),)* }
+                let schema = schema::spans();
+                let mut fields = schema.fields().iter();
+                // Both list the columns in one order, which a test asserts.
+                let mut kind = || fields.next().map_or(&DataType::Null, |field| field.data_type());
+                Self { $($name: <$column as Build>::start(kind()),)* }
             }
 
-            /// The rows so far; the builders start anew.
-            pub(super) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-                RecordBatch::try_new(schema::spans(), vec![$(self.$name.array()?),*])
+            /// The rows so far, `rows` in number; the columns start anew.
+            pub(super) fn finish(&mut self, rows: usize) -> Result<RecordBatch, ArrowError> {
+                RecordBatch::try_new(schema::spans(), vec![$(self.$name.array(rows)?),*])
             }
         }
     };
@@ -143,14 +152,14 @@ macro_rules! columns {
 
 columns! {
     environment: Texts,
-    date: Date32Builder,
+    date: Numbers<Date32Type>,
     trace_id: Texts,
     span_id: Texts,
     parent_span_id: Texts,
-    start_time: TimestampMicrosecondBuilder,
-    start_nanos: Int16Builder,
-    duration_ns: Int64Builder,
-    ingest_time: TimestampMicrosecondBuilder,
+    start_time: Numbers<TimestampMicrosecondType>,
+    start_nanos: Numbers<Int16Type>,
+    duration_ns: Numbers<Int64Type>,
+    ingest_time: Numbers<TimestampMicrosecondType>,
     name: Texts,
     kind: Texts,
     status: Texts,
@@ -174,55 +183,55 @@ columns! {
     request_model: Texts,
     response_model: Texts,
     price_key: Texts,
-    streaming: BooleanBuilder,
+    streaming: Bools,
     finish_reason: Texts,
-    temperature: Float64Builder,
-    top_p: Float64Builder,
-    max_tokens: Int64Builder,
-    ttft_ns: Int64Builder,
-    input_tokens: Int64Builder,
-    output_tokens: Int64Builder,
-    cache_read_tokens: Int64Builder,
-    cache_write_tokens: Int64Builder,
-    reasoning_tokens: Int64Builder,
-    audio_input_tokens: Int64Builder,
-    audio_output_tokens: Int64Builder,
-    total_tokens: Int64Builder,
-    input_cost: Decimal128Builder,
-    output_cost: Decimal128Builder,
-    cache_read_cost: Decimal128Builder,
-    cache_write_cost: Decimal128Builder,
-    total_cost: Decimal128Builder,
+    temperature: Numbers<Float64Type>,
+    top_p: Numbers<Float64Type>,
+    max_tokens: Numbers<Int64Type>,
+    ttft_ns: Numbers<Int64Type>,
+    input_tokens: Numbers<Int64Type>,
+    output_tokens: Numbers<Int64Type>,
+    cache_read_tokens: Numbers<Int64Type>,
+    cache_write_tokens: Numbers<Int64Type>,
+    reasoning_tokens: Numbers<Int64Type>,
+    audio_input_tokens: Numbers<Int64Type>,
+    audio_output_tokens: Numbers<Int64Type>,
+    total_tokens: Numbers<Int64Type>,
+    input_cost: Numbers<Decimal128Type>,
+    output_cost: Numbers<Decimal128Type>,
+    cache_read_cost: Numbers<Decimal128Type>,
+    cache_write_cost: Numbers<Decimal128Type>,
+    total_cost: Numbers<Decimal128Type>,
     price_version: Texts,
     association_properties: Map<Texts>,
     attributes_string: Map<Texts>,
-    attributes_int: Map<Int64Builder>,
-    attributes_double: Map<Float64Builder>,
-    attributes_bool: Map<BooleanBuilder>,
+    attributes_int: Map<Numbers<Int64Type>>,
+    attributes_double: Map<Numbers<Float64Type>>,
+    attributes_bool: Map<Bools>,
     attributes_json: Map<Texts>,
     resource_attributes: Map<Texts>,
     events: Events,
     links: Links,
-    flags: Int32Builder,
-    dropped_attributes: Int32Builder,
-    dropped_events: Int32Builder,
-    dropped_links: Int32Builder,
+    flags: Numbers<Int32Type>,
+    dropped_attributes: Numbers<Int32Type>,
+    dropped_events: Numbers<Int32Type>,
+    dropped_links: Numbers<Int32Type>,
     input: Texts,
     output: Texts,
     tool_definitions: Texts,
     input_key: Texts,
     output_key: Texts,
     tool_definitions_key: Texts,
-    content_bytes: Int64Builder,
-    span_bytes: Int32Builder,
+    content_bytes: Numbers<Int64Type>,
+    span_bytes: Numbers<Int32Type>,
     source: Texts,
-    seq: Int64Builder,
-    has_status: BooleanBuilder,
+    seq: Numbers<Int64Type>,
+    has_status: Bools,
     resource_schema_url: Texts,
     scope_schema_url: Texts,
-    otlp_rest: BinaryBuilder,
-    otlp_resource: BinaryBuilder,
-    otlp_scope: BinaryBuilder,
+    otlp_rest: Binaries,
+    otlp_resource: Binaries,
+    otlp_scope: Binaries,
 }
 
 /// Microseconds since the epoch, and the nanoseconds that do not fit in. All of `u64` fits: the year 2554 has 1.8·10^16.
@@ -230,48 +239,59 @@ pub(super) fn split_time(nanos: u64) -> (i64, i16) {
     ((nanos / 1000) as i64, (nanos % 1000) as i16)
 }
 
-/// Appends text, or null for none.
-pub(super) fn append_nonempty(column: &mut Texts, value: &(impl AsRef<[u8]> + ?Sized)) {
-    if value.as_ref().is_empty() { column.append_null() } else { column.append_value(value) }
+/// The number, clamped, and whether it fits.
+pub(super) fn count(count: u32) -> (i32, bool) {
+    i32::try_from(count).map_or((i32::MAX, false), |count| (count, true))
 }
 
-/// The number, clamped; false if it did not fit.
-pub(super) fn append_count(column: &mut Int32Builder, count: u32) -> bool {
-    column.append_value(i32::try_from(count).unwrap_or(i32::MAX));
-    i32::try_from(count).is_ok()
+/// Appends an id in hexadecimal.
+#[inline]
+pub(super) fn put_hex(column: &mut Texts, row: usize, id: &[u8]) {
+    column.put_with(row, |out| write_hex(out, id));
 }
 
-/// A list of structs under way.
-struct Rows {
+/// Lists of structs under way.
+struct Lists {
     offsets: Vec<i32>,
+    fields: Fields,
 }
 
-impl Rows {
+impl Lists {
+    fn new(fields: Fields) -> Self {
+        Self { offsets: vec![0], fields }
+    }
+
     fn end(&mut self, items: usize) {
         self.offsets.push(i32::try_from(items).unwrap_or(i32::MAX));
     }
 
-    fn list(&mut self, fields: Fields, columns: Vec<ArrayRef>) -> Result<ArrayRef, ArrowError> {
-        let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
-        let item = Arc::new(Field::new_struct(schema::ITEM, fields.clone(), true));
-        let items = StructArray::try_new(fields, columns, None)?;
-        Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(items), None)?))
+    fn items(&self) -> usize {
+        self.offsets.last().map_or(0, |items| usize::try_from(*items).unwrap_or(0))
+    }
+
+    fn array(&mut self, columns: Vec<ArrayRef>) -> Result<ArrayRef, ArrowError> {
+        let offsets = std::mem::take(&mut self.offsets);
+        self.offsets.reserve(offsets.len());
+        self.offsets.push(0);
+        let item = Arc::new(Field::new_struct(schema::ITEM, self.fields.clone(), true));
+        let items = StructArray::try_new(self.fields.clone(), columns, None)?;
+        Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::new(offsets.into()), Arc::new(items), None)?))
     }
 }
 
 /// The `events` column.
 pub(super) struct Events {
-    rows: Rows,
-    time: TimestampMicrosecondBuilder,
-    time_nanos: Int16Builder,
+    lists: Lists,
+    time: Numbers<TimestampMicrosecondType>,
+    time_nanos: Numbers<Int16Type>,
     name: Texts,
     attributes: Texts,
-    dropped: Int32Builder,
+    dropped: Numbers<Int32Type>,
 }
 
 impl Events {
     /// Appends the events of a span. False if the column cannot express them all.
-    pub(super) fn append(&mut self, events: &[&[u8]], scratch: &mut Vec<u8>) -> bool {
+    pub(super) fn append(&mut self, events: &[&[u8]]) -> bool {
         let mut exact = true;
         for event in events {
             let (mut time, mut name, mut dropped, mut any): (u64, &[u8], u32, bool) = (0, &[], 0, false);
@@ -285,55 +305,58 @@ impl Events {
                 }
             }
             let (micros, nanos) = split_time(time);
-            self.time.append_value(micros);
-            self.time_nanos.append_value(nanos);
-            self.name.append_value(name);
-            exact &= append_attributes(&mut self.attributes, any.then_some((*event, 3)), scratch);
-            exact &= append_count(&mut self.dropped, dropped);
+            self.time.push(micros);
+            self.time_nanos.push(nanos);
+            self.name.push(name);
+            exact &= push_attributes(&mut self.attributes, any.then_some((*event, 3)));
+            exact &= push_count(&mut self.dropped, dropped);
         }
-        self.rows.end(self.name.len());
+        self.lists.end(self.name.len());
         exact
     }
 }
 
 impl Build for Events {
-    fn start() -> Self {
+    fn start(_: &DataType) -> Self {
+        let fields = schema::event_fields();
+        let kind = |at: usize| fields.get(at).map_or(&DataType::Null, |field| field.data_type());
         Self {
-            rows: Rows { offsets: vec![0] },
-            time: Build::start(),
-            time_nanos: Build::start(),
-            name: Build::start(),
-            attributes: Build::start(),
-            dropped: Build::start(),
+            time: Build::start(kind(0)),
+            time_nanos: Build::start(kind(1)),
+            name: Build::start(kind(2)),
+            attributes: Build::start(kind(3)),
+            dropped: Build::start(kind(4)),
+            lists: Lists::new(fields.clone()),
         }
     }
 
-    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
+    fn array(&mut self, _: usize) -> Result<ArrayRef, ArrowError> {
+        let items = self.lists.items();
         let columns = vec![
-            self.time.array()?,
-            self.time_nanos.array()?,
-            self.name.array()?,
-            self.attributes.array()?,
-            self.dropped.array()?,
+            self.time.array(items)?,
+            self.time_nanos.array(items)?,
+            self.name.array(items)?,
+            self.attributes.array(items)?,
+            self.dropped.array(items)?,
         ];
-        self.rows.list(schema::event_fields(), columns)
+        self.lists.array(columns)
     }
 }
 
 /// The `links` column.
 pub(super) struct Links {
-    rows: Rows,
+    lists: Lists,
     trace_id: Texts,
     span_id: Texts,
     trace_state: Texts,
     attributes: Texts,
-    dropped: Int32Builder,
-    flags: Int32Builder,
+    dropped: Numbers<Int32Type>,
+    flags: Numbers<Int32Type>,
 }
 
 impl Links {
     /// Appends the links of a span. False if the column cannot express them all.
-    pub(super) fn append(&mut self, links: &[&[u8]], scratch: &mut Vec<u8>) -> bool {
+    pub(super) fn append(&mut self, links: &[&[u8]]) -> bool {
         let mut exact = true;
         for link in links {
             let (mut trace_id, mut span_id, mut trace_state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
@@ -349,58 +372,60 @@ impl Links {
                     _ => exact = false,
                 }
             }
-            append_hex(&mut self.trace_id, trace_id, scratch);
-            append_hex(&mut self.span_id, span_id, scratch);
-            append_nonempty(&mut self.trace_state, trace_state);
-            exact &= append_attributes(&mut self.attributes, any.then_some((*link, 4)), scratch);
-            exact &= append_count(&mut self.dropped, dropped);
-            exact &= append_count(&mut self.flags, flags);
+            let item = self.trace_id.len();
+            put_hex(&mut self.trace_id, item, trace_id);
+            put_hex(&mut self.span_id, item, span_id);
+            self.trace_state.put_nonempty(item, trace_state);
+            exact &= push_attributes(&mut self.attributes, any.then_some((*link, 4)));
+            exact &= push_count(&mut self.dropped, dropped);
+            exact &= push_count(&mut self.flags, flags);
         }
-        self.rows.end(self.trace_id.len());
+        self.lists.end(self.trace_id.len());
         exact
     }
 }
 
 impl Build for Links {
-    fn start() -> Self {
+    fn start(_: &DataType) -> Self {
+        let fields = schema::link_fields();
+        let kind = |at: usize| fields.get(at).map_or(&DataType::Null, |field| field.data_type());
         Self {
-            rows: Rows { offsets: vec![0] },
-            trace_id: Build::start(),
-            span_id: Build::start(),
-            trace_state: Build::start(),
-            attributes: Build::start(),
-            dropped: Build::start(),
-            flags: Build::start(),
+            trace_id: Build::start(kind(0)),
+            span_id: Build::start(kind(1)),
+            trace_state: Build::start(kind(2)),
+            attributes: Build::start(kind(3)),
+            dropped: Build::start(kind(4)),
+            flags: Build::start(kind(5)),
+            lists: Lists::new(fields.clone()),
         }
     }
 
-    fn array(&mut self) -> Result<ArrayRef, ArrowError> {
+    fn array(&mut self, _: usize) -> Result<ArrayRef, ArrowError> {
+        let items = self.lists.items();
         let columns = vec![
-            self.trace_id.array()?,
-            self.span_id.array()?,
-            self.trace_state.array()?,
-            self.attributes.array()?,
-            self.dropped.array()?,
-            self.flags.array()?,
+            self.trace_id.array(items)?,
+            self.span_id.array(items)?,
+            self.trace_state.array(items)?,
+            self.attributes.array(items)?,
+            self.dropped.array(items)?,
+            self.flags.array(items)?,
         ];
-        self.rows.list(schema::link_fields(), columns)
+        self.lists.array(columns)
     }
 }
 
-/// Appends an id in hexadecimal.
-pub(super) fn append_hex(column: &mut Texts, id: &[u8], scratch: &mut Vec<u8>) {
-    scratch.clear();
-    write_hex(scratch, id);
-    column.append_value(&*scratch);
+fn push_count(column: &mut Numbers<Int32Type>, number: u32) -> bool {
+    let (number, fits) = count(number);
+    column.push(number);
+    fits
 }
 
-fn append_attributes(column: &mut Texts, message: Option<(&[u8], u32)>, scratch: &mut Vec<u8>) -> bool {
-    let Some((message, number)) = message else {
-        column.append_null();
-        return true;
-    };
-    scratch.clear();
-    let exact = write_object(scratch, message, number);
-    column.append_value(&*scratch);
-    exact
+fn push_attributes(column: &mut Texts, message: Option<(&[u8], u32)>) -> bool {
+    match message {
+        Some((message, number)) => column.push_with(|out| write_object(out, message, number)),
+        None => {
+            column.push_null();
+            true
+        }
+    }
 }

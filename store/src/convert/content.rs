@@ -3,9 +3,10 @@
 //! A content column takes over the text of one attribute, or puts a family of attributes together. Either way the
 //! attributes are not stored a second time, and [`crate::rebuild`] can restore them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::any::{Any, Attribute, text, write_json, write_string};
+use super::any::{Any, text, write_json, write_string};
 use super::known::Slot;
 
 /// A place content may come from; the position in its list is its rank.
@@ -94,6 +95,7 @@ pub(crate) struct Member<'a> {
     pub(crate) attribute: u32,
     /// The key behind the family's prefix: `0.content`.
     pub(crate) path: &'a str,
+    pub(crate) value: Any<'a>,
 }
 
 /// The family a key belongs to: column, rank and the rest of the key.
@@ -116,11 +118,11 @@ pub(crate) fn family_of(key: &[u8]) -> Option<(u8, u8, &str)> {
 }
 
 /// The name under which a source is recorded: the key, or the family's pattern.
-pub(crate) fn source_name(source: Source, stripped: bool) -> String {
+pub(crate) fn source_name(source: Source, stripped: bool) -> Cow<'static, str> {
     match source {
-        Text(key) => key.to_owned(),
-        Family(prefix, Some(second)) if stripped => format!("{prefix}*.{second}"),
-        Family(prefix, _) => format!("{prefix}*"),
+        Text(key) => key.into(),
+        Family(prefix, Some(second)) if stripped => format!("{prefix}*.{second}").into(),
+        Family(prefix, _) => format!("{prefix}*").into(),
     }
 }
 
@@ -132,32 +134,26 @@ pub(crate) fn source_named(name: &str) -> Option<(Source, bool)> {
 
 /// Puts a family together as JSON and says whether the family's second segment was stripped. `None` if the attributes
 /// could not be restored from the JSON.
-pub(crate) fn assemble<'a>(
-    members: &mut [Member<'a>],
-    attributes: &[Attribute<'a>],
-    second: Option<&str>,
-    out: &mut Vec<u8>,
-) -> Option<bool> {
+pub(crate) fn assemble(members: &mut [Member<'_>], second: Option<&str>, out: &mut Vec<u8>) -> Option<bool> {
     members.sort_unstable_by(|a, b| compare_paths(a.path, b.path));
     let stripped = second.is_some_and(|second| {
         members.iter().all(|m| m.path.split('.').nth(1) == Some(second) && m.path.split('.').count() > 2)
     });
     let skip = if stripped { second } else { None };
-    put(members, attributes, 0, skip, out).then_some(stripped)
+    put(members, 0, skip, out).then_some(stripped)
 }
 
 /// Writes the members that agree in the first `at` bytes of their paths.
-fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Option<&str>, out: &mut Vec<u8>) -> bool {
+fn put(members: &[Member<'_>], at: usize, skip: Option<&str>, out: &mut Vec<u8>) -> bool {
     if members.iter().any(|m| at > m.path.len()) {
         // The end of a path: a leaf, unless another path goes on from here.
         let [leaf] = members else { return false };
-        let value = attributes.get(leaf.attribute as usize).map_or(Any::Empty, |a| a.value);
-        let natural = match value {
+        let natural = match leaf.value {
             Any::Str(_) | Any::Bool(_) | Any::Int(_) => true,
             Any::Double(d) => d.is_finite(),
             _ => false,
         };
-        return natural && write_json(out, value);
+        return natural && write_json(out, leaf.value);
     }
     let groups = || members.chunk_by(|a, b| segment(a, at) == segment(b, at));
     let len = |group: &[Member<'_>]| group.first().map_or("", |m| segment(m, at)).len();
@@ -173,7 +169,7 @@ fn put(members: &[Member<'_>], attributes: &[Attribute<'_>], at: usize, skip: Op
         }
         // Past the segment, its dot, and the segment that all members share.
         let next = at + len(group) + 1 + skip.map_or(0, |s| s.len() + 1);
-        if !put(group, attributes, next, None, out) {
+        if !put(group, next, None, out) {
             return false;
         }
     }

@@ -9,8 +9,10 @@
 //! Nothing here fails on what a client sent: what the columns cannot express goes to `otlp_rest` as it came.
 
 pub(crate) mod any;
+mod buffers;
 mod columns;
 pub(crate) mod content;
+mod keys;
 mod known;
 mod rows;
 mod scan;
@@ -18,12 +20,15 @@ mod usage;
 
 use std::ops::Range;
 
-use deltalake::arrow::array::{Decimal128Builder, Float64Builder, Int64Builder, RecordBatch};
+use deltalake::arrow::array::RecordBatch;
+use deltalake::arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
 use deltalake::arrow::error::ArrowError;
 use weir_pipeline::batch::wire::{self, Fields};
 
 use self::any::Any;
-use self::columns::{Columns, Texts, append_count, append_hex, append_nonempty, split_time};
+use self::buffers::{Numbers, Texts};
+use self::columns::{Columns, count, put_hex, split_time};
+use self::keys::Keys;
 use self::known::Slot;
 pub use self::rows::{DEFAULT_ENVIRONMENT, Partition, Rows};
 use self::rows::{ResourceRow, Row, ScopeRow};
@@ -44,16 +49,17 @@ pub struct Stamp {
     pub seq: i64,
 }
 
-/// Builds record batches of the [`spans`](crate::schema::spans) table. Keep it: buffers are used again.
+/// Builds record batches of the [`spans`](crate::schema::spans) table. Keep it: what it learns of the spans' keys and of
+/// the columns' sizes makes the next batch faster.
 pub struct Converter {
     columns: Columns,
-    scratch: Vec<u8>,
+    keys: Keys,
     rest: Vec<u8>,
 }
 
 impl Default for Converter {
     fn default() -> Self {
-        Self { columns: Columns::new(), scratch: Vec::new(), rest: Vec::new() }
+        Self { columns: Columns::new(), keys: Keys::default(), rest: Vec::new() }
     }
 }
 
@@ -74,53 +80,52 @@ impl Converter {
             return Err(ArrowError::InvalidArgumentError("the spans are too large for one record batch".to_owned()));
         }
         let mut span = SpanScan::default();
-        for row in rows.spans.get(range).unwrap_or_default() {
-            span.read(row.span);
+        let rows_of_range = rows.spans.get(range).unwrap_or_default();
+        for (at, row) in rows_of_range.iter().enumerate() {
+            span.read(row.span, &mut self.keys);
             let scope = rows.scopes.get(row.scope as usize);
             let resource = scope.and_then(|s| rows.resources.get(s.resource as usize));
             self.rest.clear();
-            self.identity(row, rows.environment_of(row), &span, stamp);
-            self.containers(scope.unwrap_or(&ScopeRow::default()), resource.unwrap_or(&ResourceRow::default()));
-            self.content(&mut span);
-            self.derived(&span);
+            self.identity(at, row, rows.environment_of(row), &span, stamp);
+            self.containers(at, scope.unwrap_or(&ScopeRow::default()), resource.unwrap_or(&ResourceRow::default()));
+            self.content(at, &mut span);
+            self.derived(at, &span);
             self.maps(&span);
             self.lists(&span);
-            self.columns.span_bytes.append_value(i32::try_from(row.span.len()).unwrap_or(i32::MAX));
-            append_bytes(&mut self.columns.otlp_rest, &self.rest);
+            self.columns.span_bytes.put(at, i32::try_from(row.span.len()).unwrap_or(i32::MAX));
+            self.columns.otlp_rest.put_nonempty(at, &self.rest);
         }
-        self.columns.finish()
+        self.columns.finish(rows_of_range.len())
     }
 
-    fn identity(&mut self, row: &Row<'_>, environment: &str, span: &SpanScan<'_>, stamp: &Stamp) {
+    fn identity(&mut self, at: usize, row: &Row<'_>, environment: &str, span: &SpanScan<'_>, stamp: &Stamp) {
         let c = &mut self.columns;
-        c.environment.append_value(environment);
-        c.date.append_value(row.date());
-        append_hex(&mut c.trace_id, span.trace_id, &mut self.scratch);
-        append_hex(&mut c.span_id, span.span_id, &mut self.scratch);
-        if span.parent_span_id.is_empty() {
-            c.parent_span_id.append_null();
-        } else {
-            append_hex(&mut c.parent_span_id, span.parent_span_id, &mut self.scratch);
+        c.environment.put(at, environment);
+        c.date.put(at, row.date());
+        put_hex(&mut c.trace_id, at, span.trace_id);
+        put_hex(&mut c.span_id, at, span.span_id);
+        if !span.parent_span_id.is_empty() {
+            put_hex(&mut c.parent_span_id, at, span.parent_span_id);
         }
         let (micros, nanos) = split_time(span.start);
-        c.start_time.append_value(micros);
-        c.start_nanos.append_value(nanos);
+        c.start_time.put(at, micros);
+        c.start_nanos.put(at, nanos);
         let duration = i128::from(span.end) - i128::from(span.start);
         let clamped = duration.clamp(i64::MIN.into(), i64::MAX.into());
-        c.duration_ns.append_value(clamped as i64);
+        c.duration_ns.put(at, clamped as i64);
         if clamped != duration {
             wire::put_tag(&mut self.rest, 8, wire::FIXED64);
             self.rest.extend_from_slice(&span.end.to_le_bytes());
         }
-        c.ingest_time.append_value(stamp.ingest_micros);
-        c.source.append_value(&stamp.source);
-        c.seq.append_value(stamp.seq);
-        c.name.append_value(span.name);
-        append_number(&mut c.kind, KINDS, span.kind);
-        append_number(&mut c.status, STATUSES, span.status_code);
-        append_nonempty(&mut c.status_message, span.status_message);
-        c.has_status.append_value(span.has_status);
-        append_nonempty(&mut c.trace_state, span.trace_state);
+        c.ingest_time.put(at, stamp.ingest_micros);
+        c.source.put(at, &stamp.source);
+        c.seq.put(at, stamp.seq);
+        c.name.put(at, span.name);
+        put_number(&mut c.kind, at, KINDS, span.kind);
+        put_number(&mut c.status, at, STATUSES, span.status_code);
+        c.status_message.put_nonempty(at, span.status_message);
+        c.has_status.put_option(at, Some(span.has_status));
+        c.trace_state.put_nonempty(at, span.trace_state);
         self.rest.extend(span.unknown.iter().flat_map(|field| field.iter()));
         let counts = [
             (&mut c.flags, span.flags),
@@ -128,37 +133,38 @@ impl Converter {
             (&mut c.dropped_events, span.dropped_events),
             (&mut c.dropped_links, span.dropped_links),
         ];
-        for ((column, count), number) in counts.into_iter().zip([16, 10, 12, 14]) {
-            if append_count(column, count) {
+        for ((column, number), field) in counts.into_iter().zip([16, 10, 12, 14]) {
+            let (clamped, fits) = count(number);
+            column.put(at, clamped);
+            if fits {
                 continue;
             }
-            if number == 16 {
-                wire::put_tag(&mut self.rest, number, wire::FIXED32);
-                self.rest.extend_from_slice(&count.to_le_bytes());
+            if field == 16 {
+                wire::put_tag(&mut self.rest, field, wire::FIXED32);
+                self.rest.extend_from_slice(&number.to_le_bytes());
             } else {
-                wire::put_uint(&mut self.rest, number, count.into());
+                wire::put_uint(&mut self.rest, field, number.into());
             }
         }
     }
 
-    fn containers(&mut self, scope: &ScopeRow<'_>, resource: &ResourceRow<'_>) {
+    fn containers(&mut self, at: usize, scope: &ScopeRow<'_>, resource: &ResourceRow<'_>) {
         let c = &mut self.columns;
-        c.service_name.append_option(resource.service_name.as_deref());
-        c.scope_name.append_option(scope.name);
-        append_nonempty(&mut c.scope_version, scope.version);
-        append_nonempty(&mut c.resource_schema_url, resource.schema_url);
-        append_nonempty(&mut c.scope_schema_url, scope.schema_url);
-        for (key, value) in resource.attributes.iter().flatten() {
-            c.resource_attributes.keys.append_value(key);
-            c.resource_attributes.values.append_value(value);
+        c.service_name.put_option(at, resource.service_name.as_deref());
+        c.scope_name.put_option(at, scope.name);
+        c.scope_version.put_nonempty(at, scope.version);
+        c.resource_schema_url.put_nonempty(at, resource.schema_url);
+        c.scope_schema_url.put_nonempty(at, scope.schema_url);
+        if let Some(attributes) = &resource.attributes {
+            c.resource_attributes.push_all(&attributes.keys, &attributes.values);
         }
         c.resource_attributes.end(resource.attributes.is_some());
-        append_bytes(&mut c.otlp_resource, resource.otlp.unwrap_or_default());
-        append_bytes(&mut c.otlp_scope, scope.otlp.unwrap_or_default());
+        c.otlp_resource.put_nonempty(at, resource.otlp.unwrap_or_default());
+        c.otlp_scope.put_nonempty(at, scope.otlp.unwrap_or_default());
     }
 
     /// The content columns; marks the attributes that moved there.
-    fn content(&mut self, span: &mut SpanScan<'_>) {
+    fn content(&mut self, at: usize, span: &mut SpanScan<'_>) {
         let c = &mut self.columns;
         let mut bytes = 0;
         let targets = [
@@ -167,22 +173,18 @@ impl Converter {
             (&mut c.tool_definitions, &mut c.tool_definitions_key),
         ];
         for (((column, key_column), spec), id) in targets.into_iter().zip(&content::COLUMNS).zip(0u8..) {
-            let name = span.take_content(spec, id, &mut self.scratch, |text| {
-                bytes += text.len();
-                column.append_value(text);
-            });
-            if name.is_none() {
-                column.append_null();
+            if let Some((name, length)) = span.take_content(spec, id, column, at) {
+                key_column.put(at, name.as_bytes());
+                bytes += length;
             }
-            key_column.append_option(name.as_deref());
         }
-        c.content_bytes.append_value(bytes as i64);
+        c.content_bytes.put(at, bytes as i64);
     }
 
     /// Columns that repeat what some attribute says.
-    fn derived(&mut self, span: &SpanScan<'_>) {
+    fn derived(&mut self, at: usize, span: &SpanScan<'_>) {
         let c = &mut self.columns;
-        c.span_type.append_value(span_type(span));
+        c.span_type.put(at, span_type(span));
         let texts: [(&mut Texts, Slot); 15] = [
             (&mut c.workflow_name, Slot::WorkflowName),
             (&mut c.entity_name, Slot::EntityName),
@@ -201,23 +203,19 @@ impl Converter {
             (&mut c.operation, span.operation()),
         ];
         for (column, slot) in texts {
-            let appended =
-                span.value(slot).and_then(|value| value.with_text(&mut self.scratch, |t| column.append_value(t)));
-            if appended.is_none() {
-                column.append_null();
-            }
+            put_text(column, at, span.value(slot));
         }
-        append_finish_reason(&mut c.finish_reason, span.value(Slot::FinishReason), &mut self.scratch);
-        c.streaming.append_option(span.streaming());
-        let doubles: [(&mut Float64Builder, Slot); 2] =
+        put_finish_reason(&mut c.finish_reason, at, span.value(Slot::FinishReason));
+        c.streaming.put_option(at, span.streaming());
+        let doubles: [(&mut Numbers<Float64Type>, Slot); 2] =
             [(&mut c.temperature, Slot::Temperature), (&mut c.top_p, Slot::TopP)];
         for (column, slot) in doubles {
-            column.append_option(span.value(slot).and_then(Any::as_double));
+            column.put_option(at, span.value(slot).and_then(Any::as_double));
         }
-        c.max_tokens.append_option(span.value(Slot::MaxTokens).and_then(Any::as_count));
-        c.ttft_ns.append_option(span.time_to_first_token());
+        c.max_tokens.put_option(at, span.value(Slot::MaxTokens).and_then(Any::as_count));
+        c.ttft_ns.put_option(at, span.time_to_first_token());
         let usage = Usage::of(span);
-        let counts: [(&mut Int64Builder, Option<i64>); 8] = [
+        let counts: [(&mut Numbers<Int64Type>, Option<i64>); 8] = [
             (&mut c.input_tokens, usage.input),
             (&mut c.output_tokens, usage.output),
             (&mut c.cache_read_tokens, usage.cache_read),
@@ -227,65 +225,64 @@ impl Converter {
             (&mut c.audio_output_tokens, usage.audio_output),
             (&mut c.total_tokens, usage.total),
         ];
-        counts.into_iter().for_each(|(column, count)| column.append_option(count));
-        let costs: [(&mut Decimal128Builder, Slot); 5] = [
+        counts.into_iter().for_each(|(column, count)| column.put_option(at, count));
+        let costs: [(&mut Numbers<Decimal128Type>, Slot); 5] = [
             (&mut c.input_cost, Slot::InputCost),
             (&mut c.output_cost, Slot::OutputCost),
             (&mut c.cache_read_cost, Slot::CacheReadCost),
             (&mut c.cache_write_cost, Slot::CacheWriteCost),
             (&mut c.total_cost, Slot::TotalCost),
         ];
-        costs.into_iter().for_each(|(column, slot)| column.append_option(span.value(slot).and_then(money)));
+        costs.into_iter().for_each(|(column, slot)| column.put_option(at, span.value(slot).and_then(money)));
     }
 
     /// The open part.
     fn maps(&mut self, span: &SpanScan<'_>) {
         let c = &mut self.columns;
-        for (attribute, fate) in span.attributes.iter().zip(&span.fates) {
-            let key = attribute.key;
-            if fate.rest {
-                wire::put_bytes(&mut self.rest, 9, attribute.raw);
+        for item in &span.attributes {
+            if item.rest {
+                wire::put_bytes(&mut self.rest, 9, item.attribute.raw);
             }
-            if fate.superseded || fate.moved {
+            if item.superseded || item.moved {
                 continue;
             }
-            let mut exact = true;
-            let association = key.strip_prefix(ASSOCIATION.as_bytes());
-            if let Some(property) = association {
+            let (key, value, place) = (item.attribute.key, item.attribute.value, item.place);
+            if item.association {
                 let map = &mut c.association_properties;
-                map.keys.append_value(property);
-                let text = attribute.value.with_text(&mut self.scratch, |t| map.values.append_value(t));
-                if text.is_none() {
-                    map.values.append_null();
+                map.key(place, key.get(ASSOCIATION.len()..).unwrap_or_default());
+                match value {
+                    Any::Empty => map.values.push_null(),
+                    Any::Str(s) => map.values.push(s),
+                    other => {
+                        map.values.push_with(|out| any::write_json(out, other));
+                    }
                 }
             }
-            match attribute.value {
-                Any::Str(_) if association.is_some() => {}
+            match value {
+                Any::Str(_) if item.association => {}
                 Any::Str(s) => {
-                    c.attributes_string.keys.append_value(key);
-                    c.attributes_string.values.append_value(s);
+                    c.attributes_string.key(place, key);
+                    c.attributes_string.values.push(s);
                 }
                 Any::Int(i) => {
-                    c.attributes_int.keys.append_value(key);
-                    c.attributes_int.values.append_value(i);
+                    c.attributes_int.key(place, key);
+                    c.attributes_int.values.push(i);
                 }
                 Any::Double(d) => {
-                    c.attributes_double.keys.append_value(key);
-                    c.attributes_double.values.append_value(d);
+                    c.attributes_double.key(place, key);
+                    c.attributes_double.values.push(d);
                 }
                 Any::Bool(b) => {
-                    c.attributes_bool.keys.append_value(key);
-                    c.attributes_bool.values.append_value(b);
+                    c.attributes_bool.key(place, key);
+                    c.attributes_bool.values.push(b);
                 }
                 other => {
-                    self.scratch.clear();
-                    exact = any::write_json(&mut self.scratch, other);
-                    c.attributes_json.keys.append_value(key);
-                    c.attributes_json.values.append_value(&self.scratch);
+                    c.attributes_json.key(place, key);
+                    let exact = c.attributes_json.values.push_with(|out| any::write_json(out, other));
+                    if !exact && !item.rest {
+                        wire::put_bytes(&mut self.rest, 9, item.attribute.raw);
+                    }
                 }
-            }
-            if !exact && !fate.rest {
-                wire::put_bytes(&mut self.rest, 9, attribute.raw);
             }
         }
         c.association_properties.end(true);
@@ -297,10 +294,10 @@ impl Converter {
     }
 
     fn lists(&mut self, span: &SpanScan<'_>) {
-        if !self.columns.events.append(&span.events, &mut self.scratch) {
+        if !self.columns.events.append(&span.events) {
             span.events.iter().for_each(|event| wire::put_bytes(&mut self.rest, 11, event));
         }
-        if !self.columns.links.append(&span.links, &mut self.scratch) {
+        if !self.columns.links.append(&span.links) {
             span.links.iter().for_each(|link| wire::put_bytes(&mut self.rest, 13, link));
         }
     }
@@ -311,34 +308,37 @@ pub(crate) const KINDS: &[&str] = &["unspecified", "internal", "server", "client
 /// Names of status codes by number.
 pub(crate) const STATUSES: &[&str] = &["unset", "ok", "error"];
 
-fn append_number(column: &mut Texts, names: &[&str], number: i32) {
+fn put_number(column: &mut Texts, at: usize, names: &[&str], number: i32) {
     match usize::try_from(number).ok().and_then(|n| names.get(n)) {
-        Some(name) => column.append_value(name),
-        None => column.append_value(&number.to_string()),
+        Some(name) => column.put(at, name),
+        None => column.put(at, &number.to_string()),
     }
 }
 
-fn append_bytes(column: &mut deltalake::arrow::array::BinaryBuilder, bytes: &[u8]) {
-    if bytes.is_empty() { column.append_null() } else { column.append_value(bytes) }
+/// A value as text: strings as they are, everything else as JSON.
+#[inline]
+fn put_text(column: &mut Texts, at: usize, value: Option<Any<'_>>) {
+    match value {
+        None | Some(Any::Empty) => {}
+        Some(Any::Str(text)) => column.put(at, text),
+        Some(other) => {
+            column.put_with(at, |out| any::write_json(out, other));
+        }
+    }
 }
 
 /// The first finish reason: some conventions send a list, some a list in a string.
-fn append_finish_reason(column: &mut Texts, value: Option<Any<'_>>, scratch: &mut Vec<u8>) {
+fn put_finish_reason(column: &mut Texts, at: usize, value: Option<Any<'_>>) {
     match value {
         Some(Any::Array(array)) => {
             let first = Fields::new(array).next().and_then(|f| Any::read(f.bytes).0.as_str());
-            column.append_option(first);
+            column.put_option(at, first);
         }
         Some(Any::Str(s)) if s.starts_with(b"[\"") => {
             let list: Vec<String> = serde_json::from_slice(s).unwrap_or_default();
-            column.append_option(list.first());
+            column.put_option(at, list.first());
         }
-        Some(other) => {
-            if other.with_text(scratch, |text| column.append_value(text)).is_none() {
-                column.append_null();
-            }
-        }
-        None => column.append_null(),
+        other => put_text(column, at, other),
     }
 }
 

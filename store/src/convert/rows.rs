@@ -8,6 +8,7 @@ use weir_pipeline::batch::view::SpanFields;
 use weir_pipeline::batch::wire::Fields;
 
 use super::any::{Any, Attribute, text, write_json};
+use super::buffers::Values;
 
 /// The environment of spans whose resource names none.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
@@ -56,10 +57,17 @@ pub(super) struct ResourceRow<'a> {
     environment: u32,
     pub(super) service_name: Option<String>,
     /// `None`: there is no resource.
-    pub(super) attributes: Option<Vec<(String, String)>>,
+    pub(super) attributes: Option<ResourceAttributes>,
     pub(super) schema_url: &'a str,
     /// The message, where the attributes do not say everything.
     pub(super) otlp: Option<&'a [u8]>,
+}
+
+/// Keys and values in the order they are stored.
+#[derive(Debug, Default)]
+pub(super) struct ResourceAttributes {
+    pub(super) keys: Values,
+    pub(super) values: Values,
 }
 
 /// What a scope puts into each of its rows.
@@ -130,7 +138,12 @@ impl<'a> Rows<'a> {
             environment = find("deployment.environment.name").or_else(|| find("deployment.environment"));
             environment = environment.filter(|name| !name.trim().is_empty());
             row.environment = self.environment(environment);
-            row.attributes = Some(attributes);
+            let mut lists = ResourceAttributes::default();
+            for (key, value) in &attributes {
+                lists.keys.push(key.as_bytes());
+                lists.values.push(value.as_bytes());
+            }
+            row.attributes = Some(lists);
             row.otlp = (!exact).then_some(bytes);
         } else {
             row.environment = self.environment(environment);

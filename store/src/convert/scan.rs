@@ -1,18 +1,29 @@
 //! A span read once, with what each of its attributes is good for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use weir_pipeline::batch::wire::Fields;
+use weir_pipeline::batch::wire::{self, Fields};
 
-use super::any::{Any, Attribute};
+use super::any::{Any, Attribute, text};
+use super::buffers::Texts;
 use super::content::{self, Member, Source};
-use super::known::{self, SLOTS, Slot};
+use super::keys::{Found, Keys, Meaning, Place};
+use super::known::{SLOTS, Slot};
 use super::usage::Facts;
 
-/// What becomes of an attribute.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fate {
+/// Tag and wire type of a span's attributes.
+const ATTRIBUTE_TAG: u8 = 9 << 3 | wire::LEN;
+
+/// An attribute and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) attribute: Attribute<'a>,
+    /// What identifies its key among the spans of a batch.
+    pub(super) place: Place,
+    /// It is an association property.
+    pub(super) association: bool,
     /// A later attribute has the same key.
     pub(super) superseded: bool,
     /// Its text is in a content column.
@@ -39,8 +50,7 @@ pub(super) struct SpanScan<'a> {
     pub(super) status_code: i32,
     pub(super) status_message: &'a [u8],
     pub(super) flags: u32,
-    pub(super) attributes: Vec<Attribute<'a>>,
-    pub(super) fates: Vec<Fate>,
+    pub(super) attributes: Vec<Item<'a>>,
     pub(super) events: Vec<&'a [u8]>,
     pub(super) links: Vec<&'a [u8]>,
     /// Whole fields that no column has a place for.
@@ -48,7 +58,11 @@ pub(super) struct SpanScan<'a> {
     /// Per slot the attribute that fills it, and its rank.
     slots: [Option<(u32, u8)>; SLOTS],
     members: Vec<Member<'a>>,
+    /// Where the keys are that [`Keys`] does not remember.
     seen: HashMap<&'a [u8], u32, RandomState>,
+    /// Whether a key occurs twice.
+    repeats: bool,
+    json: Vec<u8>,
 }
 
 impl Default for SpanScan<'_> {
@@ -70,19 +84,20 @@ impl Default for SpanScan<'_> {
             status_message: &[],
             flags: 0,
             attributes: Vec::new(),
-            fates: Vec::new(),
             events: Vec::new(),
             links: Vec::new(),
             unknown: Vec::new(),
             slots: [None; SLOTS],
             members: Vec::new(),
             seen: HashMap::default(),
+            repeats: false,
+            json: Vec::new(),
         }
     }
 }
 
 impl<'a> SpanScan<'a> {
-    pub(super) fn read(&mut self, span: &'a [u8]) {
+    pub(super) fn read(&mut self, span: &'a [u8], keys: &mut Keys) {
         // In place: the struct is large, and its buffers are used again.
         self.trace_id = &[];
         self.span_id = &[];
@@ -101,13 +116,19 @@ impl<'a> SpanScan<'a> {
         self.flags = 0;
         self.slots = [None; SLOTS];
         self.attributes.clear();
-        self.fates.clear();
         self.events.clear();
         self.links.clear();
         self.unknown.clear();
         self.members.clear();
         self.seen.clear();
-        for f in Fields::new(span) {
+        self.repeats = false;
+        keys.next_span();
+        let mut fields = Fields::new(span);
+        loop {
+            while let Some(attribute) = fields.next_if(ATTRIBUTE_TAG) {
+                self.attribute(Attribute::read(attribute), keys);
+            }
+            let Some(f) = fields.next() else { break };
             match f.number {
                 1 => self.trace_id = f.bytes,
                 2 => self.span_id = f.bytes,
@@ -117,7 +138,7 @@ impl<'a> SpanScan<'a> {
                 6 => self.kind = f.scalar as i32,
                 7 => self.start = f.scalar,
                 8 => self.end = f.scalar,
-                9 => self.attribute(Attribute::read(f.bytes)),
+                9 => self.attribute(Attribute::read(f.bytes), keys),
                 10 => self.dropped_attributes = f.scalar as u32,
                 11 => self.events.push(f.bytes),
                 12 => self.dropped_events = f.scalar as u32,
@@ -128,7 +149,9 @@ impl<'a> SpanScan<'a> {
                 _ => self.unknown.push(span.get(f.start..f.end).unwrap_or_default()),
             }
         }
-        self.assign();
+        if self.repeats {
+            self.assign_again();
+        }
     }
 
     fn status(&mut self, status: &'a [u8], field: &'a [u8]) {
@@ -142,85 +165,98 @@ impl<'a> SpanScan<'a> {
         }
     }
 
-    fn attribute(&mut self, attribute: Attribute<'a>) {
+    #[inline(always)]
+    fn attribute(&mut self, attribute: Attribute<'a>, keys: &mut Keys) {
         let id = self.attributes.len() as u32;
-        let mut fate = Fate { rest: !attribute.exact, ..Fate::default() };
-        if let Some(earlier) = self.seen.insert(attribute.key, id)
-            && let Some(earlier) = self.fates.get_mut(earlier as usize)
-        {
-            *earlier = Fate { superseded: true, rest: true, moved: false };
-            fate.rest = true;
+        let found = keys.find(attribute.key, id);
+        let earlier = if found.place.is_known() { found.earlier } else { self.seen.insert(attribute.key, id) };
+        let mut rest = !attribute.exact;
+        if let Some(earlier) = earlier.and_then(|id| self.attributes.get_mut(id as usize)) {
+            (earlier.superseded, earlier.rest, rest) = (true, true, true);
+            self.repeats = true;
         }
-        self.attributes.push(attribute);
-        self.fates.push(fate);
+        self.assign(id, &attribute, found.meaning);
+        let Found { place, association, .. } = found;
+        self.attributes.push(Item { attribute, place, association, superseded: false, moved: false, rest });
     }
 
-    /// Finds the attributes that columns are filled from.
-    fn assign(&mut self) {
-        for ((attribute, fate), id) in self.attributes.iter().zip(&self.fates).zip(0u32..) {
-            if fate.superseded {
-                continue;
-            }
-            if let Some((slot, rank)) = known::slot_of(attribute.key) {
+    /// Lets an attribute fill what it may.
+    #[inline(always)]
+    fn assign(&mut self, id: u32, attribute: &Attribute<'a>, meaning: Meaning) {
+        match meaning {
+            Meaning::Plain => {}
+            Meaning::Slot(slot, rank) => {
                 let taken = &mut self.slots[slot as usize];
                 if taken.is_none_or(|(_, best)| rank < best) && is_usable(slot, attribute.value) {
                     *taken = Some((id, rank));
                 }
-            } else if let Some((column, rank, path)) = content::family_of(attribute.key) {
-                self.members.push(Member { column, rank, attribute: id, path });
+            }
+            Meaning::Member(column, rank, prefix) => {
+                let path = text(attribute.key.get(prefix..).unwrap_or_default());
+                self.members.push(Member { column, rank, attribute: id, path, value: attribute.value });
             }
         }
     }
 
-    /// Hands the text of a content column to `append` and returns the name of its source.
+    /// Assigns without the attributes that later ones supersede.
+    #[cold]
+    fn assign_again(&mut self) {
+        self.slots = [None; SLOTS];
+        self.members.clear();
+        for id in 0..self.attributes.len() {
+            if let Some(Item { attribute, superseded: false, .. }) = self.attributes.get(id).copied() {
+                self.assign(id as u32, &attribute, Meaning::of(attribute.key));
+            }
+        }
+    }
+
+    /// Puts the text of a content column at `row` of `column` and returns the name of its source and its length.
     pub(super) fn take_content(
         &mut self,
         spec: &content::Column,
         id: u8,
-        scratch: &mut Vec<u8>,
-        append: impl FnOnce(&[u8]),
-    ) -> Option<String> {
+        column: &mut Texts,
+        row: usize,
+    ) -> Option<(Cow<'static, str>, usize)> {
         let single = self.slots[spec.slot as usize];
+        if single.is_none() && self.members.is_empty() {
+            return None;
+        }
         for (source, rank) in spec.sources.iter().zip(0u8..) {
             match *source {
                 Source::Text(_) => {
                     let Some((attribute, _)) = single.filter(|(_, best)| *best == rank) else { continue };
-                    let at = attribute as usize;
                     // What is told elsewhere in full is not moved, so that its key is not claimed twice.
-                    if self.fates.get(at).is_none_or(|fate| fate.rest) {
+                    let Some(item) = self.attributes.get_mut(attribute as usize).filter(|item| !item.rest) else {
                         continue;
-                    }
-                    let Some(Any::Str(text)) = self.attributes.get(at).map(|a| a.value) else { continue };
-                    append(text);
-                    self.mark_moved(attribute);
-                    return Some(content::source_name(*source, false));
+                    };
+                    let Any::Str(text) = item.attribute.value else { continue };
+                    column.put(row, text);
+                    item.moved = true;
+                    return Some((content::source_name(*source, false), text.len()));
                 }
-                Source::Family(_, second) => {
+                Source::Family(_, second) if !self.members.is_empty() => {
                     let belongs = |m: &Member<'_>| m.column == id && m.rank == rank;
                     let mut members: Vec<Member<'a>> = self.members.iter().copied().filter(belongs).collect();
-                    let complete = |m: &Member<'_>| self.fates.get(m.attribute as usize).is_some_and(|f| !f.rest);
+                    let complete =
+                        |m: &Member<'_>| self.attributes.get(m.attribute as usize).is_some_and(|item| !item.rest);
                     if members.is_empty() || !members.iter().all(complete) {
                         continue;
                     }
-                    scratch.clear();
-                    let Some(stripped) = content::assemble(&mut members, &self.attributes, second, scratch) else {
-                        continue;
-                    };
-                    append(scratch);
+                    self.json.clear();
+                    let Some(stripped) = content::assemble(&mut members, second, &mut self.json) else { continue };
+                    column.put(row, &self.json);
                     for member in members {
-                        self.mark_moved(member.attribute);
+                        if let Some(item) = self.attributes.get_mut(member.attribute as usize) {
+                            item.moved = true;
+                        }
                     }
-                    return Some(content::source_name(*source, stripped));
+                    return Some((content::source_name(*source, stripped), self.json.len()));
                 }
+                Source::Family(..) => {}
             }
         }
         None
-    }
-
-    fn mark_moved(&mut self, attribute: u32) {
-        if let Some(fate) = self.fates.get_mut(attribute as usize) {
-            fate.moved = true;
-        }
     }
 
     pub(super) fn operation(&self) -> Slot {
@@ -230,7 +266,11 @@ impl<'a> SpanScan<'a> {
 
     pub(super) fn streaming(&self) -> Option<bool> {
         let said = self.value(Slot::Streaming).and_then(Any::as_bool);
-        said.or_else(|| self.str(Slot::AiOperationId).map(|id| id.contains("stream") || id.ends_with("doStream")))
+        said.or_else(|| {
+            self.value(Slot::AiOperationId)
+                .and_then(Any::as_str)
+                .map(|id| id.contains("stream") || id.ends_with("doStream"))
+        })
     }
 
     pub(super) fn time_to_first_token(&self) -> Option<i64> {
@@ -255,6 +295,6 @@ fn is_usable(slot: Slot, value: Any<'_>) -> bool {
 impl<'a> Facts<'a> for SpanScan<'a> {
     fn fact(&self, slot: Slot) -> Option<(Any<'a>, u8)> {
         let (attribute, rank) = (*self.slots.get(slot as usize)?)?;
-        self.attributes.get(attribute as usize).map(|a| (a.value, rank))
+        self.attributes.get(attribute as usize).map(|item| (item.attribute.value, rank))
     }
 }

@@ -14,8 +14,12 @@ pub(super) trait Facts<'a> {
         self.fact(slot).map(|(value, _)| value)
     }
 
-    fn str(&self, slot: Slot) -> Option<&'a str> {
-        self.value(slot).and_then(Any::as_str)
+    /// The text of a slot. It is UTF-8, which nobody here depends on.
+    fn text(&self, slot: Slot) -> Option<&'a [u8]> {
+        match self.value(slot) {
+            Some(Any::Str(text)) => Some(text),
+            _ => None,
+        }
     }
 }
 
@@ -35,7 +39,7 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn of<'a>(facts: &impl Facts<'a>) -> Self {
         // The Vercel AI SDK repeats the usage of its model calls on the span around them.
-        let repeats = facts.str(Slot::AiOperationId).is_some_and(|id| !is_model_call(id))
+        let repeats = facts.text(Slot::AiOperationId).is_some_and(|id| !is_model_call(id))
             && facts.fact(Slot::InputTokens).is_none_or(|(_, rank)| rank >= FIRST_AI_RANK);
         if repeats {
             return Self::default();
@@ -53,7 +57,7 @@ impl Usage {
         };
         let normalised = |slot| facts.fact(slot).is_some_and(|(_, rank)| rank == NORMALISED);
         if !normalised(Slot::InputTokens) && !normalised(Slot::OutputTokens) {
-            let bedrock = facts.str(Slot::Provider).is_some_and(|p| p.eq_ignore_ascii_case("aws.bedrock"));
+            let bedrock = facts.text(Slot::Provider).is_some_and(|p| p.eq_ignore_ascii_case(b"aws.bedrock"));
             usage.make_inclusive(bedrock);
         }
         usage
@@ -80,14 +84,17 @@ impl Usage {
 /// The rank from which on usage keys are those of the AI SDK.
 const FIRST_AI_RANK: u8 = 4;
 
-fn is_model_call(ai_operation: &str) -> bool {
-    [".doGenerate", ".doStream", ".doEmbed"].iter().any(|end| ai_operation.ends_with(end))
+fn is_model_call(ai_operation: &[u8]) -> bool {
+    [".doGenerate", ".doStream", ".doEmbed"].iter().any(|end| ai_operation.ends_with(end.as_bytes()))
 }
 
 /// A US dollar amount in units of the money columns' last digit. `None` if it is no amount or does not fit.
 pub(super) fn money(value: Any<'_>) -> Option<i128> {
     let amount = match value {
-        Any::Str(s) => parse(text(s).trim())?,
+        Any::Str(s) => match plain_money(s) {
+            Some(amount) => return Some(amount.into()),
+            None => parse(text(s).trim())?,
+        },
         // Display is the shortest text that reads back as the same number, and has no exponent.
         Any::Double(d) if d.is_finite() => parse(&d.to_string())?,
         Any::Int(i) => Decimal::from(i),
@@ -99,55 +106,80 @@ pub(super) fn money(value: Any<'_>) -> Option<i128> {
     fits.then(|| amount.mantissa())
 }
 
+/// What encoders of money write: up to six digits, a point, up to twelve digits. `None` if it is anything else.
+fn plain_money(amount: &[u8]) -> Option<i64> {
+    let (sign, digits) = match amount {
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    let mut parts = digits.splitn(2, |byte| *byte == b'.');
+    let (whole, fraction) = (parts.next()?, parts.next().unwrap_or(b"0"));
+    let (whole_digits, places) = (usize::from(MONEY.0) - MONEY.1 as usize, MONEY.1 as usize);
+    if whole.is_empty() || whole.len() > whole_digits || fraction.is_empty() || fraction.len() > places {
+        return None;
+    }
+    let mut units = 0i64;
+    for byte in whole.iter().chain(fraction) {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        units = units * 10 + i64::from(byte - b'0');
+    }
+    // At most 18 digits in all, which an `i64` has room for.
+    Some(sign * units * 10i64.pow((places - fraction.len()) as u32))
+}
+
 fn parse(amount: &str) -> Option<Decimal> {
     amount.parse().or_else(|_| Decimal::from_scientific(amount)).ok()
 }
 
+const VECTOR_DATABASES: [&str; 7] = ["chroma", "milvus", "qdrant", "pinecone", "weaviate", "lancedb", "marqo"];
+
 /// The kind of work a span stands for.
 pub(super) fn span_type<'a>(facts: &impl Facts<'a>) -> &'static str {
-    let traceloop = facts.str(Slot::TraceloopKind).and_then(|kind| match kind {
-        "workflow" => Some("workflow"),
-        "task" => Some("task"),
-        "agent" => Some("agent"),
-        "tool" => Some("tool"),
+    let traceloop = facts.text(Slot::TraceloopKind).and_then(|kind| match kind {
+        b"workflow" => Some("workflow"),
+        b"task" => Some("task"),
+        b"agent" => Some("agent"),
+        b"tool" => Some("tool"),
         _ => None,
     });
-    let operation = || match facts.str(Slot::OperationName)? {
-        "chat" | "text_completion" | "generate_content" | "completion" => Some("llm"),
-        "embeddings" | "embedding" => Some("embedding"),
-        "rerank" => Some("rerank"),
-        "invoke_agent" | "create_agent" | "handoff" => Some("agent"),
-        "execute_tool" => Some("tool"),
-        "execute_task" => Some("task"),
-        "invoke_workflow" => Some("workflow"),
-        "vector_db_retrieve" | "retrieval" => Some("vectordb"),
+    let operation = || match facts.text(Slot::OperationName)? {
+        b"chat" | b"text_completion" | b"generate_content" | b"completion" => Some("llm"),
+        b"embeddings" | b"embedding" => Some("embedding"),
+        b"rerank" => Some("rerank"),
+        b"invoke_agent" | b"create_agent" | b"handoff" => Some("agent"),
+        b"execute_tool" => Some("tool"),
+        b"execute_task" => Some("task"),
+        b"invoke_workflow" => Some("workflow"),
+        b"vector_db_retrieve" | b"retrieval" => Some("vectordb"),
         _ => None,
     };
-    let request = || match facts.str(Slot::RequestType)? {
-        "chat" | "completion" => Some("llm"),
-        "embedding" => Some("embedding"),
-        "rerank" => Some("rerank"),
+    let request = || match facts.text(Slot::RequestType)? {
+        b"chat" | b"completion" => Some("llm"),
+        b"embedding" => Some("embedding"),
+        b"rerank" => Some("rerank"),
         _ => None,
     };
-    let openinference = || match facts.str(Slot::OpenInferenceKind)? {
-        "LLM" => Some("llm"),
-        "EMBEDDING" => Some("embedding"),
-        "RERANKER" => Some("rerank"),
-        "TOOL" => Some("tool"),
-        "AGENT" => Some("agent"),
-        "RETRIEVER" => Some("vectordb"),
-        "CHAIN" | "PROMPT" | "GUARDRAIL" | "EVALUATOR" => Some("task"),
+    let openinference = || match facts.text(Slot::OpenInferenceKind)? {
+        b"LLM" => Some("llm"),
+        b"EMBEDDING" => Some("embedding"),
+        b"RERANKER" => Some("rerank"),
+        b"TOOL" => Some("tool"),
+        b"AGENT" => Some("agent"),
+        b"RETRIEVER" => Some("vectordb"),
+        b"CHAIN" | b"PROMPT" | b"GUARDRAIL" | b"EVALUATOR" => Some("task"),
         _ => None,
     };
-    let vercel = || match facts.str(Slot::AiOperationId)? {
-        id if id.ends_with(".doEmbed") => Some("embedding"),
+    let vercel = || match facts.text(Slot::AiOperationId)? {
+        id if id.ends_with(b".doEmbed") => Some("embedding"),
         id if is_model_call(id) => Some("llm"),
-        "ai.toolCall" => Some("tool"),
+        b"ai.toolCall" => Some("tool"),
         _ => Some("task"),
     };
-    let database = || match facts.str(Slot::DbSystem)?.to_ascii_lowercase().as_str() {
-        "chroma" | "milvus" | "qdrant" | "pinecone" | "weaviate" | "lancedb" | "marqo" => Some("vectordb"),
-        _ => None,
+    let database = || {
+        let system = facts.text(Slot::DbSystem)?;
+        VECTOR_DATABASES.iter().any(|known| system.eq_ignore_ascii_case(known.as_bytes())).then_some("vectordb")
     };
     let model = || {
         let known = |slot| facts.fact(slot).is_some();
