@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod extension;
 pub mod graph;
+pub mod host;
 pub mod metadata;
 pub mod node;
 pub mod otlp;

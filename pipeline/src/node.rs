@@ -27,6 +27,7 @@ use crate::budget::{Budget, Lease};
 use crate::channel::Inlet;
 use crate::clock::Environment;
 use crate::extension::Extensions;
+use crate::host::Host;
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
@@ -41,12 +42,15 @@ pub struct Context {
     pub environment: Environment,
     /// The extensions that run.
     pub extensions: Extensions,
+    /// The process that the component runs in.
+    pub host: Host,
 }
 
 impl Context {
-    /// A context without extensions.
+    /// A context without extensions, in a process of its own.
     pub fn new(id: impl Into<String>, telemetry: Telemetry, environment: Environment) -> Self {
-        Self { id: id.into(), telemetry, environment, extensions: Extensions::default() }
+        let host = Host::new(telemetry.clone(), &environment);
+        Self { id: id.into(), telemetry, environment, extensions: Extensions::default(), host }
     }
 }
 

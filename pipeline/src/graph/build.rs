@@ -8,12 +8,15 @@ use crate::budget::Budget;
 use crate::clock::Environment;
 use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId};
 use crate::extension::Extensions;
+use crate::host::{Host, Layout};
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
 /// What runs: the used components and how they are connected.
 pub struct Graph {
+    /// What the components know of the process they run in.
+    pub host: Host,
     /// Extensions that `service::extensions` names.
     pub extensions: Extensions,
     /// Receivers that some pipeline names.
@@ -39,8 +42,16 @@ pub struct PipelineNode {
     /// The id in the configuration.
     pub id: PipelineId,
     /// Its processors in order.
-    pub processors: Vec<Arc<dyn ProcessorFactory>>,
+    pub processors: Vec<ProcessorNode>,
     pub(super) ends: Vec<End>,
+}
+
+/// A processor in a pipeline.
+pub struct ProcessorNode {
+    /// The id in the configuration.
+    pub id: ComponentId,
+    /// Makes its instances; one for all pipelines that name the processor.
+    pub factory: Arc<dyn ProcessorFactory>,
 }
 
 /// An exporter.
@@ -62,7 +73,7 @@ pub(super) enum End {
 impl PipelineNode {
     /// The memory limiters that receivers ask before they decode for this pipeline.
     pub(super) fn budgets(&self) -> impl Iterator<Item = Arc<Budget>> + '_ {
-        self.processors.iter().filter_map(|p| p.budget())
+        self.processors.iter().filter_map(|p| p.factory.budget())
     }
 }
 
@@ -78,7 +89,8 @@ impl Graph {
         environment: &Environment,
     ) -> Result<Self, ConfigErrors> {
         let extensions = Extensions::default();
-        let mut builder = Builder { document, telemetry, environment, extensions, errors: Vec::new() };
+        let host = Host::new(telemetry.clone(), environment);
+        let mut builder = Builder { document, host, environment, extensions, errors: Vec::new() };
         // First, since the others may name them. One that `service` does not list is checked and not started.
         let mut configured = builder.section("extensions", &document.extensions, &components.extensions);
         let listed = document.service.extensions.iter();
@@ -95,6 +107,7 @@ impl Graph {
         let order = downstream_first(document);
         let position = |id: &PipelineId| order.iter().position(|&i| document.service.pipelines[i].id == *id);
         let mut graph = Self {
+            host: builder.host.clone(),
             extensions: builder.extensions.clone(),
             receivers: Vec::new(),
             pipelines: Vec::new(),
@@ -121,7 +134,7 @@ impl Graph {
             for (id, location) in &pipeline.processors {
                 if let Some((kind, factory)) = processors.get(id) {
                     builder.check_signal(kind, "processor", id, &pipeline.id, location);
-                    chain.push(Arc::clone(factory));
+                    chain.push(ProcessorNode { id: id.clone(), factory: Arc::clone(factory) });
                 }
             }
             let at = graph.pipelines.len();
@@ -139,7 +152,11 @@ impl Graph {
             }
             graph.pipelines.push(PipelineNode { id: pipeline.id.clone(), processors: chain, ends });
         }
-        if builder.errors.is_empty() { Ok(graph) } else { Err(ConfigErrors(builder.errors)) }
+        if !builder.errors.is_empty() {
+            return Err(ConfigErrors(builder.errors));
+        }
+        graph.host.set_layout(Layout::of(document));
+        Ok(graph)
     }
 
     /// For each pipeline and exporter, what an OK to the client means.
@@ -162,7 +179,7 @@ type Built<T> = BTreeMap<ComponentId, (&'static [Signal], T)>;
 
 struct Builder<'a> {
     document: &'a Document,
-    telemetry: &'a Telemetry,
+    host: Host,
     environment: &'a Environment,
     extensions: Extensions,
     errors: Vec<ConfigError>,
@@ -176,9 +193,10 @@ impl Builder<'_> {
             let path = format!("{section}::{name}");
             let context = Context {
                 id: name.clone(),
-                telemetry: self.telemetry.clone(),
+                telemetry: self.host.telemetry().clone(),
                 environment: self.environment.clone(),
                 extensions: self.extensions.clone(),
+                host: self.host.clone(),
             };
             let signals = self.signals_of(id);
             let result = find(types, section, &id.kind, &name, node).and_then(|kind| {

@@ -12,10 +12,11 @@ mod build;
 mod components;
 mod forward;
 mod run;
+mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use self::build::{ExporterNode, Graph, PipelineNode, ReceiverNode};
+pub use self::build::{ExporterNode, Graph, PipelineNode, ProcessorNode, ReceiverNode};
 pub use self::components::{Component, Components, ConnectorFactory, Section};
 pub use self::forward::Forward;
 pub use self::run::{RunError, Running, start};

@@ -13,12 +13,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::build::{End, Graph};
+use super::build::{End, Graph, ProcessorNode};
+use super::stage::{self, Stage};
 use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::channel::{Inlet, Intake, channel};
-use crate::node::{Exporter, Outlet, Outlets, Processor, Shutdown, ShutdownTrigger, StartError};
+use crate::host::Status;
+use crate::node::{Exporter, Outlet, Outlets, Shutdown, ShutdownTrigger, StartError};
 use crate::signal::Signal;
+use crate::telemetry::OfferCounters;
 
 /// Batches that may wait before a pipeline, per lane.
 const PIPELINE_BATCHES: usize = 256;
@@ -73,6 +76,7 @@ pub async fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
         })?;
         running.push(ended);
     }
+    graph.host.set_status(Status::Ready);
     Ok(Running { graph, trigger, lanes: running })
 }
 
@@ -92,6 +96,8 @@ impl Running {
 
     /// Stops the graph: receivers first, then everything is flushed. Returns whether that was done within `limit`.
     pub async fn stop(self, limit: Duration) -> bool {
+        // First, so that whoever asks whether to send data here is told before the sockets close.
+        self.graph.host.set_status(Status::Stopping);
         self.trigger.request();
         let all = async {
             for ended in self.lanes {
@@ -114,24 +120,28 @@ async fn run_lane(graph: &Arc<Graph>, lane: usize, shutdown: Shutdown) {
     let mut pipelines = JoinSet::new();
     // Downstream first, so that the pipelines a connector feeds have their inlets already.
     for pipeline in &graph.pipelines {
-        let mut ends: Vec<Arc<dyn Exporter>> = Vec::new();
+        let mut ends: Vec<Outgoing> = Vec::new();
         for end in &pipeline.ends {
             ends.push(match end {
                 End::Exporter(i) => {
+                    let id = graph.exporters[*i].id.to_string();
+                    let offer = OfferCounters::new(graph.host.telemetry(), &id, pipeline.id.signal);
                     let instance = exporters.entry((*i, pipeline.id.signal)).or_insert_with(|| {
                         graph.exporters[*i].factory.create(lane, pipeline.id.signal, shutdown.clone())
                     });
-                    Arc::clone(instance)
+                    Outgoing { exporter: Arc::clone(instance), offer: Some(offer) }
                 }
                 End::Connector(factory, fed) => {
                     let targets = fed.iter().map(|&i| (graph.pipelines[i].id.clone(), inlets[i].clone())).collect();
-                    factory.create(lane, pipeline.id.signal, targets, shutdown.clone())
+                    let exporter = factory.create(lane, pipeline.id.signal, targets, shutdown.clone());
+                    Outgoing { exporter, offer: None }
                 }
             });
         }
         let (inlet, intake) = channel(PIPELINE_BATCHES, PIPELINE_BYTES);
         inlets.push(inlet);
-        let chain = pipeline.processors.iter().map(|p| p.create(lane)).collect();
+        let stage = |p: &ProcessorNode| Stage::new(p, lane, graph.host.telemetry(), pipeline.id.signal);
+        let chain = pipeline.processors.iter().map(stage).collect();
         pipelines.spawn(Pipeline { chain, ends, ready: Vec::new() }.run(intake, shutdown.clone()));
     }
     let mut receivers = JoinSet::new();
@@ -162,35 +172,55 @@ async fn run_lane(graph: &Arc<Graph>, lane: usize, shutdown: Shutdown) {
 
 /// The processors of one pipeline in one lane, and where it ends.
 struct Pipeline {
-    chain: Vec<Box<dyn Processor>>,
-    ends: Vec<Arc<dyn Exporter>>,
+    chain: Vec<Stage>,
+    ends: Vec<Outgoing>,
     /// What came out of the chain and is not yet handed on.
     ready: Vec<Batch>,
+}
+
+/// An exporter or connector at the end of a pipeline.
+struct Outgoing {
+    exporter: Arc<dyn Exporter>,
+    /// What is offered to an exporter is counted; a connector's is counted where it ends.
+    offer: Option<OfferCounters>,
+}
+
+impl Outgoing {
+    async fn consume(&self, batch: Batch) {
+        let records = batch.len();
+        if let Some(offer) = &self.offer {
+            offer.begin(records);
+        }
+        self.exporter.consume(batch).await;
+        if let Some(offer) = &self.offer {
+            offer.end(records);
+        }
+    }
 }
 
 impl Pipeline {
     async fn run(mut self, mut intake: Intake, mut shutdown: Shutdown) {
         loop {
-            let deadline = self.chain.iter().filter_map(|p| p.deadline()).min();
+            let deadline = self.chain.iter().filter_map(|s| s.processor.deadline()).min();
             let stopping = shutdown.is_requested();
             tokio::select! {
                 batch = intake.recv() => match batch {
                     Some(batch) => {
-                        process(&mut self.chain, batch, &mut self.ready);
+                        stage::process(&mut self.chain, batch, &mut self.ready);
                         if stopping {
-                            drain(&mut self.chain, &mut self.ready);
+                            stage::drain(&mut self.chain, &mut self.ready);
                         }
                     }
                     None => break,
                 },
                 () = sleep_until(deadline), if deadline.is_some() => {
-                    tick(&mut self.chain, Instant::now(), &mut self.ready);
+                    stage::tick(&mut self.chain, Instant::now(), &mut self.ready);
                 }
-                () = shutdown.requested(), if !stopping => drain(&mut self.chain, &mut self.ready),
+                () = shutdown.requested(), if !stopping => stage::drain(&mut self.chain, &mut self.ready),
             }
             self.hand_on().await;
         }
-        drain(&mut self.chain, &mut self.ready);
+        stage::drain(&mut self.chain, &mut self.ready);
         self.hand_on().await;
     }
 
@@ -209,28 +239,5 @@ impl Pipeline {
 async fn sleep_until(deadline: Option<Instant>) {
     if let Some(deadline) = deadline {
         tokio::time::sleep_until(deadline).await;
-    }
-}
-
-fn process(chain: &mut [Box<dyn Processor>], batch: Batch, ready: &mut Vec<Batch>) {
-    match chain.split_first_mut() {
-        Some((first, rest)) => first.process(batch, &mut |batch| process(rest, batch, ready)),
-        None => ready.push(batch),
-    }
-}
-
-fn tick(chain: &mut [Box<dyn Processor>], now: Instant, ready: &mut Vec<Batch>) {
-    if let Some((first, rest)) = chain.split_first_mut() {
-        if first.deadline().is_some_and(|deadline| deadline <= now) {
-            first.tick(now, &mut |batch| process(rest, batch, ready));
-        }
-        tick(rest, now, ready);
-    }
-}
-
-fn drain(chain: &mut [Box<dyn Processor>], ready: &mut Vec<Batch>) {
-    if let Some((first, rest)) = chain.split_first_mut() {
-        first.drain(&mut |batch| process(rest, batch, ready));
-        drain(rest, ready);
     }
 }
