@@ -6,14 +6,16 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+use weir_extensions::metrics::Metrics;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::units::GoDuration;
 use weir_pipeline::graph::{self, Graph, Running};
 use weir_pipeline::signal::Signal;
-use weir_pipeline::telemetry::{Telemetry, suffix};
+use weir_pipeline::telemetry::{Balance, Telemetry, suffix};
 
-use super::ConfigArguments;
+use super::{ConfigArguments, refuse};
 use crate::logging;
+use crate::telemetry::TelemetrySettings;
 
 #[derive(Args)]
 pub(crate) struct RunArguments {
@@ -41,12 +43,19 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     for warning in &document.warnings {
         warn!("{warning}");
     }
+    let settings = TelemetrySettings::parse(&document.service.telemetry);
+    let settings = settings.map_err(|error| refuse(&arguments.config.name(), &error.into()))?;
     let graph = arguments.config.graph(&document, &telemetry, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(live(graph, arguments, &telemetry))
+    runtime.block_on(live(graph, arguments, &settings, &telemetry))
 }
 
-async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
+async fn live(
+    graph: Graph,
+    arguments: &RunArguments,
+    settings: &TelemetrySettings,
+    telemetry: &Telemetry,
+) -> anyhow::Result<ExitCode> {
     // Before anything runs: a signal that comes early must not kill the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -57,6 +66,7 @@ async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> 
     let promises: Vec<String> = graph.promises().iter().map(|(p, e, s)| format!("{p} → {e}: {s}")).collect();
     let receivers: Vec<_> = graph.receivers.iter().map(|r| (r.id.clone(), r.receiver.clone())).collect();
     let extensions = graph.extensions.clone();
+    let metrics = Metrics::start(&settings.metrics, &graph.host)?;
     let mut running = graph::start(graph, lanes).await?;
     info!("weir {} with {}", env!("CARGO_PKG_VERSION"), arguments.config.name());
     promises.iter().for_each(|promise| info!("{promise}"));
@@ -70,16 +80,21 @@ async fn live(graph: Graph, arguments: &RunArguments, telemetry: &Telemetry) -> 
             info!("{id} listens on {address} ({protocol})");
         }
     }
+    for address in metrics.addresses() {
+        info!("Weir's own metrics are at http://{address}/metrics");
+    }
     info!("ready");
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("interrupted: stopping; once more to stop at once"),
         died = running.died() => return Err(died.into()),
     }
-    tokio::select! {
-        drained = stop(running, arguments.shutdown_timeout) => Ok(report(telemetry, drained)),
-        _ = interrupt.recv() => Ok(report(telemetry, false)),
-    }
+    let code = tokio::select! {
+        drained = stop(running, arguments.shutdown_timeout) => report(telemetry, drained),
+        _ = interrupt.recv() => report(telemetry, false),
+    };
+    metrics.stop().await;
+    Ok(code)
 }
 
 async fn stop(running: Running, limit: Duration) -> bool {
@@ -100,20 +115,16 @@ fn report(telemetry: &Telemetry, drained: bool) -> ExitCode {
         if accepted + refused > 0 {
             info!("received {accepted} {}, refused {refused} to clients", signal.records());
         }
-        let consumed = format!("weir_exporter_consumed_{suffix}");
-        for (key, consumed) in telemetry.snapshot().into_iter().filter(|(k, n)| k.name == consumed && *n > 0) {
-            let labels: Vec<(&'static str, &str)> = key.labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            let count = |name: String| telemetry.counter(name, &labels).get();
-            let sent = count(format!("otelcol_exporter_sent_{suffix}"));
-            let failed = count(format!("otelcol_exporter_send_failed_{suffix}"));
-            let overflow = count(format!("otelcol_exporter_enqueue_failed_{suffix}"));
-            let in_flight = count(format!("weir_exporter_in_flight_{suffix}"));
-            let exporter = labels.first().map_or("", |(_, v)| v);
-            info!(
-                "{exporter}: of {consumed} {} delivered {sent}, dropped {failed}, refused by a full queue {overflow}, left behind {in_flight}",
-                signal.records()
-            );
-            lost += in_flight;
+    }
+    for balance in telemetry.balances().iter().filter(|b| b.offered > 0) {
+        let Balance { exporter, signal, consumed, sent, send_failed, enqueue_failed, in_flight, .. } = balance;
+        info!(
+            "{exporter}: of {consumed} {} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {in_flight}",
+            signal.records()
+        );
+        lost += in_flight;
+        if drained && balance.difference() != 0 {
+            error!("{exporter}: {} {} are unaccounted for", balance.difference(), signal.records());
         }
     }
     let dropped_at_shutdown: u64 = telemetry

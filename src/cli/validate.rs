@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::telemetry::Telemetry;
 
-use super::ConfigArguments;
+use super::{ConfigArguments, refuse};
+use crate::telemetry::TelemetrySettings;
 
 pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let document = arguments.document()?;
+    TelemetrySettings::parse(&document.service.telemetry).map_err(|e| refuse(&arguments.name(), &e.into()))?;
     let graph = arguments.graph(&document, &Telemetry::default(), &Environment::system())?;
     let mut out = std::io::stdout().lock();
     for warning in &document.warnings {

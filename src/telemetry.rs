@@ -1,0 +1,34 @@
+//! `service::telemetry`: what Weir says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use weir_extensions::metrics;
+use weir_pipeline::config::{ConfigError, Node};
+
+const PATH: &str = "service::telemetry";
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct TelemetryConfig {
+    metrics: Option<Node>,
+    /// Attributes of this process; one without a value takes a default away.
+    resource: BTreeMap<String, Option<String>>,
+}
+
+/// What Weir says of itself, and where.
+pub(crate) struct TelemetrySettings {
+    pub(crate) metrics: metrics::Settings,
+}
+
+impl TelemetrySettings {
+    /// The settings in the `service::telemetry` section.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do.
+    pub(crate) fn parse(node: &Node) -> Result<Self, ConfigError> {
+        let TelemetryConfig { metrics, resource } = node.parse_as(PATH)?;
+        let metrics = metrics::Settings::parse(metrics.as_ref(), &format!("{PATH}::metrics"), &resource)?;
+        Ok(Self { metrics })
+    }
+}
