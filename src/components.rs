@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weir_exporters::debug::Debug;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
+use weir_extensions::{basicauth, bearertokenauth, headers_setter, health_check, zpages};
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::{Component, Components, Forward, Section};
 use weir_pipeline::node::{ExporterFactory, Receiver};
@@ -31,7 +32,13 @@ pub(crate) fn all() -> Components {
             #[cfg(feature = "lake")]
             Component { name: "parquet", aliases: &[], signals: TRACES, build: parquet },
         ],
-        extensions: Vec::new(),
+        extensions: vec![
+            Component { name: "basicauth", aliases: &[], signals: &Signal::ALL, build: basicauth::build },
+            Component { name: "bearertokenauth", aliases: &[], signals: &Signal::ALL, build: bearertokenauth::build },
+            Component { name: "headers_setter", aliases: &[], signals: &Signal::ALL, build: headers_setter::build },
+            Component { name: "health_check", aliases: &[], signals: &Signal::ALL, build: health_check::build },
+            Component { name: "zpages", aliases: &[], signals: &Signal::ALL, build: zpages::build },
+        ],
         connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],
     }
 }

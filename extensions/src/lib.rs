@@ -1,4 +1,11 @@
 //! Extensions: what runs beside the pipelines. One folder a component, and [`metrics`], which serves Weir's own metrics.
 
+pub mod basicauth;
+pub mod bearertokenauth;
+pub mod headers_setter;
+pub mod health_check;
 mod http;
 pub mod metrics;
+mod places;
+mod watched;
+pub mod zpages;

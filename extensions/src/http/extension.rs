@@ -1,0 +1,49 @@
+//! What the extensions that serve pages have in common: they listen between start and stop.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_pipeline::node::StartError;
+
+use super::{Endpoint, Pages, Server};
+
+/// A server that is started and stopped by an extension.
+#[derive(Debug)]
+pub(crate) struct Site {
+    id: String,
+    endpoint: Endpoint,
+    server: Mutex<Option<Arc<Server>>>,
+}
+
+impl Site {
+    /// The site of the extension `id`; it listens nowhere yet.
+    pub(crate) fn new(id: &str, endpoint: Endpoint) -> Self {
+        Self { id: id.to_owned(), endpoint, server: Mutex::new(None) }
+    }
+
+    /// Listens, and serves `pages` in tasks of the runtime that this is called in.
+    pub(crate) fn start(&self, pages: Arc<dyn Pages>) -> Result<(), StartError> {
+        let failed = |message: String| StartError {
+            component: self.id.clone(),
+            message: format!("{message} (extensions::{}::endpoint)", self.id),
+        };
+        let sockets = self.endpoint.listen().map_err(|error| failed(error.to_string()))?;
+        let server = Server::start(sockets, pages).map_err(|error| failed(error.to_string()))?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(server));
+        Ok(())
+    }
+
+    /// Stops serving.
+    pub(crate) async fn stop(&self) {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    }
+
+    /// What it listens on.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.iter().flat_map(|server| server.addresses()).map(|address| ("http", *address)).collect()
+    }
+}
