@@ -37,6 +37,8 @@ pub(crate) fn all() -> Components {
             Component { name: "bearertokenauth", aliases: &[], signals: &Signal::ALL, build: bearertokenauth::build },
             Component { name: "headers_setter", aliases: &[], signals: &Signal::ALL, build: headers_setter::build },
             Component { name: "health_check", aliases: &[], signals: &Signal::ALL, build: health_check::build },
+            #[cfg(feature = "pprof")]
+            Component { name: "pprof", aliases: &[], signals: &Signal::ALL, build: weir_extensions::pprof::build },
             Component { name: "zpages", aliases: &[], signals: &Signal::ALL, build: zpages::build },
         ],
         connectors: vec![Component { name: "forward", aliases: &[], signals: &Signal::ALL, build: Forward::build }],

@@ -7,5 +7,7 @@ pub mod health_check;
 mod http;
 pub mod metrics;
 mod places;
+#[cfg(feature = "pprof")]
+pub mod pprof;
 mod watched;
 pub mod zpages;
