@@ -6,11 +6,14 @@ use serde::Deserialize;
 use weir_extensions::metrics;
 use weir_pipeline::config::{ConfigError, Node};
 
+use crate::logging;
+
 const PATH: &str = "service::telemetry";
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct TelemetryConfig {
+    logs: Option<Node>,
     metrics: Option<Node>,
     /// Attributes of this process; one without a value takes a default away.
     resource: BTreeMap<String, Option<String>>,
@@ -18,6 +21,7 @@ struct TelemetryConfig {
 
 /// What Weir says of itself, and where.
 pub(crate) struct TelemetrySettings {
+    pub(crate) logs: logging::Settings,
     pub(crate) metrics: metrics::Settings,
 }
 
@@ -27,8 +31,9 @@ impl TelemetrySettings {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub(crate) fn parse(node: &Node) -> Result<Self, ConfigError> {
-        let TelemetryConfig { metrics, resource } = node.parse_as(PATH)?;
+        let TelemetryConfig { logs, metrics, resource } = node.parse_as(PATH)?;
         let metrics = metrics::Settings::parse(metrics.as_ref(), &format!("{PATH}::metrics"), &resource)?;
-        Ok(Self { metrics })
+        let logs = logging::Settings::parse(logs.as_ref(), &format!("{PATH}::logs"))?;
+        Ok(Self { logs, metrics })
     }
 }

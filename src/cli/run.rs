@@ -14,7 +14,7 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Balance, Telemetry, suffix};
 
 use super::{ConfigArguments, refuse};
-use crate::logging;
+use crate::logging::Log;
 use crate::telemetry::TelemetrySettings;
 
 #[derive(Args)]
@@ -27,9 +27,9 @@ pub(crate) struct RunArguments {
     /// How long a stop may take to deliver what is under way
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     shutdown_timeout: Duration,
-    /// debug, info, warn or error
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WEIR_LOG")]
-    log_level: String,
+    /// debug, info, warn or error; wins over the level in the configuration [default: info]
+    #[arg(long, value_name = "LEVEL", env = "WEIR_LOG")]
+    log_level: Option<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -37,14 +37,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.log_level)?;
     let telemetry = Telemetry::default();
     let document = arguments.config.document()?;
+    let settings = TelemetrySettings::parse(&document.service.telemetry);
+    let settings = settings.map_err(|error| refuse(&arguments.config.name(), &error.into()))?;
+    let _log = Log::start(&settings.logs, arguments.log_level.as_deref())?;
     for warning in &document.warnings {
         warn!("{warning}");
     }
-    let settings = TelemetrySettings::parse(&document.service.telemetry);
-    let settings = settings.map_err(|error| refuse(&arguments.config.name(), &error.into()))?;
     let graph = arguments.config.graph(&document, &telemetry, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(live(graph, arguments, &settings, &telemetry))

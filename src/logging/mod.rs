@@ -1,0 +1,81 @@
+//! Weir's log: `service::telemetry::logs`.
+//!
+//! ```yaml
+//! service:
+//!   telemetry:
+//!     logs:
+//!       level: info               # debug | info | warn | error; --log-level wins
+//!       encoding: console         # or json
+//!       sampling: {enabled: true, tick: 10s, initial: 10, thereafter: 100}
+//!       output_paths: [stderr]    # stderr, stdout, or files, which are appended to
+//!       initial_fields: {region: eu}
+//! ```
+//!
+//! * One line per event, whatever it says: control characters are escaped, so that nobody can forge a line.
+//! * Sampling is by message: of the same one, the first `initial` within a `tick` are written and then each
+//!   `thereafter`-th. What is dropped was said before, moments ago.
+//! * In JSON, the component that speaks is in `otelcol.component.id` and `otelcol.component.kind`, as in the Collector.
+//! * Settings can change while the process runs.
+
+mod config;
+mod lines;
+mod sampling;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+pub(crate) use self::config::Settings;
+use self::lines::Lines;
+
+/// What libraries below have to say at `info` is of no use to the person who runs Weir.
+const QUIET: &str = "deltalake=warn,deltalake_core=warn,delta_kernel=warn,buoyant_kernel=warn,datafusion=warn,\
+                     object_store=warn,hyper=warn,h2=warn,rustls=warn";
+
+/// The log of the process, which can be set up anew.
+pub(crate) struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    lines: Lines,
+    /// What the command line says, which wins over the configuration.
+    level: Option<String>,
+}
+
+impl Log {
+    /// Starts logging. `level` is a level (`debug`, `info`, `warn`, `error`), or a filter such as `info,hyper=debug`; it
+    /// wins over the one in the settings.
+    ///
+    /// # Errors
+    /// If the filter cannot be read or a file cannot be opened.
+    pub(crate) fn start(settings: &Settings, level: Option<&str>) -> anyhow::Result<Self> {
+        let lines = Lines::open(settings)?;
+        let (filter, handle) = reload::Layer::new(filter(settings, level)?);
+        tracing_subscriber::registry().with(filter).with(lines.clone()).init();
+        Ok(Self { filter: handle, lines, level: level.map(str::to_owned) })
+    }
+
+    /// Changes the settings.
+    ///
+    /// # Errors
+    /// If a file cannot be opened; nothing is changed then.
+    pub(crate) fn change(&self, settings: &Settings) -> anyhow::Result<()> {
+        let filter = filter(settings, self.level.as_deref())?;
+        self.lines.change(settings)?;
+        Ok(self.filter.reload(filter)?)
+    }
+}
+
+fn filter(settings: &Settings, level: Option<&str>) -> anyhow::Result<EnvFilter> {
+    let level = level.unwrap_or(settings.level.as_str());
+    EnvFilter::try_new(format!("{QUIET},{level}"))
+        .map_err(|e| anyhow::anyhow!("--log-level {level}: {e}; use debug, info, warn or error"))
+}
+
+/// Tells an error that ends the process. Not through the log, which may not have started.
+pub(crate) fn complain(message: &str) {
+    // Nothing can be done about a closed stderr.
+    let _ = writeln!(std::io::stderr(), "weir: {message}");
+}
