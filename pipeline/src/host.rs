@@ -5,10 +5,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Environment;
 use crate::config::{ComponentId, Document, Reference};
+use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
 /// The process, shared by all components.
@@ -21,7 +22,12 @@ struct Shared {
     started_unix_nanos: u64,
     status: watch::Sender<Status>,
     layout: Mutex<Arc<Layout>>,
+    sockets: Sockets,
+    reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
 }
+
+/// Someone asks for the configuration to be loaded anew, and waits to hear how it went: nothing, or what is wrong.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
 /// Whether data flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +71,33 @@ impl Host {
             started_unix_nanos: environment.now_unix_nanos(),
             status: watch::Sender::new(Status::Starting),
             layout: Mutex::default(),
+            sockets: Sockets::default(),
+            reloads: Mutex::default(),
         }))
+    }
+
+    /// Listening sockets, for a component of its own.
+    pub fn sockets(&self) -> Sockets {
+        self.0.sockets.for_another()
+    }
+
+    /// What is sent here from now on when someone asks for the configuration to be loaded anew.
+    pub fn serve_reloads(&self) -> mpsc::Receiver<ReloadRequest> {
+        let (sender, receiver) = mpsc::channel(1);
+        *self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Asks for the configuration to be loaded anew, and waits until it runs.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that nobody can load it now; what ran before runs on.
+    pub async fn reload(&self) -> Result<(), String> {
+        let sender = self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nobody = || "the process is starting or stopping".to_owned();
+        let (answer, answered) = oneshot::channel();
+        sender.ok_or_else(nobody)?.send(answer).await.map_err(|_| nobody())?;
+        answered.await.map_err(|_| nobody())?
     }
 
     /// Whether data flows.

@@ -4,6 +4,7 @@ mod run;
 #[cfg(feature = "lake")]
 mod sql;
 mod validate;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,11 @@ impl ConfigArguments {
             [] => "the built-in default configuration".to_owned(),
             files => files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "),
         }
+    }
+
+    /// The files that it is read from.
+    fn files(&self) -> &[PathBuf] {
+        &self.config
     }
 
     /// Reads and checks the configuration's structure.

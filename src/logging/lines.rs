@@ -29,7 +29,8 @@ const KINDS: [&str; 5] = ["receiver", "processor", "exporter", "connector", "ext
 #[derive(Clone)]
 pub(super) struct Lines(Arc<RwLock<Setup>>);
 
-struct Setup {
+/// What is written where.
+pub(super) struct Setup {
     encoding: Encoding,
     sampler: Option<Sampler>,
     initial_fields: Vec<(String, String)>,
@@ -43,22 +44,13 @@ enum Output {
 }
 
 impl Lines {
-    /// Opens the outputs.
-    ///
-    /// # Errors
-    /// If a file cannot be opened.
-    pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
-        Ok(Self(Arc::new(RwLock::new(Setup::open(settings)?))))
+    pub(super) fn new(setup: Setup) -> Self {
+        Self(Arc::new(RwLock::new(setup)))
     }
 
     /// Changes what is written where.
-    ///
-    /// # Errors
-    /// If a file cannot be opened; nothing is changed then.
-    pub(super) fn change(&self, settings: &Settings) -> anyhow::Result<()> {
-        let setup = Setup::open(settings)?;
+    pub(super) fn adopt(&self, setup: Setup) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = setup;
-        Ok(())
     }
 }
 
@@ -72,7 +64,11 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Setup {
-    fn open(settings: &Settings) -> anyhow::Result<Self> {
+    /// Opens the outputs.
+    ///
+    /// # Errors
+    /// If a file cannot be opened.
+    pub(super) fn open(settings: &Settings) -> anyhow::Result<Self> {
         let open = |path: &OutputPath| {
             Ok(match path {
                 OutputPath::Stderr => Output::Stderr { is_terminal: std::io::stderr().is_terminal() },

@@ -30,7 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 pub(crate) use self::config::Settings;
-use self::lines::Lines;
+use self::lines::{Lines, Setup};
 
 /// What libraries below have to say at `info` is of no use to the person who runs Weir.
 const QUIET: &str = "deltalake=warn,deltalake_core=warn,delta_kernel=warn,buoyant_kernel=warn,datafusion=warn,\
@@ -51,21 +51,33 @@ impl Log {
     /// # Errors
     /// If the filter cannot be read or a file cannot be opened.
     pub(crate) fn start(settings: &Settings, level: Option<&str>) -> anyhow::Result<Self> {
-        let lines = Lines::open(settings)?;
+        let lines = Lines::new(Setup::open(settings)?);
         let (filter, handle) = reload::Layer::new(filter(settings, level)?);
         tracing_subscriber::registry().with(filter).with(lines.clone()).init();
         Ok(Self { filter: handle, lines, level: level.map(str::to_owned) })
     }
 
-    /// Changes the settings.
+    /// Opens what other settings ask for; nothing changes before [`adopt`](Self::adopt).
     ///
     /// # Errors
-    /// If a file cannot be opened; nothing is changed then.
-    pub(crate) fn change(&self, settings: &Settings) -> anyhow::Result<()> {
-        let filter = filter(settings, self.level.as_deref())?;
-        self.lines.change(settings)?;
-        Ok(self.filter.reload(filter)?)
+    /// If a file cannot be opened.
+    pub(crate) fn prepare(&self, settings: &Settings) -> anyhow::Result<NextLog> {
+        Ok(NextLog { filter: filter(settings, self.level.as_deref())?, setup: Setup::open(settings)? })
     }
+
+    /// Logs by the new settings from now on.
+    pub(crate) fn adopt(&self, next: NextLog) {
+        self.lines.adopt(next.setup);
+        if let Err(error) = self.filter.reload(next.filter) {
+            tracing::warn!("the log level cannot be changed: {error}");
+        }
+    }
+}
+
+/// Settings of the log that are ready to be used.
+pub(crate) struct NextLog {
+    filter: EnvFilter,
+    setup: Setup,
 }
 
 fn filter(settings: &Settings, level: Option<&str>) -> anyhow::Result<EnvFilter> {

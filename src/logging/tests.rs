@@ -91,11 +91,11 @@ fn a_file_is_appended_to_and_settings_can_change() {
     let settings = |name: &str, encoding: &str| {
         parse(&format!("{{encoding: {encoding}, output_paths: ['{}']}}", path(name))).unwrap()
     };
-    let lines = Lines::open(&settings("a", "console")).unwrap();
+    let lines = Lines::new(Setup::open(&settings("a", "console")).unwrap());
     let subscriber = tracing_subscriber::registry().with(lines.clone());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(receiver = "otlp", count = 2, "hello");
-        lines.change(&settings("b", "json")).unwrap();
+        lines.adopt(Setup::open(&settings("b", "json")).unwrap());
         tracing::warn!(receiver = "otlp", count = 2, "hello");
     });
     let first = std::fs::read_to_string(path("a")).unwrap();
@@ -103,6 +103,6 @@ fn a_file_is_appended_to_and_settings_can_change() {
     let second: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path("b")).unwrap()).unwrap();
     assert_eq!((&second["msg"], &second["otelcol.component.id"]), (&"hello".into(), &"otlp".into()));
     let missing = parse("{output_paths: [/nowhere/at/all.log]}").unwrap();
-    let error = format!("{:#}", lines.change(&missing).unwrap_err());
+    let error = format!("{:#}", Setup::open(&missing).err().unwrap());
     assert!(error.starts_with("service::telemetry::logs::output_paths: cannot open /nowhere/at/all.log: "), "{error}");
 }

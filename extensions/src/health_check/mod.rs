@@ -25,7 +25,7 @@ use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
 use weir_pipeline::host::{Host, Status};
-use weir_pipeline::node::StartError;
+use weir_pipeline::node::{Context, StartError};
 
 use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
 use crate::places::error_at;
@@ -91,7 +91,7 @@ impl Settings {
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
-    Ok(Arc::new(HealthCheck::new(settings, &section.context.id, section.context.host.clone())))
+    Ok(Arc::new(HealthCheck::new(settings, &section.context)))
 }
 
 struct HealthCheck {
@@ -105,9 +105,9 @@ struct Health {
 }
 
 impl HealthCheck {
-    fn new(settings: Settings, id: &str, host: Host) -> Self {
-        let site = Site::new(id, settings.endpoint.clone());
-        Self { site, health: Arc::new(Health { settings, host }) }
+    fn new(settings: Settings, context: &Context) -> Self {
+        let site = Site::new(context, settings.endpoint.clone());
+        Self { site, health: Arc::new(Health { settings, host: context.host.clone() }) }
     }
 }
 

@@ -14,12 +14,12 @@ fn parse(yaml: &str) -> Result<Settings, String> {
 #[tokio::test]
 async fn the_state_is_told_from_start_to_stop() {
     let clock = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
-    let host = {
-        let clock = Arc::clone(&clock);
-        Host::new(Telemetry::default(), &Environment::with(move || clock.load(Ordering::Relaxed), 1))
-    };
+    let now = Arc::clone(&clock);
+    let environment = Environment::with(move || now.load(Ordering::Relaxed), 1);
+    let context = Context::new("health_check", Telemetry::default(), environment);
+    let host = context.host.clone();
     let settings = parse("{endpoint: '127.0.0.1:0', path: /health}").unwrap();
-    let check = HealthCheck::new(settings, "health_check", host.clone());
+    let check = HealthCheck::new(settings, &context);
     check.start().await.unwrap();
     let to = check.addresses()[0].1;
     let not_available = r#"{"status":"Server not available","upSince":"0001-01-01T00:00:00Z","uptime":""}"#;
@@ -41,9 +41,10 @@ async fn the_state_is_told_from_start_to_stop() {
 
 #[tokio::test]
 async fn bodies_and_paths_can_be_chosen() {
-    let host = Host::new(Telemetry::default(), &Environment::system());
+    let context = Context::new("health_check", Telemetry::default(), Environment::system());
+    let host = context.host.clone();
     let settings = parse("{endpoint: '127.0.0.1:0', response_body: {healthy: fine, unhealthy: wait}}").unwrap();
-    let check = HealthCheck::new(settings, "health_check", host.clone());
+    let check = HealthCheck::new(settings, &context);
     check.start().await.unwrap();
     let to = check.addresses()[0].1;
     assert_eq!(get(to, "/any/path").await, (503, "wait".to_owned()));
@@ -64,7 +65,7 @@ async fn what_is_wrong_is_said_and_where() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let settings = parse(&format!("{{endpoint: '{address}'}}")).unwrap();
-    let host = Host::new(Telemetry::default(), &Environment::system());
-    let refused = HealthCheck::new(settings, "health_check/a", host).start().await.unwrap_err().to_string();
+    let context = Context::new("health_check/a", Telemetry::default(), Environment::system());
+    let refused = HealthCheck::new(settings, &context).start().await.unwrap_err().to_string();
     assert_eq!(refused, format!("health_check/a: {address} is already in use (extensions::health_check/a::endpoint)"));
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::str::FromStr;
 
 use socket2::{Domain, Socket, Type};
+use weir_pipeline::sockets::Sockets;
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 64;
@@ -56,8 +57,9 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Opens a socket on each address. `localhost` is both loopback addresses, where the machine has both.
-    pub(crate) fn listen(&self) -> Result<Vec<TcpListener>, ListenError> {
+    /// Opens a socket on each address, or takes over that of a component which is being replaced. `localhost` is both loopback addresses, where the machine has both.
+    pub(crate) fn listen(&self, sockets: &Sockets) -> Result<Vec<TcpListener>, ListenError> {
+        let listen = |address| listen(address, sockets);
         if self.host == "localhost" {
             let first = listen((Ipv4Addr::LOCALHOST, self.port).into())?;
             let port = first.local_addr().map_or(self.port, |address| address.port());
@@ -85,7 +87,11 @@ impl Endpoint {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+fn listen(address: SocketAddr, sockets: &Sockets) -> Result<TcpListener, ListenError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse(address),
+        _ => ListenError::Address(address, error),
+    };
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if let SocketAddr::V6(v6) = address {
@@ -97,12 +103,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        Ok(socket.into())
+        Ok(vec![socket.into()])
     };
-    open().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse(address),
-        _ => ListenError::Address(address, error),
-    })
+    let mut opened = sockets.listen(address, 1, failed, || open().map_err(failed))?;
+    opened.pop().ok_or_else(|| failed(io::ErrorKind::Other.into()))
 }
 
 #[cfg(test)]
@@ -133,9 +137,12 @@ mod tests {
         let address = taken.local_addr().unwrap();
         for host in ["127.0.0.1", "localhost"] {
             let endpoint = Endpoint { host: host.to_owned(), port: address.port() };
-            assert!(matches!(endpoint.listen(), Err(ListenError::InUse(a)) if a == address), "{host}");
+            assert!(
+                matches!(endpoint.listen(&Sockets::default()), Err(ListenError::InUse(a)) if a == address),
+                "{host}"
+            );
         }
         let nowhere = Endpoint { host: "a\0b".to_owned(), port: 1 };
-        assert!(matches!(nowhere.listen(), Err(ListenError::Resolve(..))));
+        assert!(matches!(nowhere.listen(&Sockets::default()), Err(ListenError::Resolve(..))));
     }
 }

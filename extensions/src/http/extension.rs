@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir_pipeline::node::StartError;
+use weir_pipeline::node::{Context, StartError};
+use weir_pipeline::sockets::Sockets;
 
 use super::{Endpoint, Pages, Server};
 
@@ -12,13 +13,14 @@ use super::{Endpoint, Pages, Server};
 pub(crate) struct Site {
     id: String,
     endpoint: Endpoint,
+    sockets: Sockets,
     server: Mutex<Option<Arc<Server>>>,
 }
 
 impl Site {
-    /// The site of the extension `id`; it listens nowhere yet.
-    pub(crate) fn new(id: &str, endpoint: Endpoint) -> Self {
-        Self { id: id.to_owned(), endpoint, server: Mutex::new(None) }
+    /// The site of an extension; it listens nowhere yet.
+    pub(crate) fn new(context: &Context, endpoint: Endpoint) -> Self {
+        Self { id: context.id.clone(), endpoint, sockets: context.sockets.clone(), server: Mutex::new(None) }
     }
 
     /// Listens, and serves `pages` in tasks of the runtime that this is called in.
@@ -27,7 +29,7 @@ impl Site {
             component: self.id.clone(),
             message: format!("{message} (extensions::{}::endpoint)", self.id),
         };
-        let sockets = self.endpoint.listen().map_err(|error| failed(error.to_string()))?;
+        let sockets = self.endpoint.listen(&self.sockets).map_err(|error| failed(error.to_string()))?;
         let server = Server::start(sockets, pages).map_err(|error| failed(error.to_string()))?;
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(server));
         Ok(())
@@ -35,6 +37,7 @@ impl Site {
 
     /// Stops serving.
     pub(crate) async fn stop(&self) {
+        self.sockets.release();
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {
             server.stop().await;

@@ -20,6 +20,9 @@
 //! Without `readers` there is one with the values shown; `address: localhost:8888`, which older Collectors read, changes
 //! where it listens. A reader that is written has the suffixes and labels unless it says otherwise, as in the Collector.
 //!
+//! `POST /-/reload` on the same port loads the configuration anew, as SIGHUP does, and answers when it runs or with what
+//! is wrong with it. It is for this machine alone: a request from elsewhere, or by a web page, is refused.
+//!
 //! What it guarantees:
 //!
 //! * All numbers of a page are read at one moment. `weir_accounting_difference` is 0 for each destination unless
@@ -40,8 +43,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::StatusCode;
+use http::header::ORIGIN;
 use weir_pipeline::host::Host;
 use weir_pipeline::node::StartError;
+use weir_pipeline::sockets::Sockets;
 use weir_pipeline::telemetry::Level;
 
 pub use self::config::{Reader, Settings};
@@ -52,6 +57,7 @@ use crate::http::{Ask, ListenError, Page, Pages, Server, page};
 #[derive(Debug, Default)]
 pub struct Metrics {
     servers: Vec<Server>,
+    sockets: Sockets,
 }
 
 impl Metrics {
@@ -60,13 +66,36 @@ impl Metrics {
     /// # Errors
     /// If a configured address cannot be listened on. That the default one is in use is logged and no error.
     pub fn start(settings: &Settings, host: &Host) -> Result<Self, StartError> {
-        let mut servers = Vec::new();
+        Self::start_with(settings, host, host.sockets())
+    }
+
+    /// Starts the pages that take the place of these, which still run and are then to be stopped.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); these run on then.
+    pub fn restart(&self, settings: &Settings, host: &Host) -> Result<Self, StartError> {
+        self.sockets.leave();
+        let next = Self::start_with(settings, host, host.sockets());
+        self.sockets.stay();
+        next
+    }
+
+    fn start_with(settings: &Settings, host: &Host, sockets: Sockets) -> Result<Self, StartError> {
+        let mut metrics = Self { servers: Vec::new(), sockets };
+        if let Err(error) = metrics.serve(settings, host) {
+            metrics.sockets.release();
+            return Err(error);
+        }
+        Ok(metrics)
+    }
+
+    fn serve(&mut self, settings: &Settings, host: &Host) -> Result<(), StartError> {
         if settings.level == Level::None {
-            return Ok(Self { servers });
+            return Ok(());
         }
         for reader in &settings.readers {
             let failed = |message: String| StartError { component: "service::telemetry::metrics".to_owned(), message };
-            let sockets = match reader.endpoint.listen() {
+            let sockets = match reader.endpoint.listen(&self.sockets) {
                 Ok(sockets) => sockets,
                 Err(ListenError::InUse(address)) if reader.is_default => {
                     tracing::warn!(
@@ -83,9 +112,9 @@ impl Metrics {
                 reader: reader.clone(),
                 resource: Resource::new(&settings.resource),
             };
-            servers.push(Server::start(sockets, Arc::new(pages)).map_err(|error| failed(error.to_string()))?);
+            self.servers.push(Server::start(sockets, Arc::new(pages)).map_err(|error| failed(error.to_string()))?);
         }
-        Ok(Self { servers })
+        Ok(())
     }
 
     /// Where the pages are.
@@ -95,11 +124,17 @@ impl Metrics {
 
     /// Stops serving.
     pub async fn stop(&self) {
+        self.sockets.release();
         for server in &self.servers {
             server.stop().await;
         }
     }
 }
+
+/// Where the configuration is loaded anew; the path is Prometheus' own.
+const RELOAD: &str = "/-/reload";
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The page of one reader.
 struct Exposition {
@@ -117,7 +152,26 @@ impl Pages for Exposition {
                 let text = text::exposition(&self.host, self.level, &self.reader, &self.resource);
                 page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
-            _ => page(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "the metrics are at /metrics\n"),
+            RELOAD => self.reload(ask).await,
+            _ => page(StatusCode::NOT_FOUND, TEXT, "the metrics are at /metrics\n"),
+        }
+    }
+
+    fn methods(&self, path: &str) -> &'static str {
+        if path == RELOAD { "POST, PUT" } else { "GET, HEAD" }
+    }
+}
+
+impl Exposition {
+    /// Loads the configuration anew, if this machine asks for it: not a browser that another site has told to, nor a
+    /// neighbour who may read the metrics.
+    async fn reload(&self, ask: &Ask) -> Page {
+        if !ask.peer.ip().to_canonical().is_loopback() || ask.headers.contains_key(ORIGIN) {
+            return page(StatusCode::FORBIDDEN, TEXT, "only this machine may do that\n");
+        }
+        match self.host.reload().await {
+            Ok(()) => page(StatusCode::OK, TEXT, "the configuration was loaded anew\n"),
+            Err(error) => page(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
         }
     }
 }

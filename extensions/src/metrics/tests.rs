@@ -7,7 +7,7 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Telemetry};
 
 use super::*;
-use crate::http::testing::get;
+use crate::http::testing::{ask, get};
 
 fn settings(yaml: &str) -> Result<Settings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
@@ -131,4 +131,43 @@ proptest! {
         prop_assert_eq!(padded.parse::<u128>().unwrap(), u128::from(value));
         prop_assert!(!fraction.ends_with('0'));
     }
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_for_by_this_machine_alone() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let metrics = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host).unwrap();
+    let to = metrics.addresses()[0];
+    let post = async |headers: &[(&str, &str)]| {
+        let (status, body) = ask("POST", to, "/-/reload", headers).await;
+        (status, String::from_utf8(body.into()).unwrap())
+    };
+    assert_eq!(post(&[]).await, (400, "the process is starting or stopping\n".to_owned()));
+    let mut reloads = host.serve_reloads();
+    let server = tokio::spawn(async move {
+        for answer in [Ok(()), Err("weir.yaml:1:1: no".to_owned())] {
+            reloads.recv().await.unwrap().send(answer).unwrap();
+        }
+    });
+    assert_eq!(post(&[]).await.0, 200);
+    assert_eq!(post(&[]).await, (400, "weir.yaml:1:1: no\n".to_owned()));
+    server.await.unwrap();
+    assert_eq!(post(&[("origin", "http://evil.example")]).await.0, 403);
+    assert_eq!(get(to, "/-/reload").await.0, 405);
+}
+
+#[tokio::test]
+async fn pages_are_replaced_on_the_same_port() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let first = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host).unwrap();
+    let to = first.addresses()[0];
+    let fixed = settings(&format!("{{level: detailed, address: '{to}'}}")).unwrap();
+    assert!(Metrics::start(&fixed, &host).is_err(), "it is in use");
+    let second = first.restart(&fixed, &host).unwrap();
+    first.stop().await;
+    assert_eq!((second.addresses()[0], get(to, "/metrics").await.0), (to, 200));
+    second.stop().await;
+    assert!(tokio::net::TcpStream::connect(to).await.is_err());
 }

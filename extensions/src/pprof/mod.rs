@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
-use weir_pipeline::node::StartError;
+use weir_pipeline::node::{Context, StartError};
 
 use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
 use crate::places::error_at;
@@ -84,7 +84,7 @@ impl Settings {
 /// # Errors
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
-    Ok(Arc::new(Pprof::new(&Settings::parse(section.node, section.path)?, &section.context.id)))
+    Ok(Arc::new(Pprof::new(&Settings::parse(section.node, section.path)?, &section.context)))
 }
 
 struct Pprof {
@@ -99,8 +99,8 @@ struct Profiles {
 }
 
 impl Pprof {
-    fn new(settings: &Settings, id: &str) -> Self {
-        Self { site: Site::new(id, settings.endpoint.clone()), profiles: Arc::default() }
+    fn new(settings: &Settings, context: &Context) -> Self {
+        Self { site: Site::new(context, settings.endpoint.clone()), profiles: Arc::default() }
     }
 }
 

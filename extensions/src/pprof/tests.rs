@@ -2,6 +2,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::read::GzDecoder;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::telemetry::Telemetry;
 
 use super::*;
 use crate::http::testing::{ask, get};
@@ -24,7 +26,8 @@ fn a_busy_function(stop: &AtomicBool) -> u64 {
 // The profiler is that of the process, so everything about it is in one test.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_profile_shows_where_time_went() {
-    let pprof = Pprof::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), "pprof");
+    let context = Context::new("pprof", Telemetry::default(), Environment::system());
+    let pprof = Pprof::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), &context);
     pprof.start().await.unwrap();
     let to = pprof.addresses()[0].1;
     assert!(get(to, "/debug/pprof/").await.1.contains("/debug/pprof/profile"));

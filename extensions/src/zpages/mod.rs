@@ -25,7 +25,7 @@ use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
 use weir_pipeline::host::Host;
-use weir_pipeline::node::StartError;
+use weir_pipeline::node::{Context, StartError};
 
 use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
 use crate::places::error_at;
@@ -67,7 +67,7 @@ impl Settings {
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
-    Ok(Arc::new(ZPages::new(&settings, &section.context.id, section.context.host.clone())))
+    Ok(Arc::new(ZPages::new(&settings, &section.context)))
 }
 
 struct ZPages {
@@ -80,8 +80,9 @@ struct LivePages {
 }
 
 impl ZPages {
-    fn new(settings: &Settings, id: &str, host: Host) -> Self {
-        Self { site: Site::new(id, settings.endpoint.clone()), pages: Arc::new(LivePages { host }) }
+    fn new(settings: &Settings, context: &Context) -> Self {
+        let pages = Arc::new(LivePages { host: context.host.clone() });
+        Self { site: Site::new(context, settings.endpoint.clone()), pages }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::http::testing::get;
 #[tokio::test]
 async fn pages_show_what_is_counted_now() {
     let telemetry = Telemetry::default();
-    let host = Host::new(telemetry.clone(), &Environment::system());
+    let context = Context::new("zpages", telemetry.clone(), Environment::system());
+    let host = context.host.clone();
     let text = |s: &str| vec![s.to_owned()];
     host.set_layout(Layout {
         pipelines: vec![PipelineLayout {
@@ -20,7 +21,7 @@ async fn pages_show_what_is_counted_now() {
         }],
         extensions: text("zpages"),
     });
-    let zpages = ZPages::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), "zpages", host.clone());
+    let zpages = ZPages::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), &context);
     zpages.start().await.unwrap();
     let to = zpages.addresses()[0].1;
 

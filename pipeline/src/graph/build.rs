@@ -1,9 +1,10 @@
 //! Building: every configured component is checked, every used one is wired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::components::{Component, Components, ConnectorFactory, Section, find};
+use super::components::{self, Component, Components, ConnectorFactory, find};
+use super::parts::{Part, Parts, Section, is_one};
 use crate::budget::Budget;
 use crate::clock::Environment;
 use crate::config::{ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId};
@@ -11,6 +12,7 @@ use crate::extension::Extensions;
 use crate::host::{Host, Layout};
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
+use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
 /// What runs: the used components and how they are connected.
@@ -25,6 +27,8 @@ pub struct Graph {
     pub pipelines: Vec<PipelineNode>,
     /// Exporters that some pipeline names.
     pub exporters: Vec<ExporterNode>,
+    pub(super) layout: Layout,
+    pub(super) parts: Parts,
 }
 
 /// A receiver and the pipelines it feeds.
@@ -33,6 +37,7 @@ pub struct ReceiverNode {
     pub id: ComponentId,
     /// The receiver.
     pub receiver: Arc<dyn Receiver>,
+    pub(super) sockets: Sockets,
     /// Indices into [`Graph::pipelines`].
     pub feeds: Vec<usize>,
 }
@@ -47,6 +52,7 @@ pub struct PipelineNode {
 }
 
 /// A processor in a pipeline.
+#[derive(Clone)]
 pub struct ProcessorNode {
     /// The id in the configuration.
     pub id: ComponentId,
@@ -88,18 +94,52 @@ impl Graph {
         telemetry: &Telemetry,
         environment: &Environment,
     ) -> Result<Self, ConfigErrors> {
-        let extensions = Extensions::default();
         let host = Host::new(telemetry.clone(), environment);
-        let mut builder = Builder { document, host, environment, extensions, errors: Vec::new() };
+        Self::assemble(document, components, environment, host, &Parts::default())
+    }
+
+    /// Builds the graph that is to take this one's place in the same process. Components that are configured the same
+    /// are the same: they keep their sockets, queues and state.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn rebuild(
+        &self,
+        document: &Document,
+        components: &Components,
+        environment: &Environment,
+    ) -> Result<Self, ConfigErrors> {
+        Self::assemble(document, components, environment, self.host.clone(), &self.parts)
+    }
+
+    fn assemble(
+        document: &Document,
+        components: &Components,
+        environment: &Environment,
+        host: Host,
+        before: &Parts,
+    ) -> Result<Self, ConfigErrors> {
+        let extensions = Extensions::default();
+        let mut builder =
+            Builder { document, host, environment, extensions, kept: BTreeSet::new(), errors: Vec::new() };
         // First, since the others may name them. One that `service` does not list is checked and not started.
-        let mut configured = builder.section("extensions", &document.extensions, &components.extensions);
+        let extensions =
+            builder.section("extensions", &document.extensions, &components.extensions, &before.extensions);
         let listed = document.service.extensions.iter();
-        let started = listed.filter_map(|(id, _)| configured.remove(id).map(|(_, extension)| (id.clone(), extension)));
+        let started = listed.filter_map(|(id, _)| Some((id.clone(), Arc::clone(&extensions.get(id)?.component))));
         builder.extensions = Extensions::new(started.collect());
-        let receivers = builder.section("receivers", &document.receivers, &components.receivers);
-        let processors = builder.section("processors", &document.processors, &components.processors);
-        let exporters = builder.section("exporters", &document.exporters, &components.exporters);
-        let connectors = builder.section("connectors", &document.connectors, &components.connectors);
+        let is_kept = |id: &ComponentId| {
+            let both = extensions.get(id).zip(before.extensions.get(id));
+            both.is_some_and(|(now, before)| is_one(&now.component, &before.component))
+        };
+        builder.kept = extensions.keys().filter(|id| is_kept(id)).cloned().collect();
+        let parts = Parts {
+            receivers: builder.section("receivers", &document.receivers, &components.receivers, &before.receivers),
+            processors: builder.section("processors", &document.processors, &components.processors, &before.processors),
+            exporters: builder.section("exporters", &document.exporters, &components.exporters, &before.exporters),
+            connectors: builder.section("connectors", &document.connectors, &components.connectors, &before.connectors),
+            extensions,
+        };
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
@@ -112,40 +152,46 @@ impl Graph {
             receivers: Vec::new(),
             pipelines: Vec::new(),
             exporters: Vec::new(),
+            layout: Layout::of(document),
+            parts,
         };
         for &i in &order {
             let pipeline = &document.service.pipelines[i];
             let mut ends = Vec::new();
             for (id, location) in &pipeline.exporters {
-                if let Some((kind, connector)) = connectors.get(id) {
-                    builder.check_signal(kind, "connector", id, &pipeline.id, location);
+                if let Some(part) = graph.parts.connectors.get(id) {
+                    builder.check_signal(part.handles, "connector", id, &pipeline.id, location);
                     let fed = document.service.pipelines.iter().filter(|p| p.receivers.iter().any(|(r, _)| r == id));
-                    ends.push(End::Connector(Arc::clone(connector), fed.filter_map(|p| position(&p.id)).collect()));
-                } else if let Some((kind, factory)) = exporters.get(id) {
-                    builder.check_signal(kind, "exporter", id, &pipeline.id, location);
+                    ends.push(End::Connector(
+                        Arc::clone(&part.component),
+                        fed.filter_map(|p| position(&p.id)).collect(),
+                    ));
+                } else if let Some(part) = graph.parts.exporters.get(id) {
+                    builder.check_signal(part.handles, "exporter", id, &pipeline.id, location);
                     let known = graph.exporters.iter().position(|e| e.id == *id);
                     ends.push(End::Exporter(known.unwrap_or_else(|| {
-                        graph.exporters.push(ExporterNode { id: id.clone(), factory: Arc::clone(factory) });
+                        graph.exporters.push(ExporterNode { id: id.clone(), factory: Arc::clone(&part.component) });
                         graph.exporters.len() - 1
                     })));
                 }
             }
             let mut chain = Vec::new();
             for (id, location) in &pipeline.processors {
-                if let Some((kind, factory)) = processors.get(id) {
-                    builder.check_signal(kind, "processor", id, &pipeline.id, location);
-                    chain.push(ProcessorNode { id: id.clone(), factory: Arc::clone(factory) });
+                if let Some(part) = graph.parts.processors.get(id) {
+                    builder.check_signal(part.handles, "processor", id, &pipeline.id, location);
+                    chain.push(ProcessorNode { id: id.clone(), factory: Arc::clone(&part.component) });
                 }
             }
             let at = graph.pipelines.len();
             for (id, location) in &pipeline.receivers {
-                let Some((kind, receiver)) = receivers.get(id) else { continue };
-                builder.check_signal(kind, "receiver", id, &pipeline.id, location);
+                let Some(part) = graph.parts.receivers.get(id) else { continue };
+                builder.check_signal(part.handles, "receiver", id, &pipeline.id, location);
                 match graph.receivers.iter_mut().find(|r| r.id == *id) {
                     Some(node) => node.feeds.push(at),
                     None => graph.receivers.push(ReceiverNode {
                         id: id.clone(),
-                        receiver: Arc::clone(receiver),
+                        receiver: Arc::clone(&part.component),
+                        sockets: part.sockets.clone(),
                         feeds: vec![at],
                     }),
                 }
@@ -155,7 +201,6 @@ impl Graph {
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
-        graph.host.set_layout(Layout::of(document));
         Ok(graph)
     }
 
@@ -174,41 +219,62 @@ impl Graph {
     }
 }
 
-/// The signals of a component type, beside the component.
-type Built<T> = BTreeMap<ComponentId, (&'static [Signal], T)>;
-
 struct Builder<'a> {
     document: &'a Document,
     host: Host,
     environment: &'a Environment,
     extensions: Extensions,
+    /// The extensions that are those of the graph before.
+    kept: BTreeSet<ComponentId>,
     errors: Vec<ConfigError>,
 }
 
 impl Builder<'_> {
-    fn section<T>(&mut self, section: &str, configured: &[(ComponentId, Node)], types: &[Component<T>]) -> Built<T> {
-        let mut built = BTreeMap::new();
+    fn section<T: ?Sized>(
+        &mut self,
+        section: &str,
+        configured: &[(ComponentId, Node)],
+        types: &[Component<Arc<T>>],
+        before: &Section<T>,
+    ) -> Section<T> {
+        let mut parts = BTreeMap::new();
         for (id, node) in configured {
-            let name = id.to_string();
-            let path = format!("{section}::{name}");
-            let context = Context {
-                id: name.clone(),
-                telemetry: self.host.telemetry().clone(),
-                environment: self.environment.clone(),
-                extensions: self.extensions.clone(),
-                host: self.host.clone(),
-            };
             let signals = self.signals_of(id);
-            let result = find(types, section, &id.kind, &name, node).and_then(|kind| {
-                let component = (kind.build)(&Section { node, path: &path, signals: &signals, context })?;
-                Ok((kind.signals, component))
-            });
-            match result {
-                Ok(entry) => drop(built.insert(id.clone(), entry)),
+            if let Some(part) = before.get(id).filter(|part| part.is_same(node, &signals, &self.kept)) {
+                parts.insert(id.clone(), part.clone());
+                continue;
+            }
+            match self.part(section, id, node, signals, types) {
+                Ok(part) => drop(parts.insert(id.clone(), part)),
                 Err(error) => self.errors.push(error),
             }
         }
-        built
+        parts
+    }
+
+    fn part<T: ?Sized>(
+        &self,
+        section: &str,
+        id: &ComponentId,
+        node: &Node,
+        signals: Vec<Signal>,
+        types: &[Component<Arc<T>>],
+    ) -> Result<Part<T>, ConfigError> {
+        let name = id.to_string();
+        let path = format!("{section}::{name}");
+        let kind = find(types, section, &id.kind, &name, node)?;
+        let (extensions, sockets) = (self.extensions.watched(), self.host.sockets());
+        let context = Context {
+            id: name,
+            telemetry: self.host.telemetry().clone(),
+            environment: self.environment.clone(),
+            extensions: extensions.clone(),
+            host: self.host.clone(),
+            sockets: sockets.clone(),
+        };
+        let component = (kind.build)(&components::Section { node, path: &path, signals: &signals, context })?;
+        let (node, uses) = (node.clone(), extensions.used());
+        Ok(Part { component, handles: kind.signals, sockets, node, signals, uses })
     }
 
     fn signals_of(&self, id: &ComponentId) -> Vec<Signal> {

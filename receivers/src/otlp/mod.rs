@@ -140,7 +140,7 @@ impl OtlpReceiver {
             message: format!("{message} (receivers::{}::protocols::{protocol}::{key})", self.context.id),
         };
         let tls = tls.map(tls::acceptor).transpose().map_err(|e| failed("tls", e.to_string()))?.map(TlsHandle);
-        let sockets = listen::listen(endpoint, lanes).map_err(|error| match error {
+        let sockets = listen::listen(endpoint, lanes, &self.context.sockets).map_err(|error| match error {
             listen::ListenError::InUse(_) => StartError {
                 component: self.context.id.clone(),
                 message: format!("{error} change receivers::{}::protocols::{protocol}::endpoint", self.context.id),
@@ -218,6 +218,12 @@ impl Receiver for OtlpReceiver {
             let port = Port { listener, service, tls: tls.map(|TlsHandle(tls)| tls), timeouts };
             ports.spawn(port.serve(shutdown.clone()));
         }
+        let (sockets, mut stopping) = (self.context.sockets.clone(), shutdown);
+        ports.spawn(async move {
+            stopping.requested().await;
+            // Whoever comes after this receiver has its own copies by now.
+            sockets.release();
+        });
         while ports.join_next().await.is_some() {}
     }
 }
