@@ -183,7 +183,9 @@ impl Process<'_> {
             return Err(error.into());
         }
         if let Some(metrics) = metrics {
-            std::mem::replace(&mut self.metrics, metrics).stop().await;
+            let before = std::mem::replace(&mut self.metrics, metrics);
+            // Not waited for: whoever asked for this over HTTP is still to be answered, and it waits for that.
+            tokio::spawn(async move { before.stop().await });
         }
         log.adopt(next_log);
         *settings = next;
