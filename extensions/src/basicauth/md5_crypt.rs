@@ -24,9 +24,9 @@ pub(super) fn hash(magic: &str, salt: &str, password: &str) -> String {
     while bits > 0 {
         // The original adds a zero byte for each 1 bit and the first byte of the password for each 0 bit.
         if bits & 1 == 1 {
-            first.update([0])
+            first.update([0]);
         } else {
-            first.update(&password[..1])
+            first.update(&password[..1]);
         }
         bits >>= 1;
     }
@@ -34,9 +34,9 @@ pub(super) fn hash(magic: &str, salt: &str, password: &str) -> String {
     for round in 0..1000 {
         let mut next = Md5::new();
         if round & 1 == 1 {
-            next.update(password)
+            next.update(password);
         } else {
-            next.update(digest)
+            next.update(digest);
         }
         if round % 3 != 0 {
             next.update(salt_bytes);
@@ -45,9 +45,9 @@ pub(super) fn hash(magic: &str, salt: &str, password: &str) -> String {
             next.update(password);
         }
         if round & 1 == 1 {
-            next.update(digest)
+            next.update(digest);
         } else {
-            next.update(password)
+            next.update(password);
         }
         digest = next.finalize().into();
     }

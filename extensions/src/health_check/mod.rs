@@ -114,7 +114,8 @@ impl HealthCheck {
 #[async_trait]
 impl Extension for HealthCheck {
     async fn start(&self) -> Result<(), StartError> {
-        self.site.start(Arc::<Health>::clone(&self.health))
+        let pages: Arc<dyn Pages> = Arc::<Health>::clone(&self.health);
+        self.site.start(&pages)
     }
 
     async fn stop(&self) {

@@ -24,7 +24,7 @@ impl Site {
     }
 
     /// Listens, and serves `pages` in tasks of the runtime that this is called in.
-    pub(crate) fn start(&self, pages: Arc<dyn Pages>) -> Result<(), StartError> {
+    pub(crate) fn start(&self, pages: &Arc<dyn Pages>) -> Result<(), StartError> {
         let failed = |message: String| StartError {
             component: self.id.clone(),
             message: format!("{message} (extensions::{}::endpoint)", self.id),

@@ -83,14 +83,14 @@ impl Server {
     ///
     /// # Errors
     /// If the runtime cannot poll the sockets.
-    pub(crate) fn start(sockets: Vec<TcpListener>, pages: Arc<dyn Pages>) -> std::io::Result<Self> {
+    pub(crate) fn start(sockets: Vec<TcpListener>, pages: &Arc<dyn Pages>) -> std::io::Result<Self> {
         let (stop, stopping) = Shutdown::channel();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let (mut addresses, mut listening) = (Vec::new(), JoinSet::new());
         for socket in sockets {
             addresses.push(socket.local_addr()?);
             let socket = tokio::net::TcpListener::from_std(socket)?;
-            listening.spawn(serve(socket, Arc::clone(&pages), Arc::clone(&room), stopping.clone()));
+            listening.spawn(serve(socket, Arc::clone(pages), Arc::clone(&room), stopping.clone()));
         }
         Ok(Self { addresses, stop, listening: tokio::sync::Mutex::new(listening) })
     }

@@ -54,7 +54,7 @@ use self::text::Resource;
 use crate::http::{Ask, ListenError, Page, Pages, Server, page};
 
 /// The pages that run, one a reader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     servers: Vec<Server>,
     sockets: Sockets,
@@ -106,13 +106,13 @@ impl Metrics {
                 }
                 Err(error) => return Err(failed(format!("{error}; change the reader's host and port"))),
             };
-            let pages = Exposition {
+            let pages: Arc<dyn Pages> = Arc::new(Exposition {
                 host: host.clone(),
                 level: settings.level,
                 reader: reader.clone(),
                 resource: Resource::new(&settings.resource),
-            };
-            self.servers.push(Server::start(sockets, Arc::new(pages)).map_err(|error| failed(error.to_string()))?);
+            });
+            self.servers.push(Server::start(sockets, &pages).map_err(|error| failed(error.to_string()))?);
         }
         Ok(())
     }

@@ -107,7 +107,8 @@ impl Pprof {
 #[async_trait]
 impl Extension for Pprof {
     async fn start(&self) -> Result<(), StartError> {
-        self.site.start(Arc::<Profiles>::clone(&self.profiles))
+        let pages: Arc<dyn Pages> = Arc::<Profiles>::clone(&self.profiles);
+        self.site.start(&pages)
     }
 
     async fn stop(&self) {

@@ -89,7 +89,8 @@ impl ZPages {
 #[async_trait]
 impl Extension for ZPages {
     async fn start(&self) -> Result<(), StartError> {
-        self.site.start(Arc::<LivePages>::clone(&self.pages))
+        let pages: Arc<dyn Pages> = Arc::<LivePages>::clone(&self.pages);
+        self.site.start(&pages)
     }
 
     async fn stop(&self) {
