@@ -44,12 +44,15 @@ async fn names_and_labels_are_spelt_as_the_reader_says() {
     telemetry.counter("weir_cost", &[("model", "a\"b\\c\nd")]).add(1_234_500_000);
     telemetry.describe("weir_cost", Description::counter("Money.").unit("USD").divided_by(1_000_000_000));
 
+    telemetry.counter("weir_cost_picousd", &[("model", "gpt")]).add(2_500_000_000_001);
+
     let old = serve("{address: '127.0.0.1:0'}", &telemetry).await;
     assert_eq!(value(&old, "otelcol_exporter_sent_spans{exporter=\"otlp_http/a\"}"), Some("7"));
     assert_eq!(value(&old, "weir_exporter_in_flight_spans{exporter=\"otlp_http/a\"}"), Some("1"));
     let difference = "weir_accounting_difference{exporter=\"otlp_http/a\",signal=\"traces\"}";
     assert_eq!(value(&old, difference), Some("0"));
     assert_eq!(value(&old, "weir_cost{model=\"a\\\"b\\\\c\\nd\"}"), Some("1.2345"));
+    assert_eq!(value(&old, "weir_cost_usd{model=\"gpt\"}"), Some("2.500000000001"));
     let info = format!("target_info{{service_name=\"gate\\\"way\",service_version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(value(&old, &info), Some("1"));
     assert!(old.contains("# TYPE otelcol_exporter_sent_spans counter\n"), "{old}");

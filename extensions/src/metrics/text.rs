@@ -110,6 +110,10 @@ impl Text<'_> {
 /// The name of a metric with the suffixes that the reader wants.
 fn spell(name: &str, description: Description, reader: &Reader) -> String {
     let mut name = sanitize(name);
+    // Named for what is counted; what is shown has been divided.
+    if let Some(base) = name.strip_suffix("_picousd").filter(|_| description.unit == "USD") {
+        name = format!("{base}_usd");
+    }
     let mut add = |suffix: &str| {
         let is_there = suffix.is_empty() || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('_'));
         if !is_there {

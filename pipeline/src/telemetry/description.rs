@@ -120,6 +120,10 @@ pub(super) fn well_known(name: &str) -> Option<Description> {
         "weir_exporter_in_transfer_" => {
             Description::gauge("Records that are being handed to the exporter.").at(Level::Detailed)
         }
+        // Money is counted in whole picodollars, so that sums stay exact, and shown in dollars.
+        _ if name.ends_with("_picousd") => {
+            Description::counter("Money, in US dollars.").unit("USD").divided_by(1_000_000_000_000)
+        }
         "weir_config_reloads" => Description::counter("Attempts to load the configuration anew, by result."),
         _ => return None,
     };
