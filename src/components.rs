@@ -7,6 +7,7 @@ use weir_exporters::debug::Debug;
 use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
+use weir_extensions::{basicauth, bearertokenauth, headers_setter, health_check, zpages};
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::{Component, Components, Forward, Routing, Section, Stability};
 use weir_pipeline::node::{ExporterFactory, Receiver};
@@ -43,7 +44,15 @@ pub(crate) fn all() -> Components {
             #[cfg(feature = "lake")]
             alpha("parquet", &[], TRACES, weir_exporters::parquet::schema, parquet),
         ],
-        extensions: Vec::new(),
+        extensions: vec![
+            beta("basicauth", &[], &Signal::ALL, basicauth::schema, basicauth::build),
+            beta("bearertokenauth", &[], &Signal::ALL, bearertokenauth::schema, bearertokenauth::build),
+            beta("headers_setter", &[], &Signal::ALL, headers_setter::schema, headers_setter::build),
+            beta("health_check", &[], &Signal::ALL, health_check::schema, health_check::build),
+            #[cfg(feature = "pprof")]
+            beta("pprof", &[], &Signal::ALL, weir_extensions::pprof::schema, weir_extensions::pprof::build),
+            beta("zpages", &[], &Signal::ALL, zpages::schema, zpages::build),
+        ],
         connectors: vec![
             beta("forward", &[], &Signal::ALL, Forward::schema, Forward::build),
             beta("routing", &[], &Signal::ALL, Routing::schema, Routing::build),

@@ -3,6 +3,7 @@
 mod cli;
 mod components;
 mod logging;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -14,8 +14,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-processors", &["weir-pipeline"]),
     ("weir-store", &["weir-pipeline"]),
     ("weir-exporters", &["weir-pipeline", "weir-store"]),
+    ("weir-extensions", &["weir-pipeline"]),
     ("weir-load", &[]),
-    ("weir", &["weir-pipeline", "weir-receivers", "weir-processors", "weir-store", "weir-exporters"]),
+    (
+        "weir",
+        &["weir-pipeline", "weir-receivers", "weir-processors", "weir-store", "weir-exporters", "weir-extensions"],
+    ),
 ];
 
 /// Two copies of one of these compile, and then nothing can be passed between them.
@@ -37,7 +41,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("deltalake", &["weir-store"]),
     ("datafusion", &["weir-store"]),
     ("object_store", &["weir-store"]),
-    ("hyper", &["weir-receivers", "weir-exporters", "weir-load"]),
+    ("hyper", &["weir-receivers", "weir-exporters", "weir-extensions", "weir-load"]),
     ("tokio-rustls", &["weir-receivers", "weir-exporters"]),
     ("axum", &[]),
     ("tonic", &[]),

@@ -4,8 +4,9 @@
 //! `auth: {authenticator: bearertokenauth}`. Extensions start before the first receiver binds and stop after the last
 //! exporter has drained.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
@@ -87,17 +88,31 @@ pub enum HeaderEdit {
 
 /// The extensions that run, by id.
 #[derive(Clone, Default)]
-pub struct Extensions(Arc<[(ComponentId, Arc<dyn Extension>)]>);
+pub struct Extensions {
+    all: Arc<[(ComponentId, Arc<dyn Extension>)]>,
+    /// Those that were asked for.
+    used: Arc<Mutex<BTreeSet<ComponentId>>>,
+}
 
 impl Extensions {
     /// These extensions, in the order in which they are started.
     pub fn new(extensions: Vec<(ComponentId, Arc<dyn Extension>)>) -> Self {
-        Self(extensions.into())
+        Self { all: extensions.into(), used: Arc::default() }
+    }
+
+    /// The same extensions for a component of which it is to be known later which of them it uses.
+    pub(crate) fn watched(&self) -> Self {
+        Self { all: Arc::clone(&self.all), used: Arc::default() }
+    }
+
+    /// The extensions that whoever has this value, or a clone of it, has found so far.
+    pub(crate) fn used(&self) -> BTreeSet<ComponentId> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All of them, in the order in which they are started.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&ComponentId, &Arc<dyn Extension>)> {
-        self.0.iter().map(|(id, extension)| (id, extension))
+        self.all.iter().map(|(id, extension)| (id, extension))
     }
 
     /// The extension that `node`, a reference at `path`, names.
@@ -106,7 +121,11 @@ impl Extensions {
     /// If it is no id, or no extension of this id is started.
     pub fn find(&self, node: &Node, path: &str) -> Result<&Arc<dyn Extension>, ConfigError> {
         let name = node.text().unwrap_or_default();
-        self.iter().find(|(id, _)| id.to_string() == name).map(|(_, extension)| extension).ok_or_else(|| {
+        let found = self.iter().find(|(id, _)| id.to_string() == name);
+        if let Some((id, _)) = found {
+            self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        }
+        found.map(|(_, extension)| extension).ok_or_else(|| {
             let running: Vec<String> = self.iter().map(|(id, _)| id.to_string()).collect();
             let hint = match running.is_empty() {
                 true => "configure it under `extensions` and name it in `service::extensions`".to_owned(),

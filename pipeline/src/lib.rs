@@ -2,7 +2,7 @@
 //! ([`node`]), and how a configuration becomes a running graph ([`config`], [`graph`]).
 //!
 //! This crate does no network or storage I/O: it knows bytes, serde and tokio's channels and clock. (`${file:…}` in a
-//! configuration is read with the standard library.)
+//! configuration is read with the standard library, and listening sockets are kept by it while a graph is replaced.)
 
 #![warn(missing_docs)]
 
@@ -14,6 +14,7 @@ pub mod condition;
 pub mod config;
 pub mod extension;
 pub mod graph;
+pub mod host;
 pub mod metadata;
 pub mod node;
 pub mod otlp;
@@ -21,5 +22,6 @@ pub mod pattern;
 pub mod receipt;
 pub mod sampling;
 pub mod signal;
+pub mod sockets;
 pub mod telemetry;
 pub mod tenant;

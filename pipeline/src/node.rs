@@ -15,7 +15,7 @@
 //! channel between them would only add wake-ups.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,7 +27,9 @@ use crate::budget::{Budget, Lease};
 use crate::channel::Inlet;
 use crate::clock::Environment;
 use crate::extension::Extensions;
+use crate::host::Host;
 use crate::signal::Signal;
+use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
 /// What every component is built with.
@@ -41,12 +43,18 @@ pub struct Context {
     pub environment: Environment,
     /// The extensions that run.
     pub extensions: Extensions,
+    /// The process that the component runs in.
+    pub host: Host,
+    /// Where its listening sockets come from.
+    pub sockets: Sockets,
 }
 
 impl Context {
-    /// A context without extensions.
+    /// A context without extensions, in a process of its own.
     pub fn new(id: impl Into<String>, telemetry: Telemetry, environment: Environment) -> Self {
-        Self { id: id.into(), telemetry, environment, extensions: Extensions::default() }
+        let host = Host::new(telemetry.clone(), &environment);
+        let sockets = host.sockets();
+        Self { id: id.into(), telemetry, environment, extensions: Extensions::default(), host, sockets }
     }
 }
 
@@ -99,6 +107,13 @@ pub struct Outlets {
 }
 
 impl Outlets {
+    /// The same outlets, which also take memory from these budgets.
+    #[must_use]
+    pub fn with_budgets(&self, more: &[Arc<Budget>]) -> Self {
+        let outlet = |outlet: &Option<Outlet>| outlet.as_ref().map(|outlet| outlet.with_budgets(more));
+        Self { traces: outlet(&self.traces), metrics: outlet(&self.metrics), logs: outlet(&self.logs) }
+    }
+
     /// The outlet of a signal.
     pub fn get(&self, signal: Signal) -> Option<&Outlet> {
         match signal {
@@ -107,39 +122,50 @@ impl Outlets {
             Signal::Logs => self.logs.as_ref(),
         }
     }
-
-    /// The same outlets, which also take memory from these budgets.
-    #[must_use]
-    pub fn with_budgets(&self, more: &[Arc<Budget>]) -> Self {
-        let outlet = |outlet: &Option<Outlet>| outlet.as_ref().map(|outlet| outlet.with_budgets(more));
-        Self { traces: outlet(&self.traces), metrics: outlet(&self.metrics), logs: outlet(&self.logs) }
-    }
 }
 
-/// Where a receiver or connector pushes batches: all pipelines that name it.
+/// Where a receiver or connector pushes batches: all pipelines that name it. Clones lead to the same place, also after
+/// that has changed.
 #[derive(Debug, Clone)]
 pub struct Outlet {
-    inlets: Arc<[Inlet]>,
-    budgets: Arc<[Arc<Budget>]>,
+    routes: Arc<RwLock<Arc<Routes>>>,
+    /// What memory is taken from wherever the outlet leads.
+    own_budgets: Arc<[Arc<Budget>]>,
+}
+
+#[derive(Debug)]
+struct Routes {
+    inlets: Vec<Inlet>,
+    budgets: Vec<Arc<Budget>>,
 }
 
 impl Outlet {
     /// An outlet into these pipelines, whose memory limiters are `budgets`.
     pub fn new(inlets: Vec<Inlet>, budgets: Vec<Arc<Budget>>) -> Self {
-        Self { inlets: inlets.into(), budgets: budgets.into() }
+        let routes = Arc::new(RwLock::new(Arc::new(Routes { inlets, budgets })));
+        Self { routes, own_budgets: Arc::default() }
     }
 
     /// The same outlet, which also takes memory from these budgets. A budget that it takes from already is not taken
     /// from twice.
     #[must_use]
     pub fn with_budgets(&self, more: &[Arc<Budget>]) -> Self {
-        let mut budgets = self.budgets.to_vec();
+        let mut own = self.own_budgets.to_vec();
         for budget in more {
-            if !budgets.iter().any(|known| Arc::ptr_eq(known, budget)) {
-                budgets.push(Arc::clone(budget));
+            if !own.iter().any(|known| Arc::ptr_eq(known, budget)) {
+                own.push(Arc::clone(budget));
             }
         }
-        Self { inlets: Arc::clone(&self.inlets), budgets: budgets.into() }
+        Self { routes: Arc::clone(&self.routes), own_budgets: own.into() }
+    }
+
+    /// Leads this outlet and all its clones into other pipelines. What is being sent still goes where it was sent to.
+    pub fn reroute(&self, inlets: Vec<Inlet>, budgets: Vec<Arc<Budget>>) {
+        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Routes { inlets, budgets });
+    }
+
+    fn routes(&self) -> Arc<Routes> {
+        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the memory for a request of `bytes` from every memory limiter downstream. Call it before decoding, with
@@ -149,12 +175,16 @@ impl Outlet {
     /// When a limiter has no room; nothing is held then.
     pub fn admit(&self, bytes: usize) -> Result<Vec<Lease>, Refused> {
         let refused = Refused { retry_after: Duration::from_secs(1), reason: "data refused due to high memory usage" };
-        self.budgets.iter().map(|b| b.take(bytes)).collect::<Option<_>>().ok_or(refused)
+        let routes = self.routes();
+        let is_own = |budget: &&Arc<Budget>| self.own_budgets.iter().any(|own| Arc::ptr_eq(own, budget));
+        let budgets = self.own_budgets.iter().chain(routes.budgets.iter().filter(|budget| !is_own(budget)));
+        budgets.map(|b| b.take(bytes)).collect::<Option<_>>().ok_or(refused)
     }
 
     /// Hands a batch to every pipeline, waiting while their channels are full. The receipts tell how it ended.
     pub async fn send(&self, batch: Batch) {
-        if let Some((last, others)) = self.inlets.split_last() {
+        let routes = self.routes();
+        if let Some((last, others)) = routes.inlets.split_last() {
             for inlet in others {
                 inlet.send(batch.fork()).await;
             }

@@ -9,8 +9,10 @@ mod schema;
 #[cfg(feature = "lake")]
 mod sql;
 mod validate;
+mod watch;
 
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -21,6 +23,7 @@ use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
 use crate::components;
+use crate::telemetry::TelemetrySettings;
 
 /// The configuration that is used when none is given.
 const DEFAULT_CONFIG: &str = include_str!("../../configs/default.yaml");
@@ -98,6 +101,11 @@ pub(crate) struct Configuration {
 }
 
 impl ConfigArguments {
+    /// The files that it is read from.
+    fn files(&self) -> Vec<PathBuf> {
+        self.config.iter().filter_map(|uri| Source::file(uri)).collect()
+    }
+
     /// Reads the configuration and checks its structure.
     fn load(&self) -> anyhow::Result<Configuration> {
         let env = |name: &str| std::env::var(name).ok();
@@ -121,6 +129,18 @@ impl ConfigArguments {
 }
 
 impl Configuration {
+    /// Weir's own telemetry: `service::telemetry`.
+    fn telemetry(&self) -> anyhow::Result<TelemetrySettings> {
+        let settings = TelemetrySettings::parse(&self.document.service.telemetry);
+        settings.map_err(|error| refuse(&self.name, &error.into(), &self.document.warnings))
+    }
+
+    /// Builds the graph that is to take the place of `running`.
+    fn rebuild(&self, running: &Graph, environment: &Environment) -> anyhow::Result<Graph> {
+        let graph = running.rebuild(&self.document, &components::all(), environment);
+        graph.map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
+    }
+
     /// Builds the graph; nothing of it runs yet.
     fn graph(&self, telemetry: &Telemetry, environment: &Environment) -> anyhow::Result<Graph> {
         Graph::build(&self.document, &components::all(), telemetry, environment)

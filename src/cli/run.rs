@@ -1,4 +1,7 @@
 //! `weir run`: the collector's life from start to drained.
+//!
+//! SIGHUP, `--watch` and `POST /-/reload` (see `weir_extensions::metrics`) load the configuration anew. A wrong one is
+//! refused with its errors, and what ran before runs on; `weir_config_reloads` counts both.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,14 +9,17 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
+use weir_extensions::metrics::Metrics;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::units::GoDuration;
 use weir_pipeline::graph::{self, Graph, Running};
 use weir_pipeline::signal::Signal;
-use weir_pipeline::telemetry::{Telemetry, suffix};
+use weir_pipeline::telemetry::{Balance, Telemetry, suffix};
 
 use super::ConfigArguments;
-use crate::logging;
+use super::watch::Watch;
+use crate::logging::Log;
+use crate::telemetry::TelemetrySettings;
 
 #[derive(Args)]
 pub(crate) struct RunArguments {
@@ -25,9 +31,12 @@ pub(crate) struct RunArguments {
     /// How long a stop may take to deliver what is under way
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     shutdown_timeout: Duration,
-    /// debug, info, warn or error
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WEIR_LOG")]
-    log_level: String,
+    /// Load the configuration anew when its files change, as on SIGHUP
+    #[arg(long)]
+    watch: bool,
+    /// debug, info, warn or error; wins over the level in the configuration [default: info]
+    #[arg(long, value_name = "LEVEL", env = "WEIR_LOG")]
+    log_level: Option<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -35,50 +44,148 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.log_level)?;
     let telemetry = Telemetry::default();
+    let environment = Environment::system();
     let configuration = arguments.config.load()?;
+    let settings = configuration.telemetry()?;
+    let log = Log::start(&settings.logs, arguments.log_level.as_deref())?;
     for warning in &configuration.document.warnings {
         warn!("{warning}");
     }
-    let graph = configuration.graph(&telemetry, &Environment::system())?;
+    let graph = configuration.graph(&telemetry, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(live(graph, &configuration.name, arguments, &telemetry))
+    let name = configuration.name;
+    runtime.block_on(live(graph, &name, Setup { arguments, environment, settings, log }))
 }
 
-async fn live(graph: Graph, name: &str, arguments: &RunArguments, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
+/// What the process was started with.
+struct Setup<'a> {
+    arguments: &'a RunArguments,
+    environment: Environment,
+    settings: TelemetrySettings,
+    log: Log,
+}
+
+async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<ExitCode> {
+    let arguments = setup.arguments;
     // Before anything runs: a signal that comes early must not kill the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut watch = Watch::new(if arguments.watch { arguments.config.files() } else { Vec::new() });
     let lanes = match arguments.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         n => n,
     };
-    let promises: Vec<String> = graph.promises().iter().map(|(p, e, s)| format!("{p} → {e}: {s}")).collect();
-    let receivers: Vec<_> = graph.receivers.iter().map(|r| (r.id.clone(), r.receiver.clone())).collect();
-    let extensions = graph.extensions.clone();
-    let mut running = graph::start(graph, lanes).await?;
-    info!("weir {} with {name}", env!("CARGO_PKG_VERSION"));
-    promises.iter().for_each(|promise| info!("{promise}"));
-    for (id, extension) in extensions.iter() {
-        for (protocol, address) in extension.addresses() {
-            info!("{id} listens on {address} ({protocol})");
-        }
-    }
-    for (id, receiver) in receivers {
-        for (protocol, address) in receiver.addresses() {
-            info!("{id} listens on {address} ({protocol})");
-        }
-    }
+    let host = graph.host.clone();
+    let metrics = Metrics::start(&setup.settings.metrics, &host)?;
+    let mut requests = host.serve_reloads();
+    let mut process = Process { setup, metrics, running: graph::start(graph, lanes).await? };
+    info!("weir {} with {}", env!("CARGO_PKG_VERSION"), name);
+    process.announce();
     info!("ready");
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("interrupted: stopping; once more to stop at once"),
-        died = running.died() => return Err(died.into()),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                info!("SIGTERM: stopping");
+                break;
+            }
+            _ = interrupt.recv() => {
+                info!("interrupted: stopping; once more to stop at once");
+                break;
+            }
+            died = process.running.died() => return Err(died.into()),
+            _ = hangup.recv() => drop(process.reload("SIGHUP").await),
+            () = watch.changed() => drop(process.reload("the configuration has changed").await),
+            Some(answer) = requests.recv() => {
+                let result = process.reload("asked over HTTP").await;
+                // Whoever asked may have gone.
+                let _ = answer.send(result);
+            }
+        }
     }
-    tokio::select! {
-        drained = stop(running, arguments.shutdown_timeout) => Ok(report(telemetry, drained)),
-        _ = interrupt.recv() => Ok(report(telemetry, false)),
+    let Process { metrics, running, .. } = process;
+    let code = tokio::select! {
+        drained = stop(running, arguments.shutdown_timeout) => report(host.telemetry(), drained),
+        _ = interrupt.recv() => report(host.telemetry(), false),
+    };
+    metrics.stop().await;
+    Ok(code)
+}
+
+/// What runs.
+struct Process<'a> {
+    setup: Setup<'a>,
+    metrics: Metrics,
+    running: Running,
+}
+
+impl Process<'_> {
+    /// Says what is promised, and where who listens.
+    fn announce(&self) {
+        let graph = self.running.graph();
+        for (pipeline, exporter, promise) in graph.promises() {
+            info!("{pipeline} → {exporter}: {promise}");
+        }
+        let extensions = graph.extensions.iter().map(|(id, extension)| (id, extension.addresses()));
+        let receivers = graph.receivers.iter().map(|node| (&node.id, node.receiver.addresses()));
+        for (id, addresses) in extensions.chain(receivers) {
+            for (protocol, address) in addresses {
+                info!("{id} listens on {address} ({protocol})");
+            }
+        }
+        for address in self.metrics.addresses() {
+            info!("Weir's own metrics are at http://{address}/metrics");
+        }
+    }
+
+    /// Goes over to what the configuration says now. If it is wrong, nothing changes.
+    async fn reload(&mut self, why: &str) -> Result<(), String> {
+        info!("{why}: loading the configuration anew");
+        let telemetry = self.running.graph().host.telemetry().clone();
+        let count = |result| telemetry.counter("weir_config_reloads", &[("result", result)]).add(1);
+        match self.try_reload().await {
+            Ok(()) => {
+                count("success");
+                self.announce();
+                info!("the new configuration is in use");
+                Ok(())
+            }
+            Err(error) => {
+                count("refused");
+                error!("the configuration before stays in use: {error:#}");
+                Err(format!("{error:#}"))
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<()> {
+        let Setup { arguments, environment, settings, log } = &mut self.setup;
+        let configuration = arguments.config.load()?;
+        let next = configuration.telemetry()?;
+        let graph = configuration.rebuild(self.running.graph(), environment)?;
+        // Everything that can fail comes before anything that changes what is in use.
+        let next_log = log.prepare(&next.logs)?;
+        let host = self.running.graph().host.clone();
+        let has_other_pages = next.metrics != settings.metrics;
+        let metrics = has_other_pages.then(|| self.metrics.restart(&next.metrics, &host)).transpose()?;
+        if let Err(error) = self.running.reload(graph).await {
+            if let Some(metrics) = metrics {
+                metrics.stop().await;
+            }
+            return Err(error.into());
+        }
+        if let Some(metrics) = metrics {
+            let before = std::mem::replace(&mut self.metrics, metrics);
+            // Not waited for: whoever asked for this over HTTP is still to be answered, and it waits for that.
+            tokio::spawn(async move { before.stop().await });
+        }
+        log.adopt(next_log);
+        *settings = next;
+        for warning in &configuration.document.warnings {
+            warn!("{warning}");
+        }
+        Ok(())
     }
 }
 
@@ -100,20 +207,16 @@ fn report(telemetry: &Telemetry, drained: bool) -> ExitCode {
         if accepted + refused > 0 {
             info!("received {accepted} {}, refused {refused} to clients", signal.records());
         }
-        let consumed = format!("weir_exporter_consumed_{suffix}");
-        for (key, consumed) in telemetry.snapshot().into_iter().filter(|(k, n)| k.name == consumed && *n > 0) {
-            let labels: Vec<(&'static str, &str)> = key.labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
-            let count = |name: String| telemetry.counter(name, &labels).get();
-            let sent = count(format!("otelcol_exporter_sent_{suffix}"));
-            let failed = count(format!("otelcol_exporter_send_failed_{suffix}"));
-            let overflow = count(format!("otelcol_exporter_enqueue_failed_{suffix}"));
-            let in_flight = count(format!("weir_exporter_in_flight_{suffix}"));
-            let exporter = labels.first().map_or("", |(_, v)| v);
-            info!(
-                "{exporter}: of {consumed} {} delivered {sent}, dropped {failed}, refused by a full queue {overflow}, left behind {in_flight}",
-                signal.records()
-            );
-            lost += in_flight;
+    }
+    for balance in telemetry.balances().iter().filter(|b| b.offered > 0) {
+        let Balance { exporter, signal, consumed, sent, send_failed, enqueue_failed, in_flight, .. } = balance;
+        info!(
+            "{exporter}: of {consumed} {} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {in_flight}",
+            signal.records()
+        );
+        lost += in_flight;
+        if drained && balance.difference() != 0 {
+            error!("{exporter}: {} {} are unaccounted for", balance.difference(), signal.records());
         }
     }
     let dropped_at_shutdown: u64 = telemetry

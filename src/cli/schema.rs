@@ -84,13 +84,14 @@ fn service(generator: &mut SchemaGenerator) -> Value {
     let plain: Map<String, Value> = Signal::ALL.iter().map(|signal| (signal.to_string(), pipeline.clone())).collect();
     let named: Map<String, Value> =
         Signal::ALL.iter().map(|signal| (format!("^{signal}/"), pipeline.clone())).collect();
+    let telemetry = crate::telemetry::schema(generator).to_value();
     json!({
         "description": "What is started, and how it is connected",
         "type": "object",
         "properties": {
             "extensions": extensions,
             "pipelines": mapping("What flows where: `traces`, `metrics`, `logs`, or one of these and `/name`", &plain, &named),
-            "telemetry": {"description": "Logs and metrics of Weir itself", "type": "object"},
+            "telemetry": telemetry,
         },
         "required": ["pipelines"],
         "additionalProperties": false,

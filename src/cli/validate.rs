@@ -10,6 +10,7 @@ use super::{ConfigArguments, answer};
 
 pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let configuration = arguments.load()?;
+    configuration.telemetry()?;
     let graph = configuration.graph(&Telemetry::default(), &Environment::system())?;
     let mut out = String::new();
     for warning in &configuration.document.warnings {

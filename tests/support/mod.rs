@@ -90,6 +90,12 @@ impl Weir {
         }
     }
 
+    /// A line that was logged before it was ready.
+    pub fn seen(&self, text: &str) -> String {
+        let found = self.seen.iter().find(|line| line.contains(text));
+        found.unwrap_or_else(|| panic!("no {text:?} in the log:\n{}", self.seen.join("\n"))).clone()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
+use weir_pipeline::telemetry::Counter;
+
 use super::settings::Sizer;
 
 /// Bytes that all queues of one exporter may hold together.
@@ -57,6 +59,8 @@ impl Bytes {
 #[derive(Debug)]
 pub(crate) struct Capacity {
     units: Gauge,
+    /// The units taken, as Weir's own metrics show them.
+    size: Counter,
     sizer: Sizer,
     shared: Bytes,
     /// Those who wait for room stand in line here, so that a large batch is not overtaken by small ones for ever.
@@ -66,7 +70,13 @@ pub(crate) struct Capacity {
 impl Capacity {
     /// Room for `limit` units of `sizer`, and for as many bytes as `shared` has.
     pub(crate) fn new(limit: usize, sizer: Sizer, shared: Bytes) -> Self {
-        Self { units: Gauge { used: AtomicUsize::new(0), limit }, sizer, shared, turn: Mutex::new(()) }
+        let units = Gauge { used: AtomicUsize::new(0), limit };
+        Self { units, size: Counter::default(), sizer, shared, turn: Mutex::new(()) }
+    }
+
+    /// The same, told in `size` too.
+    pub(crate) fn shown_in(self, size: Counter) -> Self {
+        Self { size, ..self }
     }
 
     /// Takes room for a batch, if there is any.
@@ -86,6 +96,7 @@ impl Capacity {
             self.units.give_back(units);
             return None;
         }
+        self.size.add(units);
         Some(Space { capacity: Arc::clone(self), units, bytes })
     }
 
@@ -122,6 +133,7 @@ pub(crate) struct Space {
 impl Drop for Space {
     fn drop(&mut self) {
         self.capacity.units.give_back(self.units);
+        self.capacity.size.sub(self.units);
         self.capacity.shared.0.bytes.give_back(self.bytes);
         self.capacity.shared.0.freed.notify_waiters();
     }

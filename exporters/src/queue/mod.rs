@@ -158,12 +158,16 @@ impl Queue {
         max_request_bytes: usize,
         bytes: capacity::Bytes,
     ) -> Arc<Self> {
+        let labels = [("exporter", context.id.as_str()), ("data_type", signal.as_str())];
+        let gauge = |name: &str| context.telemetry.gauge(name, &labels);
+        gauge("otelcol_exporter_queue_capacity").set(settings.queue_size);
+        let capacity = Capacity::new(settings.queue_size, settings.sizer, bytes);
         Arc::new(Self {
             settings: settings.clone(),
             retry: retry.clone(),
             max_request_bytes,
             learned: Learned::default(),
-            capacity: Arc::new(Capacity::new(settings.queue_size, settings.sizer, bytes)),
+            capacity: Arc::new(capacity.shown_in(gauge("otelcol_exporter_queue_size"))),
             consumers: Semaphore::new(settings.num_consumers.min(Semaphore::MAX_PERMITS)),
             counters: ExporterCounters::new(&context.telemetry, &context.id, signal),
             report: Report::new(&context.id, signal.records()),

@@ -137,6 +137,23 @@ impl Node {
         }
     }
 
+    /// Whether a component that is built from the one would be built the same from the other: they have the same texts
+    /// in the same order, wherever they were written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        if self.text() != other.text() {
+            return false;
+        }
+        match (&self.value, &other.value) {
+            (Value::Null, Value::Null) => true,
+            (Value::Scalar(a), Value::Scalar(b)) => a.text == b.text && a.style == b.style,
+            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b)),
+            (Value::Map(a), Value::Map(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|((k, a), (l, b))| k.text == l.text && a.is_same(b))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether there is no value.
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)

@@ -14,6 +14,7 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use super::error::{ConfigError, Location};
 use super::expand::is_variable_name;
@@ -87,6 +88,15 @@ impl Source {
                 };
                 Err(ConfigError::anywhere(format!("scheme {scheme:?} is not supported{shown}")).with_hint(hint))
             }
+        }
+    }
+
+    /// The file that a `--config` value names, if it names one.
+    pub fn file(uri: &str) -> Option<PathBuf> {
+        match scheme(uri) {
+            None => Some(uri.into()),
+            Some(("file", path)) => Some(path.into()),
+            Some(_) => None,
         }
     }
 

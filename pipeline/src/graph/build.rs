@@ -1,21 +1,26 @@
 //! Building: every configured component is checked, every used one is wired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::components::{Component, Components, ConnectorFactory, Section, find};
+use super::components::{self, Component, Components, ConnectorFactory, find};
+use super::parts::{Part, Parts, Section, is_one};
 use crate::budget::Budget;
 use crate::clock::Environment;
 use crate::config::{
     ComponentId, ConfigError, ConfigErrors, Document, Location, Node, Pipeline, PipelineId, Reference,
 };
 use crate::extension::Extensions;
+use crate::host::{Host, Layout};
 use crate::node::{Context, ExporterFactory, ProcessorFactory, Receiver};
 use crate::signal::Signal;
+use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
 /// What runs: the used components and how they are connected.
 pub struct Graph {
+    /// What the components know of the process they run in.
+    pub host: Host,
     /// Extensions that `service::extensions` names.
     pub extensions: Extensions,
     /// Receivers that some pipeline names.
@@ -24,6 +29,8 @@ pub struct Graph {
     pub pipelines: Vec<PipelineNode>,
     /// Exporters that some pipeline names.
     pub exporters: Vec<ExporterNode>,
+    pub(super) layout: Layout,
+    pub(super) parts: Parts,
 }
 
 /// A receiver and the pipelines it feeds.
@@ -32,6 +39,7 @@ pub struct ReceiverNode {
     pub id: ComponentId,
     /// The receiver.
     pub receiver: Arc<dyn Receiver>,
+    pub(super) sockets: Sockets,
     /// Indices into [`Graph::pipelines`].
     pub feeds: Vec<usize>,
 }
@@ -41,8 +49,17 @@ pub struct PipelineNode {
     /// The id in the configuration.
     pub id: PipelineId,
     /// Its processors in order.
-    pub processors: Vec<Arc<dyn ProcessorFactory>>,
+    pub processors: Vec<ProcessorNode>,
     pub(super) ends: Vec<End>,
+}
+
+/// A processor in a pipeline.
+#[derive(Clone)]
+pub struct ProcessorNode {
+    /// The id in the configuration.
+    pub id: ComponentId,
+    /// Makes its instances; one for all pipelines that name the processor.
+    pub factory: Arc<dyn ProcessorFactory>,
 }
 
 /// An exporter.
@@ -64,7 +81,7 @@ pub(super) enum End {
 impl PipelineNode {
     /// The memory limiters that receivers ask before they decode for this pipeline.
     pub(super) fn budgets(&self) -> impl Iterator<Item = Arc<Budget>> + '_ {
-        self.processors.iter().filter_map(|p| p.budget())
+        self.processors.iter().filter_map(|p| p.factory.budget())
     }
 }
 
@@ -79,75 +96,117 @@ impl Graph {
         telemetry: &Telemetry,
         environment: &Environment,
     ) -> Result<Self, ConfigErrors> {
+        let host = Host::new(telemetry.clone(), environment);
+        Self::assemble(document, components, environment, host, &Parts::default())
+    }
+
+    /// Builds the graph that is to take this one's place in the same process. Components that are configured the same
+    /// are the same: they keep their sockets, queues and state.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn rebuild(
+        &self,
+        document: &Document,
+        components: &Components,
+        environment: &Environment,
+    ) -> Result<Self, ConfigErrors> {
+        Self::assemble(document, components, environment, self.host.clone(), &self.parts)
+    }
+
+    fn assemble(
+        document: &Document,
+        components: &Components,
+        environment: &Environment,
+        host: Host,
+        before: &Parts,
+    ) -> Result<Self, ConfigErrors> {
         let extensions = Extensions::default();
-        let mut builder = Builder { document, telemetry, environment, extensions, errors: Vec::new() };
+        let mut builder =
+            Builder { document, host, environment, extensions, kept: BTreeSet::new(), errors: Vec::new() };
         // First, since the others may name them. One that `service` does not list is checked and not started.
-        let mut configured = builder.section("extensions", &document.extensions, &components.extensions);
+        let extensions =
+            builder.section("extensions", &document.extensions, &components.extensions, &before.extensions);
         let listed = document.service.extensions.iter();
-        let started = listed.filter_map(|(id, _)| configured.remove(id).map(|(_, extension)| (id.clone(), extension)));
+        let started = listed.filter_map(|(id, _)| Some((id.clone(), Arc::clone(&extensions.get(id)?.component))));
         builder.extensions = Extensions::new(started.collect());
-        let receivers = builder.section("receivers", &document.receivers, &components.receivers);
-        let processors = builder.section("processors", &document.processors, &components.processors);
-        let exporters = builder.section("exporters", &document.exporters, &components.exporters);
-        let connectors: Connectors = builder.section("connectors", &document.connectors, &components.connectors);
-        builder.check_connectors(&connectors);
+        let is_kept = |id: &ComponentId| {
+            let both = extensions.get(id).zip(before.extensions.get(id));
+            both.is_some_and(|(now, before)| is_one(&now.component, &before.component))
+        };
+        builder.kept = extensions.keys().filter(|id| is_kept(id)).cloned().collect();
+        let parts = Parts {
+            receivers: builder.section("receivers", &document.receivers, &components.receivers, &before.receivers),
+            processors: builder.section("processors", &document.processors, &components.processors, &before.processors),
+            exporters: builder.section("exporters", &document.exporters, &components.exporters, &before.exporters),
+            connectors: builder.section("connectors", &document.connectors, &components.connectors, &before.connectors),
+            extensions,
+        };
+        builder.check_connectors(&parts.connectors);
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
 
-        let order = downstream_first(document, &connectors);
+        let order = downstream_first(document, &parts.connectors);
         let position = |id: &PipelineId| order.iter().position(|&i| document.service.pipelines[i].id == *id);
         let mut graph = Self {
+            host: builder.host.clone(),
             extensions: builder.extensions.clone(),
             receivers: Vec::new(),
             pipelines: Vec::new(),
             exporters: Vec::new(),
+            layout: Layout::of(document),
+            parts,
         };
         for &i in &order {
             let pipeline = &document.service.pipelines[i];
             let mut ends = Vec::new();
             for (id, location) in &pipeline.exporters {
-                if let Some((kind, connector)) = connectors.get(id) {
-                    builder.check_signal(kind, "connector", id, &pipeline.id, location);
-                    let fed: Vec<&Pipeline> = fed(document, id, connector.as_ref(), pipeline).collect();
+                if let Some(part) = graph.parts.connectors.get(id) {
+                    builder.check_signal(part.handles, "connector", id, &pipeline.id, location);
+                    let fed: Vec<&Pipeline> = fed(document, id, part.component.as_ref(), pipeline).collect();
                     let targets: Vec<&PipelineId> = fed.iter().map(|p| &p.id).collect();
-                    builder.errors.extend(connector.check(&targets).err());
+                    builder.errors.extend(part.component.check(&targets).err());
                     ends.push(End::Connector(
-                        Arc::clone(connector),
+                        Arc::clone(&part.component),
                         fed.iter().filter_map(|p| position(&p.id)).collect(),
                     ));
-                } else if let Some((kind, factory)) = exporters.get(id) {
-                    builder.check_signal(kind, "exporter", id, &pipeline.id, location);
+                } else if let Some(part) = graph.parts.exporters.get(id) {
+                    builder.check_signal(part.handles, "exporter", id, &pipeline.id, location);
                     let known = graph.exporters.iter().position(|e| e.id == *id);
                     ends.push(End::Exporter(known.unwrap_or_else(|| {
-                        graph.exporters.push(ExporterNode { id: id.clone(), factory: Arc::clone(factory) });
+                        graph.exporters.push(ExporterNode { id: id.clone(), factory: Arc::clone(&part.component) });
                         graph.exporters.len() - 1
                     })));
                 }
             }
             let mut chain = Vec::new();
             for (id, location) in &pipeline.processors {
-                if let Some((kind, factory)) = processors.get(id) {
-                    builder.check_signal(kind, "processor", id, &pipeline.id, location);
-                    chain.push(Arc::clone(factory));
+                if let Some(part) = graph.parts.processors.get(id) {
+                    builder.check_signal(part.handles, "processor", id, &pipeline.id, location);
+                    chain.push(ProcessorNode { id: id.clone(), factory: Arc::clone(&part.component) });
                 }
             }
             let at = graph.pipelines.len();
             for (id, location) in &pipeline.receivers {
-                let Some((kind, receiver)) = receivers.get(id) else { continue };
-                builder.check_signal(kind, "receiver", id, &pipeline.id, location);
+                let Some(part) = graph.parts.receivers.get(id) else { continue };
+                builder.check_signal(part.handles, "receiver", id, &pipeline.id, location);
                 match graph.receivers.iter_mut().find(|r| r.id == *id) {
                     Some(node) => node.feeds.push(at),
                     None => graph.receivers.push(ReceiverNode {
                         id: id.clone(),
-                        receiver: Arc::clone(receiver),
+                        receiver: Arc::clone(&part.component),
+                        sockets: part.sockets.clone(),
                         feeds: vec![at],
                     }),
                 }
             }
             graph.pipelines.push(PipelineNode { id: pipeline.id.clone(), processors: chain, ends });
         }
-        if builder.errors.is_empty() { Ok(graph) } else { Err(ConfigErrors(builder.errors)) }
+        if !builder.errors.is_empty() {
+            return Err(ConfigErrors(builder.errors));
+        }
+        Ok(graph)
     }
 
     /// For each pipeline and exporter, what an OK to the client means.
@@ -165,46 +224,69 @@ impl Graph {
     }
 }
 
-/// The signals of a component type, beside the component.
-type Built<T> = BTreeMap<ComponentId, (&'static [Signal], T)>;
-type Connectors = Built<Arc<dyn ConnectorFactory>>;
+type Connectors = Section<dyn ConnectorFactory>;
 
 struct Builder<'a> {
     document: &'a Document,
-    telemetry: &'a Telemetry,
+    host: Host,
     environment: &'a Environment,
     extensions: Extensions,
+    /// The extensions that are those of the graph before.
+    kept: BTreeSet<ComponentId>,
     errors: Vec<ConfigError>,
 }
 
 impl Builder<'_> {
-    fn section<T>(&mut self, section: &str, configured: &[(ComponentId, Node)], types: &[Component<T>]) -> Built<T> {
-        let mut built = BTreeMap::new();
+    fn section<T: ?Sized>(
+        &mut self,
+        section: &str,
+        configured: &[(ComponentId, Node)],
+        types: &[Component<Arc<T>>],
+        before: &Section<T>,
+    ) -> Section<T> {
+        let mut parts = BTreeMap::new();
         for (id, node) in configured {
-            let name = id.to_string();
-            let path = format!("{section}::{name}");
-            let context = Context {
-                id: name.clone(),
-                telemetry: self.telemetry.clone(),
-                environment: self.environment.clone(),
-                extensions: self.extensions.clone(),
-            };
             let signals = self.signals_of(id);
-            let result = find(types, section, &id.kind, &name, node).and_then(|kind| {
-                let component = (kind.build)(&Section { node, path: &path, signals: &signals, context })?;
-                Ok((kind.signals, component))
-            });
-            match result {
-                Ok(entry) => drop(built.insert(id.clone(), entry)),
+            if let Some(part) = before.get(id).filter(|part| part.is_same(node, &signals, &self.kept)) {
+                parts.insert(id.clone(), part.clone());
+                continue;
+            }
+            match self.part(section, id, node, signals, types) {
+                Ok(part) => drop(parts.insert(id.clone(), part)),
                 Err(error) => self.errors.push(error),
             }
         }
-        built
+        parts
+    }
+
+    fn part<T: ?Sized>(
+        &self,
+        section: &str,
+        id: &ComponentId,
+        node: &Node,
+        signals: Vec<Signal>,
+        types: &[Component<Arc<T>>],
+    ) -> Result<Part<T>, ConfigError> {
+        let name = id.to_string();
+        let path = format!("{section}::{name}");
+        let kind = find(types, section, &id.kind, &name, node)?;
+        let (extensions, sockets) = (self.extensions.watched(), self.host.sockets());
+        let context = Context {
+            id: name,
+            telemetry: self.host.telemetry().clone(),
+            environment: self.environment.clone(),
+            extensions: extensions.clone(),
+            host: self.host.clone(),
+            sockets: sockets.clone(),
+        };
+        let component = (kind.build)(&components::Section { node, path: &path, signals: &signals, context })?;
+        let (node, uses) = (node.clone(), extensions.used());
+        Ok(Part { component, handles: kind.signals, sockets, node, signals, uses })
     }
 
     /// A connector has two sides, and which signals it joins it alone knows.
     fn check_connectors(&mut self, connectors: &Connectors) {
-        for (id, (_, connector)) in connectors {
+        for (id, Part { component: connector, .. }) in connectors {
             let users = |side: fn(&Pipeline) -> &[Reference]| -> Vec<(&Pipeline, &Location)> {
                 let place = |p| side(p).iter().find(|(other, _)| other == id).map(|(_, at)| (p, at));
                 self.document.service.pipelines.iter().filter_map(place).collect()
@@ -265,7 +347,7 @@ fn downstream_first(document: &Document, connectors: &Connectors) -> Vec<usize> 
         }
         let pipelines = &document.service.pipelines;
         for (id, _) in &pipelines[i].exporters {
-            let Some((_, connector)) = connectors.get(id) else { continue };
+            let Some(connector) = connectors.get(id).map(|part| &part.component) else { continue };
             for to in fed(document, id, connector.as_ref(), &pipelines[i]) {
                 if let Some(j) = pipelines.iter().position(|p| p.id == to.id) {
                     visit(document, connectors, j, seen, order);

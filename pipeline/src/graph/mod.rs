@@ -6,17 +6,25 @@
 //!   and references)     configuration is checked             …      (own instances, own thread)
 //! ```
 //!
+//! A new graph can take the place of a running one ([`Graph::rebuild`], [`Running::reload`]): in each lane what is new is
+//! created beside what runs, receivers are led to the new pipelines, and what is no longer used is drained. Components that
+//! are configured the same are the same, and keep their sockets, connections, queues and state.
+//!
 //! Building has no side effects: `weir validate` builds the same graph and drops it.
 
 mod build;
 mod components;
 mod forward;
+mod lane;
+mod parts;
+mod pipe;
 mod routing;
 mod run;
+mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use self::build::{ExporterNode, Graph, PipelineNode, ReceiverNode};
+pub use self::build::{ExporterNode, Graph, PipelineNode, ProcessorNode, ReceiverNode};
 pub use self::components::{Component, Components, ConnectorFactory, Section, Stability};
 pub use self::forward::Forward;
 pub use self::routing::Routing;

@@ -5,26 +5,19 @@
 //! drain. From the moment of the request everything that holds data back lets go of it at once, so that clients who
 //! wait for a receipt get it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::build::{End, Graph};
-use crate::batch::Batch;
-use crate::budget::Budget;
-use crate::channel::{Inlet, Intake, channel};
-use crate::node::{Exporter, Outlet, Outlets, Processor, Shutdown, ShutdownTrigger, StartError};
-use crate::signal::Signal;
-
-/// Batches that may wait before a pipeline, per lane.
-const PIPELINE_BATCHES: usize = 256;
-/// Bytes that may wait before a pipeline, per lane.
-const PIPELINE_BYTES: usize = 64 << 20;
+use super::build::{Graph, ReceiverNode};
+use super::lane::{Lane, Order};
+use super::parts::is_one;
+use crate::extension::Extension;
+use crate::host::Status;
+use crate::node::{ExporterFactory, Receiver, Shutdown, ShutdownTrigger, StartError};
+use crate::sockets::Sockets;
 
 /// Why a graph cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +37,29 @@ pub enum RunError {
 pub struct Running {
     graph: Arc<Graph>,
     trigger: ShutdownTrigger,
-    lanes: Vec<oneshot::Receiver<()>>,
+    lanes: Vec<LaneHandle>,
+    receivers: Vec<RunningReceiver>,
+    /// What waits for the remains of former graphs to be drained.
+    retiring: JoinSet<()>,
+}
+
+struct LaneHandle {
+    orders: mpsc::UnboundedSender<Order>,
+    ended: oneshot::Receiver<()>,
+}
+
+struct RunningReceiver {
+    receiver: Arc<dyn Receiver>,
+    sockets: Sockets,
+    trigger: ShutdownTrigger,
+    stop: Shutdown,
+}
+
+impl RunningReceiver {
+    fn new(node: &ReceiverNode) -> Self {
+        let (trigger, stop) = Shutdown::channel();
+        Self { receiver: Arc::clone(&node.receiver), sockets: node.sockets.clone(), trigger, stop }
+    }
 }
 
 /// Starts the extensions, binds the receivers and starts `lanes` threads.
@@ -52,8 +67,8 @@ pub struct Running {
 /// # Errors
 /// If an extension cannot start or a receiver cannot bind; no data flows then.
 pub async fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
-    let graph = Arc::new(graph);
     let lanes = lanes.max(1);
+    graph.host.set_layout(graph.layout.clone());
     for (_, extension) in graph.extensions.iter() {
         extension.start().await?;
     }
@@ -61,43 +76,181 @@ pub async fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
         node.receiver.bind(lanes)?;
     }
     let (trigger, shutdown) = Shutdown::channel();
-    let mut running = Vec::with_capacity(lanes);
-    for lane in 0..lanes {
+    let receivers = graph.receivers.iter().map(RunningReceiver::new).collect();
+    let mut running = Running {
+        graph: Arc::new(graph),
+        trigger,
+        lanes: Vec::with_capacity(lanes),
+        receivers,
+        retiring: JoinSet::new(),
+    };
+    for number in 0..lanes {
         let (done, ended) = oneshot::channel();
-        let (graph, shutdown) = (Arc::clone(&graph), shutdown.clone());
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let shutdown = shutdown.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(format!("weir-lane-{lane}")).spawn(move || {
-            runtime.block_on(run_lane(&graph, lane, shutdown));
+        std::thread::Builder::new().name(format!("weir-lane-{number}")).spawn(move || {
+            runtime.block_on(Lane::new(number, shutdown).run(ordered));
             // What is left, such as idle connections of clients, ends with the runtime.
             runtime.shutdown_background();
             let _ = done.send(());
         })?;
-        running.push(ended);
+        running.lanes.push(LaneHandle { orders, ended });
     }
-    Ok(Running { graph, trigger, lanes: running })
+    running.order().await?;
+    running.graph.host.set_status(Status::Ready);
+    Ok(running)
 }
 
 impl Running {
+    /// The graph that runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Resolves only if a lane dies, with its number.
     pub async fn died(&mut self) -> RunError {
         std::future::poll_fn(|cx| {
-            for (lane, ended) in self.lanes.iter_mut().enumerate() {
-                if std::pin::Pin::new(ended).poll(cx).is_ready() {
-                    return Poll::Ready(RunError::LaneDied(lane));
+            for (number, lane) in self.lanes.iter_mut().enumerate() {
+                if std::pin::Pin::new(&mut lane.ended).poll(cx).is_ready() {
+                    return std::task::Poll::Ready(RunError::LaneDied(number));
                 }
             }
-            Poll::Pending
+            std::task::Poll::Pending
         })
         .await
     }
 
+    /// Goes over to a graph that was built with [`Graph::rebuild`] from the one that runs. Returns when all data that is
+    /// received from then on goes through the new graph. What the old one still holds is delivered meanwhile and
+    /// afterwards.
+    ///
+    /// # Errors
+    /// If a new extension cannot start or a new receiver cannot bind: then nothing has changed. If a lane has died, which
+    /// [`died`](Self::died) tells too.
+    pub async fn reload(&mut self, graph: Graph) -> Result<(), RunError> {
+        let is_in = |graph: &Graph, e: &Arc<dyn Extension>| graph.extensions.iter().any(|(_, other)| is_one(e, other));
+        let old = Arc::clone(&self.graph);
+        let leaving = self.leaving_sockets(&graph);
+        leaving.iter().for_each(Sockets::leave);
+        if let Err(error) = self.begin(&graph).await {
+            leaving.iter().for_each(Sockets::stay);
+            return Err(error.into());
+        }
+
+        let mut before = std::mem::take(&mut self.receivers);
+        for node in &graph.receivers {
+            let known = before.iter().position(|running| is_one(&running.receiver, &node.receiver));
+            self.receivers.push(known.map_or_else(|| RunningReceiver::new(node), |at| before.swap_remove(at)));
+        }
+        self.graph = Arc::new(graph);
+        let retired = self.order().await?;
+        // From here on nobody needs them: the new ones take data.
+        before.iter().for_each(|running| running.trigger.request());
+        leaving.iter().for_each(Sockets::release);
+        self.graph.host.set_layout(self.graph.layout.clone());
+
+        let gone = old.extensions.iter().filter(|(_, e)| !is_in(&self.graph, e)).map(|(_, e)| Arc::clone(e));
+        // Pages of the old configuration must not answer any more; what exporters use must last as long as they do.
+        let (pages, others): (Vec<_>, Vec<_>) = gone.partition(|extension| !extension.addresses().is_empty());
+        for extension in pages {
+            extension.stop().await;
+        }
+        let is_used = |f: &Arc<dyn ExporterFactory>| self.graph.exporters.iter().any(|e| is_one(&e.factory, f));
+        let factories = old.exporters.iter().map(|e| &e.factory).filter(|f| !is_used(f)).cloned();
+        let factories: Vec<_> = factories.collect();
+        self.retiring.spawn(async move {
+            for lane in retired {
+                let _ = lane.await;
+            }
+            for factory in factories {
+                factory.finish().await;
+            }
+            for extension in others.iter().rev() {
+                extension.stop().await;
+            }
+        });
+        // Those that are done.
+        while self.retiring.try_join_next().is_some() {}
+        Ok(())
+    }
+
+    /// The sockets of components that the next graph does not have.
+    fn leaving_sockets(&self, next: &Graph) -> Vec<Sockets> {
+        let receivers = self
+            .receivers
+            .iter()
+            .filter(|running| !next.receivers.iter().any(|node| is_one(&node.receiver, &running.receiver)));
+        let extensions = self
+            .graph
+            .extensions
+            .iter()
+            .filter(|(_, extension)| !next.extensions.iter().any(|(_, other)| is_one(extension, other)));
+        let extensions = extensions.filter_map(|(id, _)| Some(self.graph.parts.extensions.get(id)?.sockets.clone()));
+        receivers.map(|running| running.sockets.clone()).chain(extensions).collect()
+    }
+
+    /// Starts what is new in the next graph; on an error, stops it again.
+    async fn begin(&self, next: &Graph) -> Result<(), StartError> {
+        let is_new = |e: &Arc<dyn Extension>| !self.graph.extensions.iter().any(|(_, other)| is_one(e, other));
+        let mut started: Vec<(Arc<dyn Extension>, Option<Sockets>)> = Vec::new();
+        let mut bound: Vec<Sockets> = Vec::new();
+        let mut result = Ok(());
+        for (id, extension) in next.extensions.iter().filter(|(_, extension)| is_new(extension)) {
+            result = extension.start().await;
+            let sockets = next.parts.extensions.get(id).map(|part| part.sockets.clone());
+            started.push((Arc::clone(extension), sockets));
+            if result.is_err() {
+                break;
+            }
+        }
+        let is_new = |node: &&ReceiverNode| !self.receivers.iter().any(|r| is_one(&r.receiver, &node.receiver));
+        for node in next.receivers.iter().filter(is_new) {
+            if result.is_err() {
+                break;
+            }
+            bound.push(node.sockets.clone());
+            result = node.receiver.bind(self.lanes.len());
+        }
+        if result.is_err() {
+            bound.iter().for_each(Sockets::release);
+            for (extension, sockets) in started.iter().rev() {
+                extension.stop().await;
+                sockets.iter().for_each(Sockets::release);
+            }
+        }
+        result
+    }
+
+    /// Gives every lane the graph; returns when all run it, with what tells when each has drained what it had before.
+    async fn order(&self) -> Result<Vec<oneshot::Receiver<()>>, RunError> {
+        let mut answers = Vec::with_capacity(self.lanes.len());
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let stops = self.receivers.iter().map(|running| running.stop.clone()).collect();
+            let (taken, answer) = oneshot::channel();
+            let order = Order { graph: Arc::clone(&self.graph), stops, taken };
+            lane.orders.send(order).map_err(|_| RunError::LaneDied(number))?;
+            answers.push(answer);
+        }
+        let mut retired = Vec::with_capacity(answers.len());
+        for (number, answer) in answers.into_iter().enumerate() {
+            retired.push(answer.await.map_err(|_| RunError::LaneDied(number))?);
+        }
+        Ok(retired)
+    }
+
     /// Stops the graph: receivers first, then everything is flushed. Returns whether that was done within `limit`.
-    pub async fn stop(self, limit: Duration) -> bool {
+    pub async fn stop(mut self, limit: Duration) -> bool {
+        // First, so that whoever asks whether to send data here is told before the sockets close.
+        self.graph.host.set_status(Status::Stopping);
+        self.graph.host.sockets().close_all();
+        self.receivers.iter().for_each(|running| running.trigger.request());
         self.trigger.request();
         let all = async {
-            for ended in self.lanes {
-                let _ = ended.await;
+            for lane in self.lanes {
+                let _ = lane.ended.await;
             }
+            while self.retiring.join_next().await.is_some() {}
             for exporter in &self.graph.exporters {
                 exporter.factory.finish().await;
             }
@@ -106,139 +259,5 @@ impl Running {
             }
         };
         tokio::time::timeout(limit, all).await.is_ok()
-    }
-}
-
-async fn run_lane(graph: &Arc<Graph>, lane: usize, shutdown: Shutdown) {
-    let mut exporters: BTreeMap<(usize, Signal), Arc<dyn Exporter>> = BTreeMap::new();
-    let mut inlets: Vec<Inlet> = Vec::new();
-    let mut pipelines = JoinSet::new();
-    // Downstream first, so that the pipelines a connector feeds have their inlets already.
-    for pipeline in &graph.pipelines {
-        let mut ends: Vec<Arc<dyn Exporter>> = Vec::new();
-        for end in &pipeline.ends {
-            ends.push(match end {
-                End::Exporter(i) => {
-                    let instance = exporters.entry((*i, pipeline.id.signal)).or_insert_with(|| {
-                        graph.exporters[*i].factory.create(lane, pipeline.id.signal, shutdown.clone())
-                    });
-                    Arc::clone(instance)
-                }
-                End::Connector(factory, fed) => {
-                    let targets = fed.iter().map(|&i| (graph.pipelines[i].id.clone(), inlets[i].clone())).collect();
-                    factory.create(lane, pipeline.id.signal, targets, shutdown.clone())
-                }
-            });
-        }
-        let (inlet, intake) = channel(PIPELINE_BATCHES, PIPELINE_BYTES);
-        inlets.push(inlet);
-        let chain = pipeline.processors.iter().map(|p| p.create(lane)).collect();
-        pipelines.spawn(Pipeline { chain, ends, ready: Vec::new() }.run(intake, shutdown.clone()));
-    }
-    let mut receivers = JoinSet::new();
-    for node in &graph.receivers {
-        let outlet = |signal| {
-            let fed: Vec<usize> =
-                node.feeds.iter().copied().filter(|&i| graph.pipelines[i].id.signal == signal).collect();
-            let mut budgets: Vec<Arc<Budget>> = Vec::new();
-            for budget in fed.iter().flat_map(|&i| graph.pipelines[i].budgets()) {
-                if !budgets.iter().any(|known| Arc::ptr_eq(known, &budget)) {
-                    budgets.push(budget);
-                }
-            }
-            let inlets: Vec<Inlet> = fed.iter().map(|&i| inlets[i].clone()).collect();
-            (!inlets.is_empty()).then(|| Outlet::new(inlets, budgets))
-        };
-        let outlets =
-            Outlets { traces: outlet(Signal::Traces), metrics: outlet(Signal::Metrics), logs: outlet(Signal::Logs) };
-        receivers.spawn(Arc::clone(&node.receiver).run(lane, outlets, shutdown.clone()));
-    }
-    drop(inlets);
-    receivers.join_all().await;
-    pipelines.join_all().await;
-    for exporter in exporters.values() {
-        exporter.drain().await;
-    }
-}
-
-/// The processors of one pipeline in one lane, and where it ends.
-struct Pipeline {
-    chain: Vec<Box<dyn Processor>>,
-    ends: Vec<Arc<dyn Exporter>>,
-    /// What came out of the chain and is not yet handed on.
-    ready: Vec<Batch>,
-}
-
-impl Pipeline {
-    async fn run(mut self, mut intake: Intake, mut shutdown: Shutdown) {
-        loop {
-            let deadline = self.chain.iter().filter_map(|p| p.deadline()).min();
-            let stopping = shutdown.is_requested();
-            tokio::select! {
-                batch = intake.recv() => match batch {
-                    Some(batch) => {
-                        process(&mut self.chain, batch, &mut self.ready);
-                        if stopping {
-                            drain(&mut self.chain, &mut self.ready);
-                        }
-                    }
-                    None => break,
-                },
-                () = sleep_until(deadline), if deadline.is_some() => {
-                    tick(&mut self.chain, Instant::now(), &mut self.ready);
-                }
-                () = shutdown.requested(), if !stopping => drain(&mut self.chain, &mut self.ready),
-            }
-            self.hand_on().await;
-        }
-        drain(&mut self.chain, &mut self.ready);
-        self.hand_on().await;
-    }
-
-    /// Hands every batch to all ends at once: one that makes the pipeline wait does not keep a batch from the others.
-    async fn hand_on(&mut self) {
-        for batch in std::mem::take(&mut self.ready) {
-            let Some((last, others)) = self.ends.split_last() else { continue };
-            if others.is_empty() {
-                last.consume(batch).await;
-                continue;
-            }
-            let mut handing: Vec<_> = others.iter().map(|end| end.consume(batch.fork())).collect();
-            handing.push(last.consume(batch));
-            std::future::poll_fn(|cx| {
-                handing.retain_mut(|consume| consume.as_mut().poll(cx).is_pending());
-                if handing.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-        }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline).await;
-    }
-}
-
-fn process(chain: &mut [Box<dyn Processor>], batch: Batch, ready: &mut Vec<Batch>) {
-    match chain.split_first_mut() {
-        Some((first, rest)) => first.process(batch, &mut |batch| process(rest, batch, ready)),
-        None => ready.push(batch),
-    }
-}
-
-fn tick(chain: &mut [Box<dyn Processor>], now: Instant, ready: &mut Vec<Batch>) {
-    if let Some((first, rest)) = chain.split_first_mut() {
-        if first.deadline().is_some_and(|deadline| deadline <= now) {
-            first.tick(now, &mut |batch| process(rest, batch, ready));
-        }
-        tick(rest, now, ready);
-    }
-}
-
-fn drain(chain: &mut [Box<dyn Processor>], ready: &mut Vec<Batch>) {
-    if let Some((first, rest)) = chain.split_first_mut() {
-        first.drain(&mut |batch| process(rest, batch, ready));
-        drain(rest, ready);
     }
 }

@@ -1,3 +1,5 @@
+mod reload;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,10 +19,19 @@ use crate::telemetry::Telemetry;
 /// A receiver that takes its batches from a channel of the test.
 struct Feed(Mutex<Option<mpsc::UnboundedReceiver<Batch>>>);
 
+impl Feed {
+    fn has_something_to_read(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+}
+
 #[async_trait]
 impl Receiver for Feed {
     fn bind(&self, _: usize) -> Result<(), StartError> {
-        Ok(())
+        if self.has_something_to_read() {
+            return Ok(());
+        }
+        Err(StartError { component: "feed".to_owned(), message: "there is nothing to read from".to_owned() })
     }
 
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {

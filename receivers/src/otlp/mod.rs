@@ -220,7 +220,7 @@ impl OtlpReceiver {
                 Some(Arc::new(loaded.map_err(|error| failed(format!("{error} ({path}::tls::{})", error.key)))?))
             }
         };
-        let sockets = listen::listen(&port.address, lanes).map_err(|error| match error {
+        let sockets = listen::listen(&port.address, lanes, &self.context.sockets).map_err(|error| match error {
             ListenError::InUse(_) => failed(format!("{error} change {path}::endpoint")),
             _ => failed(format!("{error} ({path}::endpoint)")),
         })?;
@@ -323,6 +323,12 @@ impl Receiver for OtlpReceiver {
         for tls in self.take_tls(lane) {
             tasks.spawn(tls.follow(shutdown.clone()));
         }
+        let (sockets, mut stopping) = (self.context.sockets.clone(), shutdown);
+        tasks.spawn(async move {
+            stopping.requested().await;
+            // Whoever comes after this receiver has its own copies by now.
+            sockets.release();
+        });
         while tasks.join_next().await.is_some() {}
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
+use weir_pipeline::sockets::Sockets;
 
 #[cfg(unix)]
 pub(super) use self::unix::SocketFile;
@@ -70,12 +71,13 @@ pub(super) enum ListenError {
     Resolve(String, io::Error),
 }
 
-/// Opens `lanes` sockets on each address: the outer list is by address, the inner by lane.
-pub(super) fn listen(address: &Address, lanes: usize) -> Result<Vec<Vec<Listener>>, ListenError> {
+/// Opens `lanes` sockets on each address: the outer list is by address, the inner by lane. Those of a receiver that this
+/// one replaces are in `sockets`.
+pub(super) fn listen(address: &Address, lanes: usize, sockets: &Sockets) -> Result<Vec<Vec<Listener>>, ListenError> {
     match address {
         Address::Tcp(endpoint) => {
-            let sockets = listen_tcp(endpoint, lanes)?;
-            Ok(sockets.into_iter().map(|by_lane| by_lane.into_iter().map(Listener::Tcp).collect()).collect())
+            let opened = listen_tcp(endpoint, lanes, sockets)?;
+            Ok(opened.into_iter().map(|by_lane| by_lane.into_iter().map(Listener::Tcp).collect()).collect())
         }
         #[cfg(unix)]
         Address::Unix(path) => Ok(vec![unix::listen(path, lanes)?]),
@@ -84,16 +86,17 @@ pub(super) fn listen(address: &Address, lanes: usize) -> Result<Vec<Vec<Listener
     }
 }
 
-fn listen_tcp(endpoint: &Endpoint, lanes: usize) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+fn listen_tcp(endpoint: &Endpoint, lanes: usize, sockets: &Sockets) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+    let listen_on = |address| listen_on(address, lanes.max(1), sockets);
     let (mut addresses, optional) = resolve(endpoint)?;
-    let first = listen_on(addresses.remove(0), lanes)?;
+    let first = listen_on(addresses.remove(0))?;
     // With port 0 the system chose one, and the second address follows.
     let port = first.first().and_then(|socket| socket.local_addr().ok()).map_or(endpoint.port, |at| at.port());
-    let mut sockets = vec![first];
+    let mut opened = vec![first];
     for mut address in addresses {
         address.set_port(port);
-        match listen_on(address, lanes) {
-            Ok(more) => sockets.push(more),
+        match listen_on(address) {
+            Ok(more) => opened.push(more),
             // A chosen port that is taken there is nobody's mistake; one that was asked for is.
             Err(ListenError::InUse(_)) if endpoint.port == 0 => {}
             Err(error @ ListenError::InUse(_)) => return Err(error),
@@ -101,7 +104,7 @@ fn listen_tcp(endpoint: &Endpoint, lanes: usize) -> Result<Vec<Vec<TcpListener>>
             Err(error) => tracing::debug!("{error}"),
         }
     }
-    Ok(sockets)
+    Ok(opened)
 }
 
 /// The addresses of an endpoint, at least one; and whether all but the first may be missing.
@@ -129,26 +132,29 @@ fn resolve(endpoint: &Endpoint) -> Result<(Vec<SocketAddr>, bool), ListenError> 
     }
 }
 
-fn listen_on(address: SocketAddr, lanes: usize) -> Result<Vec<TcpListener>, ListenError> {
+fn listen_on(address: SocketAddr, lanes: usize, sockets: &Sockets) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::InUse(address),
         _ => ListenError::Address(address, error),
     };
-    let lanes = lanes.max(1);
+    sockets.listen(address, lanes, failed, || open_all(address, lanes).map_err(failed))
+}
+
+fn open_all(address: SocketAddr, lanes: usize) -> io::Result<Vec<TcpListener>> {
     if lanes == 1 || !cfg!(unix) {
-        let socket = open(address, false).map_err(failed)?;
-        return (0..lanes).map(|_| socket.try_clone().map_err(failed)).collect();
+        let socket = open(address, false)?;
+        return (0..lanes).map(|_| socket.try_clone()).collect();
     }
     // Two processes of one user may share a port by SO_REUSEPORT, and each would get half of the connections. A socket
     // without the option is refused if anybody is there.
     if address.port() != 0 {
-        drop(bind(address, false).map_err(failed)?);
+        drop(bind(address, false)?);
     }
-    let first = open(address, true).map_err(failed)?;
-    let actual = first.local_addr().map_err(failed)?;
+    let first = open(address, true)?;
+    let actual = first.local_addr()?;
     let mut sockets = vec![first];
     for _ in 1..lanes {
-        sockets.push(open(actual, true).map_err(failed)?);
+        sockets.push(open(actual, true)?);
     }
     Ok(sockets)
 }
@@ -186,7 +192,7 @@ mod tests {
     #[test]
     fn every_lane_gets_a_socket_on_the_same_port() {
         for host in ["127.0.0.1", "localhost"] {
-            let sockets = listen_tcp(&endpoint(host, 0), 3).unwrap();
+            let sockets = listen_tcp(&endpoint(host, 0), 3, &Sockets::default()).unwrap();
             let port = sockets[0][0].local_addr().unwrap().port();
             assert_ne!(port, 0);
             for socket in sockets.iter().flatten() {
@@ -200,19 +206,19 @@ mod tests {
     #[test]
     fn an_address_in_use_is_an_error_even_where_it_could_be_shared() {
         for (theirs, ours) in [(1, 1), (1, 4), (4, 1), (4, 4)] {
-            let first = listen_tcp(&endpoint("127.0.0.1", 0), theirs).unwrap();
+            let first = listen_tcp(&endpoint("127.0.0.1", 0), theirs, &Sockets::default()).unwrap();
             let address = first[0][0].local_addr().unwrap();
-            let error = listen_tcp(&endpoint("127.0.0.1", address.port()), ours).unwrap_err();
+            let error = listen_tcp(&endpoint("127.0.0.1", address.port()), ours, &Sockets::default()).unwrap_err();
             assert_eq!(error.to_string(), format!("{address} is already in use: another collector?"));
             drop(first);
-            listen_tcp(&endpoint("127.0.0.1", address.port()), ours).unwrap();
+            listen_tcp(&endpoint("127.0.0.1", address.port()), ours, &Sockets::default()).unwrap();
         }
     }
 
     #[test]
     fn a_name_that_does_not_resolve_is_an_error() {
         // A name that the resolver refuses without asking the network.
-        let error = listen_tcp(&endpoint("a\0b", 1), 1).unwrap_err();
+        let error = listen_tcp(&endpoint("a\0b", 1), 1, &Sockets::default()).unwrap_err();
         assert!(error.to_string().starts_with("cannot resolve a\0b:1: "), "{error}");
     }
 }

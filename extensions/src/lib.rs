@@ -1,0 +1,13 @@
+//! Extensions: what runs beside the pipelines. One folder a component, and [`metrics`], which serves Weir's own metrics.
+
+pub mod basicauth;
+pub mod bearertokenauth;
+pub mod headers_setter;
+pub mod health_check;
+mod http;
+pub mod metrics;
+mod places;
+#[cfg(feature = "pprof")]
+pub mod pprof;
+mod watched;
+pub mod zpages;

@@ -1,0 +1,177 @@
+//! Weir's own metrics for Prometheus: `service::telemetry::metrics`.
+//!
+//! ```yaml
+//! service:
+//!   telemetry:
+//!     metrics:
+//!       level: normal                     # none | basic | normal | detailed
+//!       readers:
+//!         - pull:
+//!             exporter:
+//!               prometheus:
+//!                 host: localhost
+//!                 port: 8888
+//!                 without_type_suffix: true   # `_total` of counters is left out
+//!                 without_units: true         # `_seconds`, `_bytes` … are left out
+//!                 without_scope_info: true    # the label `otel_scope_name` is left out
+//!     resource: {service.name: gateway}   # labels of `target_info`
+//! ```
+//!
+//! Without `readers` there is one with the values shown; `address: localhost:8888`, which older Collectors read, changes
+//! where it listens. A reader that is written has the suffixes and labels unless it says otherwise, as in the Collector.
+//!
+//! `POST /-/reload` on the same port loads the configuration anew, as SIGHUP does, and answers when it runs or with what
+//! is wrong with it. It is for this machine alone: a request from elsewhere, or by a web page, is refused.
+//!
+//! What it guarantees:
+//!
+//! * All numbers of a page are read at one moment. `weir_accounting_difference` is 0 for each destination unless
+//!   records vanished uncounted or were counted twice (I2); `weir_exporter_dropped` says how many were given up and why.
+//! * The number of series is bounded, whatever clients send ([`weir_pipeline::telemetry::MAX_SERIES`] a metric).
+//! * If nobody asked for port 8888, its being in use is a warning: a second Weir on a laptop starts all the same. A
+//!   configured address that cannot be had is an error.
+
+mod config;
+mod process;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use http::header::ORIGIN;
+use weir_pipeline::host::Host;
+use weir_pipeline::node::StartError;
+use weir_pipeline::sockets::Sockets;
+use weir_pipeline::telemetry::Level;
+
+pub use self::config::{MetricsConfig, Reader, Settings};
+use self::text::Resource;
+use crate::http::{Ask, ListenError, Page, Pages, Server, page};
+
+/// The pages that run, one a reader.
+#[derive(Debug)]
+pub struct Metrics {
+    servers: Vec<Server>,
+    sockets: Sockets,
+}
+
+impl Metrics {
+    /// Starts a page for each reader, in tasks of the runtime that this is called in.
+    ///
+    /// # Errors
+    /// If a configured address cannot be listened on. That the default one is in use is logged and no error.
+    pub fn start(settings: &Settings, host: &Host) -> Result<Self, StartError> {
+        Self::start_with(settings, host, host.sockets())
+    }
+
+    /// Starts the pages that take the place of these, which still run and are then to be stopped.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); these run on then.
+    pub fn restart(&self, settings: &Settings, host: &Host) -> Result<Self, StartError> {
+        self.sockets.leave();
+        let next = Self::start_with(settings, host, host.sockets());
+        self.sockets.stay();
+        next
+    }
+
+    fn start_with(settings: &Settings, host: &Host, sockets: Sockets) -> Result<Self, StartError> {
+        let mut metrics = Self { servers: Vec::new(), sockets };
+        if let Err(error) = metrics.serve(settings, host) {
+            metrics.sockets.release();
+            return Err(error);
+        }
+        Ok(metrics)
+    }
+
+    fn serve(&mut self, settings: &Settings, host: &Host) -> Result<(), StartError> {
+        if settings.level == Level::None {
+            return Ok(());
+        }
+        for reader in &settings.readers {
+            let failed = |message: String| StartError { component: "service::telemetry::metrics".to_owned(), message };
+            let sockets = match reader.endpoint.listen(&self.sockets) {
+                Ok(sockets) => sockets,
+                Err(ListenError::InUse(address)) if reader.is_default => {
+                    tracing::warn!(
+                        "{address} is in use: Weir's own metrics are not served; another Weir? \
+                         Set service::telemetry::metrics::readers to another port, or level to none"
+                    );
+                    continue;
+                }
+                Err(error) => return Err(failed(format!("{error}; change the reader's host and port"))),
+            };
+            let pages: Arc<dyn Pages> = Arc::new(Exposition {
+                host: host.clone(),
+                level: settings.level,
+                reader: reader.clone(),
+                resource: Resource::new(&settings.resource),
+            });
+            self.servers.push(Server::start(sockets, &pages).map_err(|error| failed(error.to_string()))?);
+        }
+        Ok(())
+    }
+
+    /// Where the pages are.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().flat_map(|server| server.addresses().to_vec()).collect()
+    }
+
+    /// Stops serving.
+    pub async fn stop(&self) {
+        self.sockets.release();
+        for server in &self.servers {
+            server.stop().await;
+        }
+    }
+}
+
+/// Where the configuration is loaded anew; the path is Prometheus' own.
+const RELOAD: &str = "/-/reload";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The page of one reader.
+struct Exposition {
+    host: Host,
+    level: Level,
+    reader: Reader,
+    resource: Resource,
+}
+
+#[async_trait]
+impl Pages for Exposition {
+    async fn answer(&self, ask: &Ask) -> Page {
+        match ask.uri.path() {
+            "/metrics" | "/" => {
+                let text = text::exposition(&self.host, self.level, &self.reader, &self.resource);
+                page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            RELOAD => self.reload(ask).await,
+            _ => page(StatusCode::NOT_FOUND, TEXT, "the metrics are at /metrics\n"),
+        }
+    }
+
+    fn methods(&self, path: &str) -> &'static str {
+        if path == RELOAD { "POST, PUT" } else { "GET, HEAD" }
+    }
+}
+
+impl Exposition {
+    /// Loads the configuration anew, if this machine asks for it: not a browser that another site has told to, nor a
+    /// neighbour who may read the metrics.
+    async fn reload(&self, ask: &Ask) -> Page {
+        if !ask.peer.ip().to_canonical().is_loopback() || ask.headers.contains_key(ORIGIN) {
+            return page(StatusCode::FORBIDDEN, TEXT, "only this machine may do that\n");
+        }
+        match self.host.reload().await {
+            Ok(()) => page(StatusCode::OK, TEXT, "the configuration was loaded anew\n"),
+            Err(error) => page(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::config::Node;
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Telemetry};
+
+use super::*;
+use crate::http::testing::{ask, get};
+
+fn settings(yaml: &str) -> Result<Settings, String> {
+    let node = Node::parse("weir.yaml", yaml).unwrap();
+    let resource = BTreeMap::from([("service.name".to_owned(), Some("gate\"way".to_owned()))]);
+    Settings::parse(Some(&node), "service::telemetry::metrics", &resource).map_err(|e| e.to_string())
+}
+
+fn host(telemetry: &Telemetry) -> Host {
+    Host::new(telemetry.clone(), &Environment::system())
+}
+
+async fn serve(yaml: &str, telemetry: &Telemetry) -> String {
+    let metrics = Metrics::start(&settings(yaml).unwrap(), &host(telemetry)).unwrap();
+    let (status, text) = get(metrics.addresses()[0], "/metrics").await;
+    assert_eq!(status, 200);
+    metrics.stop().await;
+    text
+}
+
+fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+}
+
+#[tokio::test]
+async fn names_and_labels_are_spelt_as_the_reader_says() {
+    let telemetry = Telemetry::default();
+    let offer = OfferCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
+    let counters = ExporterCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
+    offer.begin(10);
+    counters.take(10);
+    offer.end(10);
+    counters.succeed(7);
+    counters.fail(2, "permanent_error");
+    telemetry.counter("weir_cost", &[("model", "a\"b\\c\nd")]).add(1_234_500_000);
+    telemetry.describe("weir_cost", Description::counter("Money.").unit("USD").divided_by(1_000_000_000));
+
+    telemetry.counter("weir_cost_picousd", &[("model", "gpt")]).add(2_500_000_000_001);
+
+    let old = serve("{address: '127.0.0.1:0'}", &telemetry).await;
+    assert_eq!(value(&old, "otelcol_exporter_sent_spans{exporter=\"otlp_http/a\"}"), Some("7"));
+    assert_eq!(value(&old, "weir_exporter_in_flight_spans{exporter=\"otlp_http/a\"}"), Some("1"));
+    let difference = "weir_accounting_difference{exporter=\"otlp_http/a\",signal=\"traces\"}";
+    assert_eq!(value(&old, difference), Some("0"));
+    assert_eq!(value(&old, "weir_cost{model=\"a\\\"b\\\\c\\nd\"}"), Some("1.2345"));
+    assert_eq!(value(&old, "weir_cost_usd{model=\"gpt\"}"), Some("2.500000000001"));
+    let info = format!("target_info{{service_name=\"gate\\\"way\",service_version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(&old, &info), Some("1"));
+    assert!(old.contains("# TYPE otelcol_exporter_sent_spans counter\n"), "{old}");
+    assert!(old.contains("# TYPE weir_exporter_in_flight_spans gauge\n"), "{old}");
+    assert!(old.contains("# HELP otelcol_exporter_sent_spans Records that the destination took.\n"), "{old}");
+    assert!(value(&old, "otelcol_process_uptime").unwrap().parse::<f64>().unwrap() >= 0.0);
+    assert!(value(&old, "otelcol_process_cpu_seconds").unwrap().parse::<f64>().unwrap() > 0.0);
+    assert!(value(&old, "otelcol_process_memory_rss").unwrap().parse::<u64>().unwrap() > 1 << 20);
+    assert!(!old.contains("weir_exporter_offered"), "only shown at the level detailed");
+
+    let written = "{level: detailed, readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]}";
+    let written = serve(written, &telemetry).await;
+    let scope = format!("otel_scope_name=\"weir\",otel_scope_version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let sent = format!("otelcol_exporter_sent_spans_total{{exporter=\"otlp_http/a\",{scope}}}");
+    assert_eq!(value(&written, &sent), Some("7"));
+    assert!(written.contains("# TYPE weir_cost_usd_total counter\n"), "{written}");
+    assert!(written.contains("\notelcol_process_cpu_seconds_total{"), "{written}");
+    assert!(written.contains("\notelcol_process_uptime_seconds_total{"), "{written}");
+    assert!(written.contains("\notelcol_process_memory_rss_bytes{"), "{written}");
+    assert!(written.contains("\nweir_exporter_offered_spans_total{"), "{written}");
+}
+
+#[tokio::test]
+async fn no_level_no_page_and_other_paths_are_refused() {
+    let telemetry = Telemetry::default();
+    let off = settings("{level: none, address: '127.0.0.1:0'}").unwrap();
+    assert!(Metrics::start(&off, &host(&telemetry)).unwrap().addresses().is_empty());
+    let on = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host(&telemetry)).unwrap();
+    assert_eq!(get(on.addresses()[0], "/other").await, (404, "the metrics are at /metrics\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_where_it_was_asked_for() {
+    let telemetry = Telemetry::default();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut settings = settings(&format!("{{address: '{address}'}}")).unwrap();
+    let error = Metrics::start(&settings, &host(&telemetry)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("service::telemetry::metrics: {address} is already in use; change the reader's host and port")
+    );
+    settings.readers[0].is_default = true;
+    assert!(Metrics::start(&settings, &host(&telemetry)).unwrap().addresses().is_empty());
+}
+
+#[test]
+fn settings_are_those_of_the_collector() {
+    let default = Settings::parse(None, "", &BTreeMap::new()).unwrap();
+    assert_eq!((default.level, default.readers.len()), (Level::Normal, 1));
+    assert!(default.readers[0].is_default);
+    assert_eq!(default.readers[0].endpoint.to_string(), "localhost:8888");
+    assert!(settings("{readers: []}").unwrap().readers.is_empty());
+    for (yaml, error) in [
+        ("{adress: x}", "weir.yaml:1:2: service::telemetry::metrics: unknown key `adress`: did you mean `address`?"),
+        ("{address: 'x'}", "weir.yaml:1:11: service::telemetry::metrics::address: \"x\" is not `host:port`"),
+        ("{level: some}", "weir.yaml:1:9: service::telemetry::metrics::level: "),
+        ("{address: ':1', readers: []}", "weir.yaml:1:11: service::telemetry::metrics::address: is for configurations"),
+        (
+            "{readers: [{periodic: {}}]}",
+            "weir.yaml:1:13: service::telemetry::metrics::readers[0]: unknown key `periodic`",
+        ),
+        (
+            "{readers: [{pull: {exporter: {prometheus: {port: x}}}}]}",
+            "weir.yaml:1:50: service::telemetry::metrics::readers[0]::pull::exporter::prometheus::port: ",
+        ),
+    ] {
+        let refused = settings(yaml).unwrap_err();
+        assert!(refused.starts_with(error), "{refused}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_quotient_keeps_every_digit(value: u64, digits in 0u32..19) {
+        let text = text::quotient(value, 10u64.pow(digits));
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let padded = format!("{whole}{fraction:0<width$}", width = digits as usize);
+        prop_assert_eq!(padded.parse::<u128>().unwrap(), u128::from(value));
+        prop_assert!(!fraction.ends_with('0'));
+    }
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_for_by_this_machine_alone() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let metrics = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host).unwrap();
+    let to = metrics.addresses()[0];
+    let post = async |headers: &[(&str, &str)]| {
+        let (status, body) = ask("POST", to, "/-/reload", headers).await;
+        (status, String::from_utf8(body.into()).unwrap())
+    };
+    assert_eq!(post(&[]).await, (400, "the process is starting or stopping\n".to_owned()));
+    let mut reloads = host.serve_reloads();
+    let server = tokio::spawn(async move {
+        for answer in [Ok(()), Err("weir.yaml:1:1: no".to_owned())] {
+            reloads.recv().await.unwrap().send(answer).unwrap();
+        }
+    });
+    assert_eq!(post(&[]).await.0, 200);
+    assert_eq!(post(&[]).await, (400, "weir.yaml:1:1: no\n".to_owned()));
+    server.await.unwrap();
+    assert_eq!(post(&[("origin", "http://evil.example")]).await.0, 403);
+    assert_eq!(get(to, "/-/reload").await.0, 405);
+}
+
+#[tokio::test]
+async fn pages_are_replaced_on_the_same_port() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let first = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host).unwrap();
+    let to = first.addresses()[0];
+    let fixed = settings(&format!("{{level: detailed, address: '{to}'}}")).unwrap();
+    assert!(Metrics::start(&fixed, &host).is_err(), "it is in use");
+    let second = first.restart(&fixed, &host).unwrap();
+    first.stop().await;
+    assert_eq!((second.addresses()[0], get(to, "/metrics").await.0), (to, 200));
+    second.stop().await;
+    assert!(tokio::net::TcpStream::connect(to).await.is_err());
+}

@@ -1,0 +1,122 @@
+//! `zpages`: pages for a person who wants to see what the process does right now.
+//!
+//! ```yaml
+//! extensions:
+//!   zpages:
+//!     endpoint: localhost:55679
+//! ```
+//!
+//! * `/debug/servicez`: the process: version, state, uptime, and what became of the records of each destination.
+//! * `/debug/pipelinez`: each pipeline with its receivers, processors and exporters, and what they have counted.
+//! * `/debug/extensionz`: the extensions that run.
+//!
+//! The pages show ids and counters, never settings or data.
+
+mod html;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use serde::Deserialize;
+use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::extension::Extension;
+use weir_pipeline::graph::Section;
+use weir_pipeline::host::Host;
+use weir_pipeline::node::{Context, StartError};
+
+use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
+use crate::places::error_at;
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ZPagesConfig {
+    endpoint: String,
+}
+
+/// Describes the configuration; see [`weir_pipeline::config::schema`].
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    generator.subschema_for::<ZPagesConfig>()
+}
+
+impl Default for ZPagesConfig {
+    fn default() -> Self {
+        Self { endpoint: "localhost:55679".to_owned() }
+    }
+}
+
+/// The validated settings of the extension.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    endpoint: Endpoint,
+}
+
+impl Settings {
+    /// The settings that are written at `path`.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do.
+    pub fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+        let config: ZPagesConfig = node.parse_as(path)?;
+        let endpoint = config.endpoint.parse();
+        let wrong = |why| error_at(node, path, &["endpoint"], format!("{:?} {why}", config.endpoint));
+        Ok(Self { endpoint: endpoint.map_err(wrong)? })
+    }
+}
+
+/// Builds the extension from its configuration.
+///
+/// # Errors
+/// If the settings are wrong.
+pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
+    let settings = Settings::parse(section.node, section.path)?;
+    Ok(Arc::new(ZPages::new(&settings, &section.context)))
+}
+
+struct ZPages {
+    site: Site,
+    pages: Arc<LivePages>,
+}
+
+struct LivePages {
+    host: Host,
+}
+
+impl ZPages {
+    fn new(settings: &Settings, context: &Context) -> Self {
+        let pages = Arc::new(LivePages { host: context.host.clone() });
+        Self { site: Site::new(context, settings.endpoint.clone()), pages }
+    }
+}
+
+#[async_trait]
+impl Extension for ZPages {
+    async fn start(&self) -> Result<(), StartError> {
+        let pages: Arc<dyn Pages> = Arc::<LivePages>::clone(&self.pages);
+        self.site.start(&pages)
+    }
+
+    async fn stop(&self) {
+        self.site.stop().await;
+    }
+
+    fn addresses(&self) -> Vec<(&'static str, std::net::SocketAddr)> {
+        self.site.addresses()
+    }
+}
+
+#[async_trait]
+impl Pages for LivePages {
+    async fn answer(&self, ask: &Ask) -> Page {
+        let html = match ask.uri.path().trim_end_matches('/') {
+            "" | "/debug" => html::index(),
+            "/debug/servicez" => html::service(&self.host),
+            "/debug/pipelinez" => html::pipelines(&self.host),
+            "/debug/extensionz" => html::extensions(&self.host),
+            _ => return page(StatusCode::NOT_FOUND, "text/html; charset=utf-8", html::index()),
+        };
+        page(StatusCode::OK, "text/html; charset=utf-8", html)
+    }
+}

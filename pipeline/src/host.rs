@@ -1,0 +1,157 @@
+//! What a component may know of the process it runs in: whether data flows, what is connected to what, how it counts.
+//!
+//! It outlives a graph: when a configuration is loaded anew, the components of the new graph get the same host.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Environment;
+use crate::config::{ComponentId, Document, Reference};
+use crate::sockets::Sockets;
+use crate::telemetry::Telemetry;
+
+/// The process, shared by all components.
+#[derive(Clone)]
+pub struct Host(Arc<Shared>);
+
+struct Shared {
+    telemetry: Telemetry,
+    environment: Environment,
+    started_unix_nanos: u64,
+    status: watch::Sender<Status>,
+    layout: Mutex<Arc<Layout>>,
+    sockets: Sockets,
+    reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
+}
+
+/// Someone asks for the configuration to be loaded anew, and waits to hear how it went: nothing, or what is wrong.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// Whether data flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Not yet: components are starting.
+    Starting,
+    /// Receivers take data.
+    Ready,
+    /// Receivers take no more data; what is under way is delivered.
+    Stopping,
+}
+
+/// What is connected to what: ids, as the configuration writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The pipelines in the order of the configuration.
+    pub pipelines: Vec<PipelineLayout>,
+    /// The extensions in the order in which they are started.
+    pub extensions: Vec<String>,
+}
+
+/// What one pipeline consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineLayout {
+    /// `traces`, `logs/audit`
+    pub id: String,
+    /// Receivers, and connectors that feed it.
+    pub receivers: Vec<String>,
+    /// Processors in order.
+    pub processors: Vec<String>,
+    /// Exporters, and connectors that it feeds.
+    pub exporters: Vec<String>,
+}
+
+impl Host {
+    /// A process that has just started.
+    pub fn new(telemetry: Telemetry, environment: &Environment) -> Self {
+        Self(Arc::new(Shared {
+            telemetry,
+            environment: environment.clone(),
+            started_unix_nanos: environment.now_unix_nanos(),
+            status: watch::Sender::new(Status::Starting),
+            layout: Mutex::default(),
+            sockets: Sockets::default(),
+            reloads: Mutex::default(),
+        }))
+    }
+
+    /// Listening sockets, for a component of its own.
+    pub fn sockets(&self) -> Sockets {
+        self.0.sockets.for_another()
+    }
+
+    /// What is sent here from now on when someone asks for the configuration to be loaded anew.
+    pub fn serve_reloads(&self) -> mpsc::Receiver<ReloadRequest> {
+        let (sender, receiver) = mpsc::channel(1);
+        *self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Asks for the configuration to be loaded anew, and waits until it runs.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that nobody can load it now; what ran before runs on.
+    pub async fn reload(&self) -> Result<(), String> {
+        let sender = self.0.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nobody = || "the process is starting or stopping".to_owned();
+        let (answer, answered) = oneshot::channel();
+        sender.ok_or_else(nobody)?.send(answer).await.map_err(|_| nobody())?;
+        answered.await.map_err(|_| nobody())?
+    }
+
+    /// Whether data flows.
+    pub fn status(&self) -> Status {
+        *self.0.status.borrow()
+    }
+
+    /// Says whether data flows.
+    pub fn set_status(&self, status: Status) {
+        self.0.status.send_replace(status);
+    }
+
+    /// What is connected to what.
+    pub fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.0.layout.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says what is connected to what.
+    pub fn set_layout(&self, layout: Layout) {
+        *self.0.layout.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(layout);
+    }
+
+    /// Weir's own counters.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// When the process started, in nanoseconds since the epoch.
+    pub fn started_unix_nanos(&self) -> u64 {
+        self.0.started_unix_nanos
+    }
+
+    /// How long it has been running, in nanoseconds.
+    pub fn uptime_nanos(&self) -> u64 {
+        self.0.environment.now_unix_nanos().saturating_sub(self.0.started_unix_nanos)
+    }
+}
+
+impl Layout {
+    /// The layout that a document describes.
+    pub fn of(document: &Document) -> Self {
+        let names = |list: &[Reference]| list.iter().map(|(id, _): &(ComponentId, _)| id.to_string()).collect();
+        let pipelines = document.service.pipelines.iter().map(|pipeline| PipelineLayout {
+            id: pipeline.id.to_string(),
+            receivers: names(&pipeline.receivers),
+            processors: names(&pipeline.processors),
+            exporters: names(&pipeline.exporters),
+        });
+        Self { pipelines: pipelines.collect(), extensions: names(&document.service.extensions) }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("status", &self.status()).finish_non_exhaustive()
+    }
+}

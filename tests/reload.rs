@@ -1,0 +1,262 @@
+//! Loading the configuration anew while clients send.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use support::client::{self, HttpClient};
+use support::sink::Sink;
+use support::{Weir, folder};
+use weir_pipeline::batch::Batch;
+use weir_pipeline::batch::wire::put_bytes;
+use weir_pipeline::signal::Signal;
+
+/// A request of one span with this id.
+fn span(id: u64) -> Vec<u8> {
+    let mut span = Vec::new();
+    put_bytes(&mut span, 1, &[7; 16]);
+    put_bytes(&mut span, 2, &id.to_be_bytes());
+    put_bytes(&mut span, 5, b"a span");
+    [2, 2, 1].iter().fold(span, |inner, number| {
+        let mut outer = Vec::new();
+        put_bytes(&mut outer, *number, &inner);
+        outer
+    })
+}
+
+/// The ids of all spans that the backend has.
+fn ids(sink: &Sink) -> BTreeSet<u64> {
+    let mut ids = BTreeSet::new();
+    for request in sink.requests() {
+        let batch = Batch::decode(Signal::Traces, request.body).unwrap();
+        ids.extend(batch.spans().map(|span| u64::from_be_bytes(span.fields().span_id.try_into().unwrap())));
+    }
+    ids
+}
+
+/// Where everything listens, once it is known.
+#[derive(Clone, Copy)]
+struct Ports {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What differs from one configuration to the next.
+#[derive(Clone, Copy, Default)]
+struct Variant {
+    batches: bool,
+    waits_longer: bool,
+    larger_requests: bool,
+    connects: bool,
+}
+
+fn config(backend: SocketAddr, ports: Option<Ports>, variant: Variant) -> String {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let Ports { grpc, http, admin } = ports.unwrap_or(Ports { grpc: any, http: any, admin: any });
+    let size = if variant.larger_requests { 32 } else { 16 };
+    let timeout = if variant.waits_longer { "21s" } else { "20s" };
+    let processors = if variant.batches { "[batch]" } else { "[]" };
+    let pipelines = if variant.connects {
+        format!(
+            "traces: {{receivers: [otlp], exporters: [forward]}}
+    traces/out: {{receivers: [forward], processors: {processors}, exporters: [otlp_http]}}"
+        )
+    } else {
+        format!("traces: {{receivers: [otlp], processors: {processors}, exporters: [otlp_http]}}")
+    };
+    let connectors = if variant.connects { "connectors: {forward: }\n" } else { "" };
+    format!(
+        "receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: '{grpc}', max_recv_msg_size_mib: {size}}}
+      http: {{endpoint: '{http}'}}
+processors: {{batch: {{timeout: 5ms}}}}
+exporters: {{otlp_http: {{endpoint: 'http://{backend}', compression: none, timeout: {timeout}}}}}
+{connectors}service:
+  telemetry: {{metrics: {{address: '{admin}'}}}}
+  pipelines:
+    {pipelines}
+"
+    )
+}
+
+/// Sends a span until it is acknowledged. A connection that ends in between is a reason to send it again; that nobody
+/// listens, or an answer other than OK, is not.
+async fn deliver(client: &HttpClient, to: SocketAddr, is_grpc: bool, id: u64) {
+    loop {
+        let (path, kind, body) = if is_grpc {
+            let message = span(id);
+            let mut body = BytesMut::new();
+            body.put_u8(0);
+            body.put_u32(u32::try_from(message.len()).unwrap());
+            body.put_slice(&message);
+            ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "application/grpc", body.freeze())
+        } else {
+            ("/v1/traces", "application/x-protobuf", Bytes::from(span(id)))
+        };
+        let request = Request::post(format!("http://{to}{path}")).header("content-type", kind).header("te", "trailers");
+        match client.request(request.body(Full::new(body)).unwrap()).await {
+            Err(error) => assert!(!error.is_connect(), "refused: {error:?}"),
+            Ok(response) => {
+                assert_eq!(response.status(), 200);
+                let headers = response.headers().clone();
+                let Ok(collected) = response.into_body().collect().await else { continue };
+                if is_grpc {
+                    let status = collected.trailers().unwrap_or(&headers).get("grpc-status").cloned();
+                    assert_eq!(status.unwrap(), "0");
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn admin(weir: &Weir) -> SocketAddr {
+    let line = weir.seen("metrics are at http://");
+    line.rsplit_once("http://").unwrap().1.strip_suffix("/metrics").unwrap().parse().unwrap()
+}
+
+async fn start(folder: &Path, sink: &Sink) -> (Weir, Ports) {
+    let weir = Weir::start(folder, &config(sink.address, None, Variant::default()));
+    let ports = Ports { grpc: weir.grpc.unwrap(), http: weir.http.unwrap(), admin: admin(&weir) };
+    (weir, ports)
+}
+
+async fn reload(client: &HttpClient, ports: Ports) -> (u16, String) {
+    let (status, body) = client::post(client, ports.admin, "/-/reload", &[], Bytes::new()).await;
+    (status.as_u16(), String::from_utf8(body.into()).unwrap())
+}
+
+async fn metrics(client: &HttpClient, ports: Ports) -> String {
+    let response = client.get(format!("http://{}/metrics", ports.admin).parse().unwrap()).await.unwrap();
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nobody_is_refused_in_twenty_reloads() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let (weir, ports) = start(&folder, &sink).await;
+    let (done, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut senders = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let (done, next) = (Arc::clone(&done), Arc::clone(&next));
+        senders.spawn(async move {
+            let is_grpc = n % 2 == 0;
+            let client = if is_grpc { client::http2() } else { client::http1() };
+            let to = if is_grpc { ports.grpc } else { ports.http };
+            let mut delivered = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let id = next.fetch_add(1, Ordering::Relaxed);
+                deliver(&client, to, is_grpc, id).await;
+                delivered.push(id);
+            }
+            delivered
+        });
+    }
+    let client = client::http1();
+    for round in 1..=20 {
+        // Each bit changes at its own pace: alone and together with others.
+        let bit = |n: u32| round >> n & 1 == 1;
+        let variant = Variant { batches: bit(0), waits_longer: bit(1), larger_requests: bit(2), connects: bit(3) };
+        std::fs::write(folder.join("weir.yaml"), config(sink.address, Some(ports), variant)).unwrap();
+        let before = next.load(Ordering::Relaxed);
+        assert_eq!(reload(&client, ports).await, (200, "the configuration was loaded anew\n".to_owned()));
+        // Data flows between any two reloads.
+        while next.load(Ordering::Relaxed) < before + 50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let delivered: BTreeSet<u64> = senders.join_all().await.into_iter().flatten().collect();
+    let text = metrics(&client, ports).await;
+    assert!(text.contains("weir_config_reloads{result=\"success\"} 20\n"), "{text}");
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert!(!log.contains("unaccounted for"), "{log}");
+    assert!(delivered.len() >= 1000, "{}", delivered.len());
+    let missing: Vec<_> = delivered.difference(&ids(&sink)).copied().collect();
+    assert!(missing.is_empty(), "{} of {} are lost: {missing:?}", missing.len(), delivered.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_configuration_is_refused_and_changes_nothing() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let (weir, ports) = start(&folder, &sink).await;
+    let client = client::http1();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = config(sink.address, Some(ports), Variant { batches: true, ..Variant::default() });
+    let cases = [
+        (
+            good.replace("batch:", "bach:"),
+            "references processor \"batch\" which is not configured: did you mean `bach`?".to_owned(),
+        ),
+        (good.replace("timeout: 5ms", "timeout: 5 parsecs"), "processors::batch::timeout: ".to_owned()),
+        (
+            good.replace("metrics: {address", "metrics: {adress"),
+            "unknown key `adress`: did you mean `address`?".to_owned(),
+        ),
+        ("receivers: [".to_owned(), "invalid YAML".to_owned()),
+        (
+            good.replace(&ports.http.to_string(), &taken.local_addr().unwrap().to_string()),
+            format!("{} is already in use", taken.local_addr().unwrap()),
+        ),
+        (
+            good.replace(&ports.admin.to_string(), &taken.local_addr().unwrap().to_string()),
+            format!("{} is already in use", taken.local_addr().unwrap()),
+        ),
+    ];
+    for (id, (text, error)) in (0..).zip(&cases) {
+        std::fs::write(folder.join("weir.yaml"), text).unwrap();
+        let (status, answer) = reload(&client, ports).await;
+        assert!(status == 400 && answer.contains(error), "{status} {answer}");
+        deliver(&client, ports.http, false, id).await;
+    }
+    let refused = format!("weir_config_reloads{{result=\"refused\"}} {}\n", cases.len());
+    assert!(metrics(&client, ports).await.contains(&refused));
+    // And what comes after is not disturbed by what was refused.
+    std::fs::write(folder.join("weir.yaml"), good).unwrap();
+    assert_eq!(reload(&client, ports).await.0, 200);
+    deliver(&client, ports.http, false, 99).await;
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert_eq!(ids(&sink).len(), cases.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_or_a_changed_file_loads_it_too() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let mut weir = Weir::start_with(&folder, &config(sink.address, None, Variant::default()), &["--watch"]);
+    let ports = Ports { grpc: weir.grpc.unwrap(), http: weir.http.unwrap(), admin: admin(&weir) };
+    assert!(Command::new("kill").args(["-HUP", &weir.id().to_string()]).status().unwrap().success());
+    weir.wait_for("SIGHUP: loading the configuration anew");
+    weir.wait_for("the new configuration is in use");
+    let batching = Variant { batches: true, ..Variant::default() };
+    std::fs::write(folder.join("new.yaml"), config(sink.address, Some(ports), batching)).unwrap();
+    std::fs::rename(folder.join("new.yaml"), folder.join("weir.yaml")).unwrap();
+    weir.wait_for("the configuration has changed: loading the configuration anew");
+    weir.wait_for("the new configuration is in use");
+    deliver(&client::http2(), ports.grpc, true, 1).await;
+    let text = metrics(&client::http1(), ports).await;
+    assert!(
+        text.contains("otelcol_processor_incoming_items{processor=\"batch\",otel_signal=\"traces\"} 1\n"),
+        "{text}"
+    );
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert_eq!(ids(&sink), BTreeSet::from([1]));
+}
