@@ -157,9 +157,19 @@ fn request() -> Bytes {
         }
         field(9, &[field(1, key.as_bytes()), field(2, &value)].concat())
     };
-    let attributes: Vec<u8> = openllmetry("gpt-4o-2024-08-06", "chat").iter().flat_map(attribute).collect();
-    let span = [field(1, &[7; 16]), field(2, &[7; 8]), field(5, b"openai.chat"), attributes].concat();
-    field(1, &field(2, &field(2, &span).repeat(100))).into()
+    let span = |n: u8| {
+        let mut attributes = openllmetry("gpt-4o-2024-08-06", "chat");
+        for (key, value) in &mut attributes {
+            if key == "gen_ai.response.id" {
+                *value = Attribute::Text(format!("chatcmpl-AAAAAAAAAAAAAAAAAAAAAAAAAA{n:03}"));
+            }
+        }
+        let attributes: Vec<u8> = attributes.iter().flat_map(attribute).collect();
+        let ids = [field(1, &[n; 16]), field(2, &[n; 8]), field(4, &[7; 8])].concat();
+        field(2, &[ids, field(5, b"openai.chat"), attributes].concat())
+    };
+    let spans: Vec<u8> = (1..=100).flat_map(span).collect();
+    field(1, &field(2, &spans)).into()
 }
 
 /// The whole of what a collector does to a request between receiving and sending it. Divide by 100.

@@ -253,3 +253,40 @@ fn what_is_sent_twice_is_written_twice_alike() {
         assert_eq!(first, again, "{file}");
     }
 }
+
+// === Estimates ===
+
+/// Estimates against the counts that the provider returned, over the spans that have both: all of the outputs, and the
+/// inputs of the capture where the requests are those that the recorded answers belong to.
+#[cfg(feature = "estimate")]
+#[test]
+fn estimates_are_near_what_the_provider_counted() {
+    use weir_processors::cost::estimate::estimate;
+
+    let (mut inputs, mut outputs, mut far) = ([0; 2], [0; 2], Vec::new());
+    for (file, batch) in batches() {
+        let is_original = file.starts_with("traces/openai__");
+        for span in batch.spans() {
+            let reading = read(span);
+            let (Ok(usage), Some(estimate)) = (reading.usage, estimate(span, &reading)) else { continue };
+            let is_near = |ours: Option<u64>, theirs: Option<u64>| {
+                let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+                ours.abs_diff(theirs) * 20 <= theirs || ours.abs_diff(theirs) <= 3
+            };
+            outputs[usize::from(!is_near(estimate.usage.output, usage.output))] += 1;
+            if is_original {
+                let near = is_near(estimate.usage.input, usage.input);
+                inputs[usize::from(!near)] += 1;
+                far.extend((!near).then(|| format!("{file} {}", span.name())));
+            }
+        }
+    }
+    // A server of another maker, and two calls whose instructions are not on the span.
+    let expected = [
+        "traces/openai__181.pb openai.response",
+        "traces/openai__182.pb openai.response",
+        "traces/openai__44.pb openai.chat",
+    ];
+    assert_eq!(far, expected);
+    assert_eq!((inputs, outputs), ([19, 3], [268, 7]), "near and far");
+}

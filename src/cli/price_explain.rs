@@ -128,7 +128,7 @@ mod tests {
         assert!(error("{\"a\":1}").contains("expected `resourceSpans`"));
         assert!(error("{\"attributes\":").contains("line 1 column 14"), "{}", error("{\"attributes\":"));
         let wrong = error(r#"{"attributes":[],"name":5}"#);
-        assert!(wrong.contains("line 1, column 25"), "{wrong}");
+        assert!(wrong.contains("line 1, column 26"), "{wrong}");
         assert!(decode(b"not otlp", "").is_err());
         assert!(decode(b"", "").unwrap().is_empty());
     }

@@ -2,32 +2,63 @@
 //!
 //! ```yaml
 //! processors:
-//!   cost:            # no settings
+//!   cost:
+//!     attributes: [otel, weir]   # families below; [] writes nothing
+//!     given_cost: keep           # keep, prefer_local, prefer_given
+//!     estimate: off              # off, on, streams
+//!     billed_once:
+//!       enabled: true
+//!       window: 10m              # how long a call is remembered
+//!       max_calls: 50000
+//!     max_metric_series: 2000    # label sets; further ones are counted under `overflow`
 //! ```
 //!
-//! | written attribute | type | meaning |
-//! |---|---|---|
-//! | `gen_ai.usage.cost.amount` | double | cost of the call; `.currency` = `USD`, `.source` = `local` (OTel proposal) |
-//! | `weir.cost.input`, `.output`, `.cache_read`, `.cache_write` | double | its parts, in USD |
-//! | `weir.cost.status` | string | `priced`, or why there is no cost ([`CostStatus`]) |
-//! | `weir.cost.price_id` | string | the catalog's price: `openai/o3@2025-06-10` |
-//! | `weir.cost.catalog` | string | the catalog's version: date and content hash |
-//! | `weir.usage.input_tokens`, `.output_tokens` | int | only where the span's own counts leave out cached or reasoning tokens |
+//! | family | written attribute | type | meaning |
+//! |---|---|---|---|
+//! | `otel` | `gen_ai.usage.cost.amount` | double | cost of the call; `.currency` = `USD`, `.source` = `local` or `application` (OTel proposal) |
+//! | `weir` | `weir.cost.input`, `.output`, `.cache_read`, `.cache_write` | double | its parts, in USD |
+//! | | `weir.cost.status` | string | `priced`, or why there is no cost ([`CostStatus`]) |
+//! | | `weir.cost.deferred_to` | string | `<trace id>/<span id>` of the span that carries the cost instead ([`calls`]) |
+//! | | `weir.cost.price_id` | string | the catalog's price: `openai/o3@2025-06-10` |
+//! | | `weir.cost.catalog` | string | the catalog's version: date and content hash |
+//! | | `weir.cost.given_difference` | double | the cost the application gave less the computed one, where they differ |
+//! | | `weir.usage.input_tokens`, `.output_tokens` | int | only where the span's own counts leave out cached or reasoning tokens, or were estimated |
+//! | | `weir.usage.method` | string | how estimated counts were made: `tiktoken/o200k_base` |
+//! | `legacy` | `gen_ai.usage.cost` | double | cost of the call |
+//! | `openinference` | `llm.cost.total`, `.prompt`, `.completion`, `.prompt_details.cache_read`, `.cache_write` | double | OpenInference's; the prompt's cost includes its cached parts |
+//! | `langfuse` | `langfuse.observation.cost_details` | string | Langfuse's JSON object of costs |
 //!
 //! Amounts are computed exactly, in 10⁻¹² USD; the doubles are the nearest ones, so that rounding them to twelve decimal
 //! places gives the exact amount back (below 1,000 USD a span). A span that is no model call stays as it is, byte for
-//! byte. A cost that the application wrote itself is kept; one that another Weir wrote is not computed again.
+//! byte; a cost that another Weir wrote stands.
+//!
+//! **Billed once.** Of the spans that one call leaves, exactly one carries the cost: [`calls`] has the rules and their
+//! limits. Two destinations that want different attributes have a `cost` processor each, in pipelines of their own.
+//!
+//! **Given costs** (`operation.cost`, `gen_ai.usage.cost*`, `llm.cost.*`, Langfuse's) are compared with the computed one,
+//! in metrics and in `weir.cost.given_difference`. `keep` leaves them where they are and writes the computed cost under
+//! all other keys; `prefer_local` writes it over them; `prefer_given` takes the given cost as the cost, in attributes and
+//! metrics alike, with the status `given`. Costs in other currencies than USD are only kept.
+//!
+//! **Estimates** (feature `estimate`): off by default; see the module `estimate` for what is estimated and what not.
+//!
+//! **Metrics** are listed in `node/meter.rs`: cost, tokens, unpriced spans and given costs by project, environment,
+//! provider and model. The project is the resource's `weir.project`, else `service.namespace`; the environment its
+//! `deployment.environment.name`, else `deployment.environment`.
 //!
 //! ```text
-//! attributes ──UsageReader──▶ Reading { usage, provider, models, address }
+//! attributes ──UsageReader──▶ Reading { usage, provider, models, address, tiers }
 //!                                │
 //!                 Catalog ──Matcher──▶ Match { model }
 //!                                │
-//!     end time ──Catalog::price_at──▶ PriceRef ──price──▶ Cost { input, output, cache_read, cache_write, total }
+//!     end time, tier ──Catalog::price_for──▶ PriceRef ──price──▶ Cost { input, output, cache_read, cache_write, total }
+//!                                                                  │
+//!                                                  Calls ──claim──▶ billed, duplicate or aggregate
 //! ```
 //!
-//! [`Pricer`] ties these together. It is a pure function of the span and the catalog's version (invariant I8): no
-//! clock, no network, no floating point. What cannot be known has a [`CostStatus`] and no cost, never a cost of 0.
+//! [`Pricer`] is a pure function of the span and the catalog's version (invariant I8): no clock, no network, no floating
+//! point. Which of several spans carries the cost depends on the order in which they come. What cannot be known has a
+//! [`CostStatus`] and no cost, never a cost of 0. [`explain`](fn@explain) shows each step.
 
 pub mod calls;
 pub mod catalog;

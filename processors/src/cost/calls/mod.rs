@@ -35,8 +35,10 @@ mod table;
 mod tests;
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::quality::RandomState;
 
 pub use self::rank::Rank;
 use self::table::{Key, Table};
@@ -137,7 +139,7 @@ pub struct Calls {
     traces: Box<[Mutex<Table<Billed>>]>,
     /// By response id.
     responses: Box<[Mutex<Table<Billed>>]>,
-    /// Keys of the hash functions: nobody can send ids that collide.
+    /// Seeded anew in each process: what collides here cannot be known outside.
     hashers: [RandomState; 2],
 }
 
@@ -169,7 +171,7 @@ impl Calls {
         Self {
             traces: shards(limits.max_calls.saturating_mul(ENTRIES_PER_CALL)),
             responses: shards(limits.max_calls),
-            hashers: [RandomState::new(), RandomState::new()],
+            hashers: [RandomState::default(), RandomState::default()],
         }
     }
 

@@ -94,15 +94,14 @@ impl Content {
 
 /// Reads one attribute and returns how many bytes it has that count; `None` where there is more than text.
 fn take(families: &mut [Family; SOURCES], key: &str, value: Value<'_>) -> Option<usize> {
-    let mut family = |source: Source| families.get_mut(source as usize);
     if key == "ai.response.text" {
         let text = value.as_str()?;
-        family(Source::VercelAi)?.push(text, true);
+        families.get_mut(Source::VercelAi as usize)?.push(text, true);
         return Some(text.len());
     }
     if let Some((_, source, is_output)) = TOGETHER.iter().find(|(name, ..)| *name == key) {
         let text = value.as_str().filter(|text| text.len() <= super::MAX_BYTES)?;
-        family(*source)?.take_json(text, *is_output)?;
+        families.get_mut(*source as usize)?.take_json(text, *is_output)?;
         return Some(text.len());
     }
     let indexed = INDEXED.iter().find_map(|(start, names, source, is_output)| {
@@ -115,7 +114,7 @@ fn take(families: &mut [Family; SOURCES], key: &str, value: Value<'_>) -> Option
     }
     // Tool calls, images and whatever else a message has.
     let text = value.as_str().filter(|text| names.contains(&name) && text.len() <= super::MAX_BYTES)?;
-    family(source)?.take_indexed(number, text, is_output)?;
+    families.get_mut(source as usize)?.take_indexed(number, text, is_output)?;
     Some(text.len())
 }
 

@@ -10,7 +10,11 @@
 //!
 //! Nothing is guessed where that does not hold: reasoning models (their thinking is billed and not shown), images,
 //! audio, tools and structured outputs (the provider's text for these is not published), failed calls, texts of other
-//! providers' models, and contents of more than [`MAX_BYTES`] a span stay without usage.
+//! providers' models, assistants, and contents of more than [`MAX_BYTES`] a span stay without usage. What the span does
+//! not show cannot be counted: an application that sends tools and does not record them has used more.
+//!
+//! In the corpus 268 of 275 outputs, and 19 of the 22 inputs whose requests are the recorded ones, are within 5 % or 3
+//! tokens of what the provider counted (`tests/corpus.rs`).
 //!
 //! A vocabulary is read at its first use: it takes about a third of a second and 30 MB, once a process.
 
@@ -75,7 +79,10 @@ pub fn estimate(span: Span<'_>, reading: &Reading<'_>) -> Option<Estimate> {
     let vocabulary = Vocabulary::of(model.as_str())?;
     // Logfire sends the end of a stream as a log of its own, with the usage.
     let is_told_elsewhere = !reading.is_log && span.scope().name().as_str().starts_with("logfire");
-    if is_told_elsewhere || span.fields().status_code == FAILED {
+    let fields = span.fields();
+    // What an assistant's run is sent is put together by the provider.
+    let is_hidden = fields.name.as_str().contains("assistant");
+    if is_told_elsewhere || is_hidden || fields.status_code == FAILED {
         return None;
     }
     let content = Content::of(span)?;
@@ -88,6 +95,9 @@ pub fn estimate(span: Span<'_>, reading: &Reading<'_>) -> Option<Estimate> {
     let count = |texts: &[String]| texts.iter().map(|text| count(tokenizer, text)).sum::<u64>();
     let framing = if is_chat { PER_MESSAGE * content.messages + PER_CHAT } else { 0 };
     let (input, output) = (count(&content.input) + framing, count(&content.output));
+    if output == 0 {
+        return None;
+    }
     let usage = Usage { input: Some(input), output: Some(output), total: Some(input + output), ..Usage::default() };
     Some(Estimate { usage, method: vocabulary.method() })
 }

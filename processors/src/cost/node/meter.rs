@@ -248,6 +248,9 @@ fn whole(cost: Usd) -> usize {
 }
 
 fn cut(text: &str) -> &str {
+    if text.len() <= MAX_LABEL {
+        return text;
+    }
     let end = (0..=MAX_LABEL).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.get(..end.min(text.len())).unwrap_or_default()
+    text.get(..end).unwrap_or_default()
 }

@@ -166,7 +166,8 @@ impl Output {
         } else {
             self.set(span, id, amounts, extra);
         }
-        if let (true, Some(json)) = (self.attributes.langfuse, langfuse(amounts))
+        if self.attributes.langfuse
+            && let Some(json) = langfuse(amounts)
             && !(self.policy == GivenCostPolicy::Keep && has(span, LANGFUSE))
         {
             span.set(LANGFUSE, NewValue::Str(&json));

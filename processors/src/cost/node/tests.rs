@@ -371,3 +371,53 @@ fn differences_of_rounding_are_none() {
     assert_eq!(meter::difference(usd(3_500_000_004), usd(3_500_000_000)), 4);
     assert_eq!(meter::difference(usd(1), usd(2)), -1);
 }
+
+#[cfg(feature = "estimate")]
+#[test]
+fn calls_without_usage_are_estimated_if_wanted() {
+    let silent = |id: u8| {
+        let mut span = TestSpan::call(id, id)
+            .with("gen_ai.prompt.0.role", "user")
+            .with("gen_ai.prompt.0.content", "hello world")
+            .with("gen_ai.completion.0.content", "hello world");
+        span.attributes.retain(|(key, _)| !key.starts_with("gen_ai.usage"));
+        span
+    };
+    let stream = silent(2).with("gen_ai.is_streaming", "true");
+    let status = |yaml: &str| {
+        let out = Rig::new(yaml).run(request(&[], &[silent(1), stream.clone(), TestSpan::call(3, 3)]));
+        out.iter().map(|span| get(span, "weir.cost.status").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(status(""), ["no_usage", "no_usage", "priced"]);
+    assert_eq!(status("estimate: streams"), ["no_usage", "estimated", "priced"]);
+    assert_eq!(status("estimate: on"), ["estimated", "estimated", "priced"]);
+    let out = Rig::new("estimate: on").run(request(&[], &[silent(1)])).remove(0);
+    // Two words, and 4 and 3 for the chat: 9 and 2 tokens at 2.5 and 10 USD per million.
+    assert_eq!(get(&out, "weir.usage.input_tokens"), Some("9"));
+    assert_eq!(get(&out, "weir.usage.output_tokens"), Some("2"));
+    assert_eq!(get(&out, "weir.usage.method"), Some("tiktoken/o200k_base"));
+    assert_eq!(get(&out, "gen_ai.usage.cost.amount"), Some("0.0000425"));
+    // With the usage on another span of the call there is nothing to estimate.
+    let id = |span: TestSpan| span.with("gen_ai.response.id", "r");
+    let out = Rig::new("estimate: on").run(request(&[], &[id(silent(1)), id(TestSpan::call(2, 2))]));
+    assert_eq!(get(&out[0], "weir.cost.status"), Some("duplicate"));
+    // What is not all text is not guessed at.
+    for (key, value) in [
+        ("gen_ai.tool.definitions", "[]"),
+        ("gen_ai.prompt.1.tool_calls.0.name", "f"),
+        ("gen_ai.prompt.1.content", r#"[{"type":"image_url","image_url":{"url":"x"}}]"#),
+        ("gen_ai.request.model", "o3"),
+        ("gen_ai.request.model", "gpt-5"),
+    ] {
+        let out = Rig::new("estimate: on").run(request(&[], &[silent(1).with(key, value)]));
+        assert_eq!(get(&out[0], "weir.cost.status"), Some("no_usage"), "{key}");
+    }
+}
+
+#[cfg(not(feature = "estimate"))]
+#[test]
+fn a_build_without_tokenizers_says_so() {
+    let parse = |yaml: &str| Settings::parse(&Node::parse("test.yaml", yaml).unwrap(), "processors::cost");
+    assert_eq!(parse("estimate: off").unwrap().estimate, Estimation::Off);
+    assert!(parse("estimate: on").unwrap_err().to_string().contains("feature `estimate`"));
+}

@@ -20,9 +20,8 @@
 //! `gen_ai.aggregated_usage.*` (a sum over child spans) and `gen_ai.usage.details.audio_tokens` (does not say of which
 //! direction).
 //!
-//! One span alone tells whether it is an [aggregate](CostStatus::Aggregate). That a framework span and an SDK span both
-//! stand for the same call (LangChain over OpenAI, native Anthropic spans beside an instrumentation) shows only across
-//! spans, by `gen_ai.response.id`, and is not decided here: both are priced.
+//! One span alone tells whether it is an [aggregate](CostStatus::Aggregate). That a framework's span and an SDK's both
+//! stand for one call shows only across spans, and is decided in [`calls`](super::calls).
 
 mod keys;
 mod normalise;
