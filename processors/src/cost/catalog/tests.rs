@@ -121,3 +121,60 @@ fn bad_files_are_refused_with_the_place() {
     assert!(error(with_provider("", r#"{"regex":"("}"#, good)).contains("`(` is not a regular expression"));
     assert!(error(with_provider(r#","fallback":["q"]"#, r#"{"equals":"m"}"#, good)).contains("falls back to `q`"));
 }
+
+#[test]
+fn what_is_written_is_what_was_read() {
+    let embedded = CatalogBuilder::embedded().unwrap();
+    assert_eq!(embedded.to_json().unwrap(), EMBEDDED, "convert the catalog again");
+}
+
+#[test]
+fn prices_expire_and_come_back() {
+    let catalog = with_prices(
+        r#"{"id":"p/m","rates":{"input":"1"}},
+           {"id":"p/m@2025-06-10","valid_from":"2025-06-10","valid_until":"2025-06-10T12:00:00Z","rates":{"input":"2"}}"#,
+    )
+    .unwrap();
+    let day = 20_249 * 86_400;
+    assert_eq!(id_at(&catalog, day + 43_199), "p/m@2025-06-10");
+    assert_eq!(id_at(&catalog, day + 43_200), "p/m");
+    let only = with_prices(r#"{"id":"p/m","valid_until":"2025-06-10","rates":{"input":"1"}}"#).unwrap();
+    assert_eq!(id_at(&only, day - 1), "p/m");
+    assert!(only.price_at(ModelId(0), day * 1_000_000_000).is_none(), "nothing is known about then");
+}
+
+#[test]
+fn windows_may_cross_midnight() {
+    let catalog = with_prices(
+        r#"{"id":"p/m","rates":{"input":"1"}},{"id":"p/m#1","daily":["16:30","00:30:00"],"rates":{"input":"2"}}"#,
+    )
+    .unwrap();
+    let ids: Vec<_> = [59_399, 59_400, 86_399, 86_400, 88_199, 88_200].map(|second| id_at(&catalog, second)).into();
+    assert_eq!(ids, ["p/m", "p/m#1", "p/m#1", "p/m#1", "p/m#1", "p/m"]);
+}
+
+#[test]
+fn service_tiers_are_checked() {
+    let tier = |tier: &str| {
+        let price = format!(r#"{{"id":"p/m","rates":{{"input":"1"}},"service_tiers":{{"flex":{tier}}}}}"#);
+        with_prices(&price).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(tier(r#"{"multiplier":"0.5"}"#), Ok(()));
+    for (text, expected) in [
+        ("{}", "service tier `flex`: it needs a `multiplier` or `rates`"),
+        (r#"{"multiplier":"-1"}"#, "a factor is a plain decimal"),
+        (r#"{"multiplier":"1e3"}"#, "a factor is a plain decimal"),
+        (r#"{"multiplier":"0.5","except":["inputs"]}"#, "`inputs` under `except`"),
+        (r#"{"rates":{"input":"NaN"}}"#, "a rate is a plain decimal"),
+        (
+            r#"{"rates":{"input":{"base":"1","tiers":[{"start":9,"price":"2"}],"operator":">=","mode":"marginal"}}}"#,
+            "no meaning",
+        ),
+    ] {
+        assert!(tier(text).unwrap_err().contains(expected), "{text}: {:?}", tier(text));
+    }
+    let twice =
+        r#"{"id":"p/m","rates":{"input":"1"},"service_tiers":{"flex":{"multiplier":"1"},"flex":{"multiplier":"2"}}}"#;
+    assert!(with_prices(twice).unwrap_err().to_string().contains("occurs twice"));
+    assert!(with_prices(r#"{"id":"p/m","valid_from":"2025-01-02","valid_until":"2025-01-02","rates":{}}"#).is_err());
+}

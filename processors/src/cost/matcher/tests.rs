@@ -178,3 +178,18 @@ fn absurd_names_are_unknown() {
     let names = Names { provider: "openai", request: "gpt-4o", address: &long, ..NO_NAMES };
     assert_eq!(find(&mut matcher(), names), "openai/gpt-4o", "a label without a dot is no public host");
 }
+
+#[test]
+fn the_step_is_the_confidence() {
+    let confidence = |provider, request| {
+        let found = matcher().find(&Names { provider, request, ..NO_NAMES }.reading());
+        found.map(|found| found.confidence()).unwrap_or_else(CostStatus::as_str)
+    };
+    assert_eq!(confidence("openai", "gpt-4o"), "exact");
+    assert_eq!(confidence("openai", "openai/gpt-4o"), "rewritten");
+    assert_eq!(confidence("openai", "gpt-5-mini-2031-01-01"), "undated");
+    assert_eq!(confidence("azure", "gpt-35-turbo"), "fallback");
+    assert_eq!(confidence("", "gpt-4o"), "inferred_exact");
+    assert_eq!(confidence("litellm", "openai/gpt-4o"), "inferred_rewritten");
+    assert_eq!(confidence("openai", "gpt-nonsense"), "unknown_model");
+}

@@ -86,6 +86,59 @@ fn a_tier_is_a_cliff_on_the_whole_input() {
 }
 
 #[test]
+fn operators_and_marginal_tiers() {
+    let steps = |more: &str| {
+        format!(
+            r#""input":{{"base":"1","tiers":[{{"start":10,"price":"2"}},{{"start":20,"price":"3"}}]{more}}},"output":"0""#
+        )
+    };
+    // From the start on: 9×1, 10×2, 19×2, 20×3.
+    let from = steps(r#","operator":">=""#);
+    for (tokens, total) in [(9, "0.000009"), (10, "0.00002"), (19, "0.000038"), (20, "0.00006")] {
+        assert_eq!(parts(&from, &usage(tokens, 0))[5], total, "{tokens}");
+    }
+    // Marginal: 10×1; 10×1 + 1×2; 10×1 + 10×2; 10×1 + 10×2 + 5×3.
+    let marginal = steps(r#","mode":"marginal""#);
+    for (tokens, total) in [(10, "0.00001"), (11, "0.000012"), (20, "0.00003"), (25, "0.000045")] {
+        assert_eq!(parts(&marginal, &usage(tokens, 0))[5], total, "{tokens}");
+    }
+    // What counts is the size of the whole input for a cliff, that of its own tokens for a marginal rate.
+    let cached = Usage { cache_read: Some(20), ..usage(25, 0) };
+    let rates = |mode: &str| {
+        format!(r#""input":"0","output":"0","cache_read":{{"base":"1","tiers":[{{"start":21,"price":"5"}}]{mode}}}"#)
+    };
+    assert_eq!(parts(&rates(""), &cached)[2], "0.0001", "25 input tokens are above 21");
+    assert_eq!(parts(&rates(r#","mode":"marginal""#), &cached)[2], "0.00002", "20 cached ones are not");
+}
+
+#[test]
+fn media_are_billed_once() {
+    let rates = r#""input":"1","output":"1","cache_read":"0.1","input_audio":"10","input_image":"5",
+        "cache_audio_read":"2","output_image":"20""#;
+    let media = Usage {
+        cache_read: Some(400),
+        audio_in: Some(300),
+        cached_audio: Some(100),
+        image_in: Some(200),
+        cached_image: Some(50),
+        image_out: Some(10),
+        ..usage(1_000, 30)
+    };
+    // 100 cached audio at 2, the other 300 cached (50 of them images) at 0.1: 230. 200 audio at 10, 150 images at 5, the
+    // other 250 at 1: 3000. 10 images at 20, the other 20 at 1: 220.
+    assert_eq!(parts(rates, &media), ["0.003", "0.00022", "0.00023", "0", "0", "0.00345"]);
+    // Without rates for cached tokens audio is audio and an image an image.
+    let plain = r#""input":"1","output":"1","input_audio":"10","input_image":"5""#;
+    // 300×10 + 200×5 + 500×1
+    assert_eq!(parts(plain, &media)[0], "0.0045");
+    assert_eq!(
+        cost(&catalog(rates), &Usage { audio_in: Some(50), ..media }),
+        Err(CostStatus::Inconsistent),
+        "more cached audio than audio"
+    );
+}
+
+#[test]
 fn free_is_zero_and_unknown_is_not() {
     assert_eq!(parts(r#""input":"0","output":"0""#, &usage(100, 100))[5], "0");
     let embeddings = catalog(r#""input":"0.1""#);
@@ -146,6 +199,43 @@ proptest! {
             cost.total.as_pico(),
             [cost.input, cost.output, cost.cache_read, cost.cache_write].iter().map(|part| part.as_pico()).sum::<u128>()
         );
+    }
+
+    #[test]
+    fn tiers_and_service_tiers_are_those_of_a_decimal_library(
+        (low, high, factor) in (rate(), rate(), 0u32..4_000),
+        (start, tokens) in (1u32..2_000, 0u64..4_000),
+        (inclusive, marginal, flex) in (any::<bool>(), any::<bool>(), any::<bool>()),
+    ) {
+        let start = start + u32::from(inclusive);
+        let mode = if marginal { r#","mode":"marginal""# } else if inclusive { r#","operator":">=""# } else { "" };
+        let factor = format!("{}.{:03}", factor / 1_000, factor % 1_000);
+        let json = format!(
+            r#"{{"format":2,"source":{{"name":"","date":"2026-01-01","license":"","sha256":""}},"providers":[
+            {{"id":"p","name":"P","models":[{{"id":"m","match":{{"equals":"m"}},"prices":[{{"id":"p/m",
+            "rates":{{"input":{{"base":"{low}","tiers":[{{"start":{start},"price":"{high}"}}]{mode}}}}},
+            "service_tiers":{{"flex":{{"multiplier":"{factor}"}}}}}}]}}]}}]}}"#
+        );
+        let catalog = Catalog::parse(&json).unwrap();
+        let service = catalog.service(if flex { "flex" } else { "" }, "", false);
+        let call = crate::cost::catalog::Call { service, ..Default::default() };
+        let price_ref = catalog.price_for(catalog.models().next().unwrap(), &call).unwrap();
+        let found = price(&usage(tokens, 0), price_ref).unwrap();
+
+        let times = |rate: &str| {
+            let rate = rate.parse::<Decimal>().unwrap();
+            let rate = if flex { rate * factor.parse::<Decimal>().unwrap() } else { rate };
+            rate.round_dp_with_strategy(18, RoundingStrategy::MidpointNearestEven).to_string()
+        };
+        let (low, high, start) = (times(&low), times(&high), u64::from(start));
+        let leaves = if marginal {
+            vec![(tokens.min(start), &*low), (tokens.saturating_sub(start), &*high)]
+        } else if tokens > start || (inclusive && tokens == start) {
+            vec![(tokens, &*high)]
+        } else {
+            vec![(tokens, &*low)]
+        };
+        prop_assert_eq!(found.total.as_pico(), oracle(&leaves));
     }
 
     #[test]
