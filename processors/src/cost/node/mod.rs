@@ -12,6 +12,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use weir_pipeline::batch::view::Text;
 use weir_pipeline::batch::{Batch, KeyReader, Span, SpanMut};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
@@ -75,6 +76,7 @@ impl CostFactory {
             pending: Vec::new(),
             order: Vec::new(),
             keys: KeyReader::new(Meaning::of),
+            scope: None,
         }
     }
 }
@@ -121,6 +123,8 @@ struct CostProcessor {
     /// Those that may be one of several of a call, in the order of their claims.
     order: Vec<(Order, usize)>,
     keys: KeyReader<Meaning>,
+    /// Where the scope's name of the last span is, and its rank.
+    scope: Option<(usize, Rank)>,
 }
 
 /// What is known about a span when it was read. It does not borrow the batch, which is to be changed.
@@ -157,6 +161,8 @@ impl Processor for CostProcessor {
         let mut seen = [0; CostStatus::ALL.len()];
         self.output.begin();
         self.meter.begin();
+        // Places are those of one batch.
+        self.scope = None;
         self.pending.clear();
         let mut spans = 0;
         for span in batch.spans() {
@@ -222,6 +228,7 @@ impl CostProcessor {
             return;
         }
         let method = self.estimate(span, &mut reading);
+        let rank = self.rank(scope);
         let origin = self.meter.origin(span.resource());
         let project = self.pricer.catalog().project(&origin.project);
         let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
@@ -252,7 +259,7 @@ impl CostProcessor {
                 time: [fields.start_time_unix_nano, fields.end_time_unix_nano],
                 is_priced: status.has_cost(),
                 is_estimate: matches!(priced.status, CostStatus::Estimated | CostStatus::NoUsage),
-                rank: Rank::of(scope.as_str(), reading.is_log),
+                rank: if reading.is_log { Rank::StreamLog } else { rank },
             })
         });
         let series = self.meter.series(
@@ -276,6 +283,19 @@ impl CostProcessor {
             series,
             call,
         });
+    }
+
+    /// The rank of a scope's spans; the spans of one scope come together.
+    fn rank(&mut self, scope: Text<'_>) -> Rank {
+        let place = scope.as_bytes().as_ptr() as usize;
+        match self.scope {
+            Some((known, rank)) if known == place => rank,
+            _ => {
+                let rank = Rank::of(scope.as_str(), false);
+                self.scope = Some((place, rank));
+                rank
+            }
+        }
     }
 
     /// Gives a call that does not tell its usage an estimated one, if that is wanted and possible; returns how.
