@@ -11,6 +11,13 @@
 //!       window: 10m              # how long a call is remembered
 //!       max_calls: 50000
 //!     max_metric_series: 2000    # label sets; further ones are counted under `overflow`
+//!     catalog:                   # the prices; without it those in the binary
+//!       path: prices.json        # a catalog file instead
+//!       litellm: litellm.json    # a price file of LiteLLM, laid over it
+//!       overlay: own.yaml        # own prices, discounts, servers: a file, or the overlay itself
+//!       refresh_interval: 5m
+//!       max_age: 720h            # older prices are warned of
+//!       history: history.json    # keeps what a refresh replaced
 //! ```
 //!
 //! | family | written attribute | type | meaning |
@@ -21,6 +28,8 @@
 //! | | `weir.cost.deferred_to` | string | `<trace id>/<span id>` of the span that carries the cost instead ([`calls`]) |
 //! | | `weir.cost.price_id` | string | the catalog's price: `openai/o3@2025-06-10` |
 //! | | `weir.cost.catalog` | string | the catalog's version: date and content hash |
+//! | | `weir.cost.confidence` | string | how the model was recognised, if not by its name as given ([`Match::confidence`]) |
+//! | | `weir.cost.caveat` | string | `tier_unknown`: the catalog has no price of the service tier, this is the standard one; `fee_unknown`: web searches are not in it; `tier_and_fee_unknown` |
 //! | | `weir.cost.given_difference` | double | the cost the application gave less the computed one, where they differ |
 //! | | `weir.usage.input_tokens`, `.output_tokens` | int | only where the span's own counts leave out cached or reasoning tokens, or were estimated |
 //! | | `weir.usage.method` | string | how estimated counts were made: `tiktoken/o200k_base` |
@@ -39,6 +48,10 @@
 //! in metrics and in `weir.cost.given_difference`. `keep` leaves them where they are and writes the computed cost under
 //! all other keys; `prefer_local` writes it over them; `prefer_given` takes the given cost as the cost, in attributes and
 //! metrics alike, with the status `given`. Costs in other currencies than USD are only kept.
+//!
+//! **Prices** are chosen by the call's own end, its service tier (batch, else the one that answered, else the one asked
+//! for) and its project: [`catalog`] has the data, [`catalog::format`] the file, [`catalog::Overlay`] what users lay over
+//! it, [`catalog::CatalogSettings`] the settings, [`catalog::LiveCatalog`] the refresh and its metrics.
 //!
 //! **Estimates** (feature `estimate`): off by default; see the module `estimate` for what is estimated and what not.
 //!

@@ -23,7 +23,7 @@ use weir_pipeline::telemetry::{Counter, Telemetry};
 pub use self::config::schema;
 use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
 use self::meter::{LaneMeter, Meter, SeriesId};
-use self::output::{Amounts, Extra, Given, Output, TemplateId};
+use self::output::{Amounts, Extra, Given, Output, TemplateId, Words};
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
 use super::{Catalog, CostStatus, GivenCost, Meaning, Pricer, Reading, Usage, UsageReader};
@@ -31,22 +31,26 @@ use super::{Catalog, CostStatus, GivenCost, Meaning, Pricer, Reading, Usage, Usa
 /// Builds the processor from its configuration.
 ///
 /// # Errors
-/// If a setting is wrong, or the embedded catalog cannot be read.
+/// If a setting is wrong, or a file of the catalog cannot be used.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    Ok(Arc::new(factory(section)?))
+}
+
+fn factory(section: &Section<'_>) -> Result<CostFactory, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
     let (telemetry, id) = (&section.context.telemetry, &section.context.id);
     let (node, path) = (section.node.get("catalog"), format!("{}::catalog", section.path));
     let catalog = CatalogSettings::from_node(node, &path)?;
     let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment)
         .map_err(|problem| node.unwrap_or(section.node).error(&path, problem))?;
-    Ok(Arc::new(CostFactory {
+    Ok(CostFactory {
         catalog,
         counters: Counters::new(telemetry, id),
         meter: Meter::new(telemetry, id, settings.max_metric_series),
         calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
         environment: section.context.environment.clone(),
         settings,
-    }))
+    })
 }
 
 struct CostFactory {
@@ -238,11 +242,13 @@ impl CostProcessor {
         let given = reading.given_cost.filter(GivenCost::is_usd);
         let mut amounts = Amounts::of(&priced);
         let computed = priced.cost.map(|cost| cost.total);
+        let mut words = Words::of(&priced, method);
         let mut status = CostStatus::from_name(reading.earlier_status.as_str()).unwrap_or(priced.status);
         if let (GivenCostPolicy::PreferGiven, Some(given)) = (self.policy, given)
             && (priced.status.has_cost() || priced.status.is_unpriced())
         {
             status = CostStatus::Given;
+            words = Words { method, ..Words::default() };
             amounts =
                 Amounts { total: Some(given.total), input: given.input, output: given.output, ..Default::default() };
         }
@@ -269,7 +275,7 @@ impl CostProcessor {
         self.pending.push(Pending {
             at,
             status,
-            template: self.output.template(status, priced.price_id, method, &amounts),
+            template: self.output.template(status, priced.price_id, words, &amounts),
             amounts,
             extra: Extra {
                 corrected: corrected(&reading, &priced.usage),

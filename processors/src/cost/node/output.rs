@@ -95,11 +95,35 @@ pub(super) struct Output {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TemplateId(usize);
 
+/// Words about how a cost came about, besides its status and price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Words {
+    /// How counts were estimated.
+    pub(super) method: Option<&'static str>,
+    /// How the model was recognised, if not by its name as given.
+    pub(super) confidence: Option<&'static str>,
+    /// What the cost leaves out or takes to be as usual.
+    pub(super) caveat: Option<&'static str>,
+}
+
+impl Words {
+    pub(super) fn of(priced: &Priced<'_, '_>, method: Option<&'static str>) -> Self {
+        let caveat = match priced.cost.map(|cost| (cost.tier_unknown, cost.fee_unknown)) {
+            None | Some((false, false)) => None,
+            Some((true, false)) => Some("tier_unknown"),
+            Some((false, true)) => Some("fee_unknown"),
+            Some((true, true)) => Some("tier_and_fee_unknown"),
+        };
+        let confidence = priced.matched.map(|found| found.confidence()).filter(|word| *word != "exact");
+        Self { method, confidence: confidence.filter(|_| priced.cost.is_some()), caveat }
+    }
+}
+
 #[derive(Debug)]
 struct Template {
     status: CostStatus,
     price_id: Option<String>,
-    method: Option<&'static str>,
+    words: Words,
     /// Which amounts there are.
     present: [bool; 5],
     block: AttributeBlock,
@@ -127,23 +151,23 @@ impl Output {
         &mut self,
         status: CostStatus,
         price_id: Option<&str>,
-        method: Option<&'static str>,
+        words: Words,
         amounts: &Amounts,
     ) -> TemplateId {
         let present = amounts.present();
         let known = self.templates.iter().position(|t| {
-            t.status == status && t.present == present && t.price_id.as_deref() == price_id && t.method == method
+            t.status == status && t.present == present && t.price_id.as_deref() == price_id && t.words == words
         });
         TemplateId(known.unwrap_or_else(|| {
             let (mut block, mut slots) = (AttributeBlock::default(), Vec::new());
             let price_id = price_id.map(str::to_owned);
-            let found = Found { status, price_id: price_id.as_deref(), method, amounts, source: "local" };
+            let found = Found { status, price_id: price_id.as_deref(), words, amounts, source: "local" };
             // The only doubles are amounts, in an order that depends on which there are.
             self.put(&found, &Groups::ALL, &mut |key, value| match value {
                 NewValue::Double(_) => slots.push(block.push_double(key)),
                 value => block.push(key, value),
             });
-            self.templates.push(Template { status, price_id, method, present, block, slots });
+            self.templates.push(Template { status, price_id, words, present, block, slots });
             self.templates.len() - 1
         }))
     }
@@ -208,7 +232,7 @@ impl Output {
         };
         let source = if template.status == CostStatus::Given { "application" } else { "local" };
         let (status, price_id) = (template.status, template.price_id.as_deref());
-        let found = Found { status, price_id, method: template.method, amounts, source };
+        let found = Found { status, price_id, words: template.words, amounts, source };
         self.put(&found, &groups, &mut |key, value| span.set(key, value));
         if !self.attributes.weir {
             return;
@@ -235,8 +259,13 @@ impl Output {
         }
         if attributes.weir {
             put(STATUS, NewValue::Str(found.status.as_str()));
-            if let Some(method) = found.method {
-                put("weir.usage.method", NewValue::Str(method));
+            let Words { method, confidence, caveat } = found.words;
+            let words =
+                [("weir.usage.method", method), ("weir.cost.confidence", confidence), ("weir.cost.caveat", caveat)];
+            for (key, word) in words {
+                if let Some(word) = word {
+                    put(key, NewValue::Str(word));
+                }
             }
             if let (Some(price_id), true) = (found.price_id, found.amounts.total.is_some()) {
                 put("weir.cost.price_id", NewValue::Str(price_id));
@@ -249,7 +278,7 @@ impl Output {
 struct Found<'f> {
     status: CostStatus,
     price_id: Option<&'f str>,
-    method: Option<&'static str>,
+    words: Words,
     amounts: &'f Amounts,
     source: &'static str,
 }

@@ -1,3 +1,5 @@
+mod catalog;
+
 use weir_pipeline::batch::view::Value;
 use weir_pipeline::batch::wire::{put_bytes, put_uint};
 use weir_pipeline::config::Node;
