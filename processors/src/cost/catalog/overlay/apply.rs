@@ -136,7 +136,7 @@ impl Layer<'_> {
         if let Some(from) = &raw.valid_from {
             id = format!("{id}@{}", from.text);
         }
-        let id = self.new_id(format!("{id}{}", self.overlay.label), raw.project.as_ref());
+        let id = self.new_id(&format!("{id}{}", self.overlay.label), raw.project.as_ref());
         let mut price = price_of(id, self.rates(&raw.rates, &raw.tiers).map_err(error)?);
         price.project = raw.project.as_ref().map(|name| name.0.clone().into());
         price.valid_from = text_of(raw.valid_from.as_ref());
@@ -217,7 +217,7 @@ impl Layer<'_> {
         let id = format!("{}*{}{since}{}", price.id, raw.multiplier.text, self.overlay.label);
         let project = project.map(|name| Name(name.to_owned()));
         let mut discounted = price.clone();
-        discounted.id = self.new_id(id, project.as_ref()).into();
+        discounted.id = self.new_id(&id, project.as_ref()).into();
         discounted.project = project.map(|name| name.0.into());
         discounted.valid_from = from.map(|at| time::text(at).into());
         discounted.valid_until = until.map(|at| time::text(at).into());
@@ -302,8 +302,8 @@ impl Layer<'_> {
     }
 
     /// An id that no other price has.
-    fn new_id(&mut self, id: String, project: Option<&Name>) -> String {
-        let id = project.map_or(id.clone(), |name| format!("{id}({})", name.0));
+    fn new_id(&mut self, id: &str, project: Option<&Name>) -> String {
+        let id = project.map_or_else(|| id.to_owned(), |name| format!("{id}({})", name.0));
         let numbered = std::iter::once(id.clone()).chain((1..).map(|n: u32| format!("{id}#{n}")));
         for id in numbered {
             if self.ids.insert(id.clone()) {
