@@ -32,9 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let batch = Batch::decode(Signal::Traces, bytes.into())?;
         for (at, span) in batch.spans().enumerate() {
             let mut reader = UsageReader::default();
-            let fields = span.visit(|kv| reader.visit_raw(kv));
-            let reading = reader.finish(span.scope().name().as_str());
-            let priced = pricer.price_reading(&reading, fields.end_time_unix_nano);
+            reader.visit_all(span);
+            let reading = reader.finish(span.scope_name().as_str());
+            let priced = pricer.price_reading(&reading, span.end_time_unix_nano());
             if priced.status == CostStatus::NotLlm {
                 continue;
             }
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "span": format!("{path}#{at}"), "catalog": catalog.version(), "status": priced.status.as_str(),
                 "provider": priced.provider, "model": priced.model, "span_model": priced.span_model.as_str(),
                 "price_id": priced.price_id, "match": priced.matched.map(|found| found.confidence()),
-                "end_unix_nano": fields.end_time_unix_nano, "batch": reading.batch,
+                "end_unix_nano": span.end_time_unix_nano(), "batch": reading.batch,
                 "service_tier": reading.service_tier.as_str(),
                 "usage": {
                     "input": usage.input, "output": usage.output, "cache_read": usage.cache_read,
