@@ -54,11 +54,19 @@ pub(super) fn price_observed(
     observe: impl Fn(Unit, u64),
 ) -> Result<Cost, CostStatus> {
     let total_input = usage.input.unwrap_or(0);
-    let leaves = Leaves(price.rates(total_input), observe);
+    // Borrowed, not moved: a copy of what was just written in small pieces is slow.
+    let rates = price.rates(total_input);
+    let leaves = Leaves(&rates, observe);
 
     let mut cache_read = Amount::default();
-    let cached_audio = leaves.take(&mut cache_read, Unit::CacheAudioRead, usage.cached_audio, 0)?;
-    let cached_image = leaves.take(&mut cache_read, Unit::CacheImageRead, usage.cached_image, 0)?;
+    // Most calls are text: one look spares what follows from audio and images.
+    let media = [usage.audio_in, usage.image_in, usage.cached_audio, usage.cached_image];
+    let has_media = media.iter().any(Option::is_some);
+    let (mut cached_audio, mut cached_image) = (0, 0);
+    if has_media {
+        cached_audio = leaves.take(&mut cache_read, Unit::CacheAudioRead, usage.cached_audio, 0)?;
+        cached_image = leaves.take(&mut cache_read, Unit::CacheImageRead, usage.cached_image, 0)?;
+    }
     let cached_media = cached_audio + cached_image;
     let read = leaves.take(&mut cache_read, Unit::CacheRead, usage.cache_read, cached_media)?.max(cached_media);
 
@@ -67,13 +75,16 @@ pub(super) fn price_observed(
     let write = leaves.take(&mut cache_write, Unit::CacheWrite, usage.cache_write, write_1h)?;
 
     let mut input = Amount::default();
-    // What is billed as cached is no longer audio or image.
-    let any_cached = leaves.0.has(Unit::CacheRead) && usage.cache_read.is_some();
-    let cached_too = |count: Option<u64>, billed: u64| if any_cached { count.unwrap_or(0) } else { billed };
-    let no_audio = cached_too(usage.cached_audio, cached_audio);
-    let no_image = cached_too(usage.cached_image, cached_image);
-    let audio = leaves.take(&mut input, Unit::InputAudio, usage.audio_in, no_audio)?.saturating_sub(no_audio);
-    let image = leaves.take(&mut input, Unit::InputImage, usage.image_in, no_image)?.saturating_sub(no_image);
+    let (mut audio, mut image) = (0, 0);
+    if has_media {
+        // What is billed as cached is no longer audio or image.
+        let any_cached = leaves.0.has(Unit::CacheRead) && usage.cache_read.is_some();
+        let cached_too = |count: Option<u64>, billed: u64| if any_cached { count.unwrap_or(0) } else { billed };
+        let no_audio = cached_too(usage.cached_audio, cached_audio);
+        let no_image = cached_too(usage.cached_image, cached_image);
+        audio = leaves.take(&mut input, Unit::InputAudio, usage.audio_in, no_audio)?.saturating_sub(no_audio);
+        image = leaves.take(&mut input, Unit::InputImage, usage.image_in, no_image)?.saturating_sub(no_image);
+    }
     // Without a rate for five-minute writes those for an hour are still no longer input.
     let special = read + write.max(write_1h) + audio + image;
     leaves.rest(&mut input, Unit::Input, total_input, special)?;
@@ -87,8 +98,7 @@ pub(super) fn price_observed(
     let mut request = Amount::default();
     leaves.take(&mut request, Unit::Request, Some(usage.requests.unwrap_or(1)), 0)?;
     let mut web_search = Amount::default();
-    let searches = usage.web_searches.unwrap_or(0);
-    leaves.take(&mut web_search, Unit::WebSearch, Some(searches), 0)?;
+    leaves.take(&mut web_search, Unit::WebSearch, usage.web_searches, 0)?;
 
     let (input, output) = (input.finish(), output.finish());
     let (cache_read, cache_write) = (cache_read.finish(), cache_write.finish());
@@ -102,11 +112,11 @@ pub(super) fn price_observed(
         web_search,
         total: input + output + cache_read + cache_write + request + web_search,
         tier_unknown: price.tier_unknown(),
-        fee_unknown: searches > 0 && !leaves.0.has(Unit::WebSearch),
+        fee_unknown: usage.web_searches.is_some_and(|n| n > 0) && !leaves.0.has(Unit::WebSearch),
     })
 }
 
-struct Leaves<'a, F>(RateSet<'a>, F);
+struct Leaves<'a, F>(&'a RateSet<'a>, F);
 
 impl<F: Fn(Unit, u64)> Leaves<'_, F> {
     /// Adds the leaf `count - parts`, if there is a rate for it, and returns how many tokens are accounted for: all
