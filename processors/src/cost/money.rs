@@ -158,17 +158,22 @@ impl Amount {
     #[inline]
     pub fn finish(self) -> Usd {
         if self.rest == 0 {
-            Usd(self.pico)
-        } else {
-            Usd(self.pico + divide_half_even(self.rest, u128::from(REST_SCALE)))
+            return Usd(self.pico);
         }
+        let scale = u128::from(REST_SCALE);
+        let (whole, part) = (self.pico + self.rest / scale, self.rest % scale);
+        Usd(whole + round_up(whole, part, scale))
     }
 }
 
 fn divide_half_even(dividend: u128, divisor: u128) -> u128 {
     let (whole, part) = (dividend / divisor, dividend % divisor);
-    let up = part * 2 > divisor || (part * 2 == divisor && whole % 2 == 1);
-    whole + u128::from(up)
+    whole + round_up(whole, part, divisor)
+}
+
+/// 1 if `whole` and `part` of `of` are to be rounded up: to the nearest, from the middle to the even one.
+fn round_up(whole: u128, part: u128, of: u128) -> u128 {
+    u128::from(part * 2 > of || (part * 2 == of && whole % 2 == 1))
 }
 
 fn write_decimal(f: &mut fmt::Formatter<'_>, whole: u128, mut fraction: u128, mut decimals: usize) -> fmt::Result {
@@ -252,6 +257,8 @@ mod tests {
         assert_eq!(amount(3, "0.0000005"), "0.000000000002");
         assert_eq!(amount(5, "0.0000005"), "0.000000000002");
         assert_eq!(amount(1, "0.000000500000000001"), "0.000000000001");
+        // The whole amount is to be even, not what its small part comes to: 2123725636.5 pico-USD.
+        assert_eq!(amount(1_545, "1.3745797"), "0.002123725636");
     }
 
     #[test]
