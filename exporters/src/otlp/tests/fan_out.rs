@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Document};
-use weir_pipeline::graph::{Component, Components, Graph, Section, start};
+use weir_pipeline::graph::{Component, Components, Forward, Graph, Section, Stability, start};
 use weir_pipeline::node::{Outlets, Receiver, StartError};
 use weir_pipeline::receipt::Receipt;
 
@@ -55,10 +55,13 @@ fn components() -> Components {
     fn otlp_http(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {
         Ok(Arc::new(OtlpHttp::from_config(section.node, section.path, section.signals, &section.context)?))
     }
-    let traces = &[Signal::Traces];
+    fn component<T>(name: &'static str, build: fn(&Section<'_>) -> Result<T, ConfigError>) -> Component<T> {
+        let (stability, schema) = (Stability::Stable, Forward::schema);
+        Component { name, aliases: &[], signals: &[Signal::Traces], stability, schema, build }
+    }
     Components {
-        receivers: vec![Component { name: "feed", aliases: &[], signals: traces, build: feed }],
-        exporters: vec![Component { name: "otlp_http", aliases: &[], signals: traces, build: otlp_http }],
+        receivers: vec![component("feed", feed)],
+        exporters: vec![component("otlp_http", otlp_http)],
         ..Components::default()
     }
 }
