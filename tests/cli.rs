@@ -212,8 +212,10 @@ fn the_schema_accepts_what_weir_accepts() {
     let (_guard, folder) = folder();
     let schema: Value = serde_json::from_str(&printed(&folder, &["schema"])).unwrap();
     let mut samples = 0;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs")).unwrap() {
-        let path = entry.unwrap().path();
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let folders = [configs.clone(), configs.join("backends")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    for path in files.filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&path).unwrap();
         // The schema is that of this build, which may be without the store.
         if cfg!(not(feature = "lake")) && text.contains("parquet:") {

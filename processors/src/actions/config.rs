@@ -16,13 +16,13 @@ pub(crate) struct RawAction {
     key: String,
     #[serde(default)]
     action: String,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     value: Option<ConfiguredValue>,
     #[serde(default)]
     from_attribute: String,
     #[serde(default)]
     from_context: String,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     default_value: Option<ConfiguredValue>,
     #[schemars(with = "Option<String>")]
     pattern: Option<Node>,

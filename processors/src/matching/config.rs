@@ -42,13 +42,13 @@ pub(crate) struct RawProperties {
     resources: Vec<Node>,
     #[schemars(with = "Vec<RawLibrary>")]
     libraries: Vec<Node>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     log_bodies: Option<IgnoredAny>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     log_severity_texts: Option<IgnoredAny>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     log_severity_number: Option<IgnoredAny>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     metric_names: Option<IgnoredAny>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct RegexpCache {
 pub(crate) struct RawAttribute {
     #[serde(default)]
     key: String,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     value: Option<ConfiguredValue>,
 }
 

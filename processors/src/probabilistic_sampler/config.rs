@@ -20,11 +20,11 @@ struct Raw {
     fail_closed: bool,
     #[serde(default = "four")]
     sampling_precision: u8,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     attribute_source: Option<IgnoredAny>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     from_attribute: Option<IgnoredAny>,
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     sampling_priority: Option<IgnoredAny>,
 }
 

@@ -31,7 +31,7 @@ pub(in crate::cost) struct RawCatalog {
     litellm: Option<PathBuf>,
     /// A file or the overlay itself, which is read from its node.
     #[serde(rename = "overlay")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Option<serde_json::Value>")]
     _overlay: Option<IgnoredAny>,
     history: Option<PathBuf>,
     refresh_interval: GoDuration,

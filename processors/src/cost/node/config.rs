@@ -21,7 +21,7 @@ struct Raw {
     max_metric_series: u32,
     /// Read from its node, by the catalog.
     #[serde(rename = "catalog")]
-    #[schemars(with = "RawCatalog")]
+    #[schemars(with = "Option<RawCatalog>")]
     _catalog: Option<IgnoredAny>,
 }
 
