@@ -6,7 +6,7 @@
 //! are never written anew, so even a commit that succeeds twice holds every row once.
 //!
 //! Whoever waits is told to come again only after the log was read and does not have the commit: otherwise the rows that
-//! come again could be there already. So while the log cannot be read, its readers' clients wait too, however long that
+//! come again could be there already. So while the log cannot be read, whoever waits goes on waiting, however long that
 //! takes. Only a process that is told to stop ends the wait, and says so.
 
 use std::time::Duration;
