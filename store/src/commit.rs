@@ -4,9 +4,14 @@
 //! else was faster. Every commit therefore carries a number of its writer ([`AppTransaction`]). After *any* error the
 //! table is read again: if it knows our number, we are done; if not, the very same files are committed again. The files
 //! are never written anew, so even a commit that succeeds twice holds every row once.
+//!
+//! Whoever waits is told to come again only after the log was read and does not have the commit: otherwise the rows that
+//! come again could be there already. So while the log cannot be read, whoever waits goes on waiting, however long that
+//! takes. Only a process that is told to stop ends the wait, and says so.
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use weir_pipeline::clock::Environment;
 
 use crate::StoreError;
@@ -39,39 +44,27 @@ impl Backoff {
     }
 }
 
-/// Appends `files` to the table, once.
+/// Appends `files` to the table, once. `stopping` turns true when the process is to stop.
 ///
 /// # Errors
-/// [`StoreError::Commit`] when the attempts are used up. Whether the last one was made is then unknown; the files stay
-/// where they are.
+/// * [`StoreError::Commit`], or the object store's error, when the attempts are used up and the log does not have the
+///   commit. The files stay where they are.
+/// * [`StoreError::Unknown`] if the process stops before the log could be read.
 pub async fn commit(
     table: &mut dyn Table,
     files: &[DataFile],
     transaction: &AppTransaction,
     backoff: &Backoff,
     environment: &Environment,
+    stopping: &mut watch::Receiver<bool>,
 ) -> Result<(), StoreError> {
     let mut failures = 0;
     loop {
-        let Err(mut error) = table.try_append(files, transaction).await else { return Ok(()) };
+        let Err(error) = table.try_append(files, transaction).await else { return Ok(()) };
         failures += 1;
         tracing::debug!(attempt = failures, error = one_line(&error), "commit failed");
-        match is_committed(table, transaction).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            // Committing again without knowing could double the commit; what follows is a look first.
-            Err(unknown) => {
-                error = unknown;
-                while failures < backoff.attempts {
-                    tokio::time::sleep(backoff.pause(failures, environment)).await;
-                    failures += 1;
-                    match is_committed(table, transaction).await {
-                        Ok(true) => return Ok(()),
-                        Ok(false) => break,
-                        Err(still) => error = still,
-                    }
-                }
-            }
+        if is_committed(table, transaction, backoff, environment, stopping).await? {
+            return Ok(());
         }
         if failures >= backoff.attempts {
             return Err(exhausted(failures, error));
@@ -80,7 +73,45 @@ pub async fn commit(
     }
 }
 
-async fn is_committed(table: &mut dyn Table, transaction: &AppTransaction) -> Result<bool, StoreError> {
+/// Whether the log has the transaction, as soon as the log can be read.
+async fn is_committed(
+    table: &mut dyn Table,
+    transaction: &AppTransaction,
+    backoff: &Backoff,
+    environment: &Environment,
+    stopping: &mut watch::Receiver<bool>,
+) -> Result<bool, StoreError> {
+    // Failures in all, and those since the process was told to stop.
+    let (mut failures, mut last) = (0u32, 0u32);
+    loop {
+        let error = match look(table, transaction).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        failures = failures.saturating_add(1);
+        let stops = *stopping.borrow();
+        last += u32::from(stops);
+        if last >= backoff.attempts {
+            return Err(StoreError::Unknown { source: Box::new(error) });
+        }
+        if failures >= backoff.attempts && failures.is_power_of_two() {
+            let error = one_line(&error);
+            tracing::warn!(
+                attempts = failures,
+                error,
+                "a commit may have been made and the log cannot be read; spans wait"
+            );
+        }
+        let pause = tokio::time::sleep(backoff.pause(failures, environment));
+        tokio::select! {
+            () = pause => {}
+            // An error means that nobody is left to say so.
+            _ = stopping.wait_for(|stop| *stop), if !stops => {}
+        }
+    }
+}
+
+async fn look(table: &mut dyn Table, transaction: &AppTransaction) -> Result<bool, StoreError> {
     table.refresh().await?;
     let known = table.committed(&transaction.application).await?;
     Ok(known.is_some_and(|version| version >= transaction.version))

@@ -66,6 +66,15 @@ pub enum StoreError {
         /// The last error.
         source: Box<deltalake::DeltaTableError>,
     },
+    /// A commit failed in a way that may have been a success, and the log could not be read before the process stopped.
+    #[error(
+        "whether the last commit was made is unknown, because the log could not be read: {source}. \
+         Spans that are sent again may be stored twice"
+    )]
+    Unknown {
+        /// Why the log could not be read.
+        source: Box<StoreError>,
+    },
     /// The table's log or files could not be read or written.
     #[error(transparent)]
     Delta(Box<deltalake::DeltaTableError>),

@@ -208,6 +208,16 @@ pub fn spans() -> SchemaRef {
     Arc::clone(&SPANS)
 }
 
+static FILE: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let is_stored = |field: &&Arc<Field>| !PARTITION_COLUMNS.contains(&field.name().as_str());
+    Arc::new(Schema::new(SPANS.fields().iter().filter(is_stored).cloned().collect::<Vec<_>>()))
+});
+
+/// The schema of a data file: all columns but those that are [directories](PARTITION_COLUMNS).
+pub fn file() -> SchemaRef {
+    Arc::clone(&FILE)
+}
+
 pub(crate) fn data_type(kind: Type) -> DataType {
     match kind {
         Text => DataType::Utf8,

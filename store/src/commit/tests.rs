@@ -66,12 +66,21 @@ impl Table for Scripted {
     async fn maintain(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    async fn finish_maintenance(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 async fn run(table: &mut Scripted) -> Result<(), StoreError> {
+    run_until(table, false).await
+}
+
+async fn run_until(table: &mut Scripted, stopping: bool) -> Result<(), StoreError> {
+    let (_sender, mut stopping) = watch::channel(stopping);
     let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
     let backoff = Backoff { attempts: 4, first: Duration::from_millis(1), most: Duration::from_millis(1) };
-    commit(table, &[], &transaction, &backoff, &Environment::with(|| 0, 1)).await
+    commit(table, &[], &transaction, &backoff, &Environment::with(|| 0, 1), &mut stopping).await
 }
 
 #[tokio::test]
@@ -85,6 +94,9 @@ async fn each_story_ends_with_one_commit() {
         // The table cannot be read for a while, so nobody knows whether the commit was made.
         (&[LosesTheAnswer], 2),
         (&[Fails, Works], 2),
+        // Longer than the attempts last: an answer before the log is read could only be a guess.
+        (&[LosesTheAnswer], 20),
+        (&[Fails, Works], 20),
     ] {
         let mut table = Scripted::new(appends, blind);
         run(&mut table).await.unwrap();
@@ -98,10 +110,27 @@ async fn attempts_are_limited() {
     let error = run(&mut table).await.unwrap_err();
     assert!(matches!(error, StoreError::Commit { attempts: 4, .. }), "{error}");
     assert_eq!(table.appends.len(), 6);
-    // Not knowing is no reason to commit again.
+    // A process that stops cannot wait for an answer.
     let mut table = Scripted::new(&[Step::LosesTheAnswer], 100);
-    assert!(run(&mut table).await.is_err());
-    assert_eq!(table.commits, 1);
+    let error = run_until(&mut table, true).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unknown { .. }), "{error}");
+    assert_eq!((table.commits, table.blind), (1, 96), "it was looked for as often as anything is tried");
+}
+
+#[tokio::test]
+async fn waiting_for_the_log_ends_when_the_process_stops() {
+    let (sender, mut stopping) = watch::channel(false);
+    let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
+    // Nobody would see the end of this pause.
+    let backoff = Backoff { attempts: 2, first: Duration::from_secs(3600), most: Duration::from_secs(3600) };
+    let mut table = Scripted::new(&[Step::LosesTheAnswer], 1);
+    let environment = Environment::with(|| 0, 1);
+    let committing = commit(&mut table, &[], &transaction, &backoff, &environment, &mut stopping);
+    // Polled in this order: the first look has failed when the process stops.
+    let both = futures::future::join(committing, async { sender.send_replace(true) });
+    let (result, was_stopping) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    assert!(result.is_ok() && !was_stopping);
+    assert_eq!((table.commits, table.blind), (1, 0));
 }
 
 #[test]

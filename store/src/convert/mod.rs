@@ -21,12 +21,11 @@ mod usage;
 use std::ops::Range;
 
 use deltalake::arrow::array::RecordBatch;
-use deltalake::arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
 use deltalake::arrow::error::ArrowError;
 use weir_pipeline::batch::wire::{self, Fields};
 
 use self::any::Any;
-use self::buffers::{Numbers, Texts};
+use self::buffers::Texts;
 use self::columns::{Columns, count, put_hex, split_time};
 use self::keys::Keys;
 use self::known::Slot;
@@ -185,55 +184,41 @@ impl Converter {
     fn derived(&mut self, at: usize, span: &SpanScan<'_>) {
         let c = &mut self.columns;
         c.span_type.put(at, span_type(span));
-        let texts: [(&mut Texts, Slot); 15] = [
-            (&mut c.workflow_name, Slot::WorkflowName),
-            (&mut c.entity_name, Slot::EntityName),
-            (&mut c.entity_path, Slot::EntityPath),
-            (&mut c.agent_name, Slot::AgentName),
-            (&mut c.prompt_key, Slot::PromptKey),
-            (&mut c.prompt_version, Slot::PromptVersion),
-            (&mut c.conversation_id, Slot::ConversationId),
-            (&mut c.session_id, Slot::SessionId),
-            (&mut c.user_id, Slot::UserId),
-            (&mut c.provider, Slot::Provider),
-            (&mut c.request_model, Slot::RequestModel),
-            (&mut c.response_model, Slot::ResponseModel),
-            (&mut c.price_key, Slot::PriceKey),
-            (&mut c.price_version, Slot::PriceVersion),
-            (&mut c.operation, span.operation()),
-        ];
-        for (column, slot) in texts {
-            put_text(column, at, span.value(slot));
-        }
+        put_text(&mut c.workflow_name, at, span.value(Slot::WorkflowName));
+        put_text(&mut c.entity_name, at, span.value(Slot::EntityName));
+        put_text(&mut c.entity_path, at, span.value(Slot::EntityPath));
+        put_text(&mut c.agent_name, at, span.value(Slot::AgentName));
+        put_text(&mut c.prompt_key, at, span.value(Slot::PromptKey));
+        put_text(&mut c.prompt_version, at, span.value(Slot::PromptVersion));
+        put_text(&mut c.conversation_id, at, span.value(Slot::ConversationId));
+        put_text(&mut c.session_id, at, span.value(Slot::SessionId));
+        put_text(&mut c.user_id, at, span.value(Slot::UserId));
+        put_text(&mut c.provider, at, span.value(Slot::Provider));
+        put_text(&mut c.operation, at, span.value(span.operation()));
+        put_text(&mut c.request_model, at, span.value(Slot::RequestModel));
+        put_text(&mut c.response_model, at, span.value(Slot::ResponseModel));
+        put_text(&mut c.price_key, at, span.value(Slot::PriceKey));
+        put_text(&mut c.price_version, at, span.value(Slot::PriceVersion));
         put_finish_reason(&mut c.finish_reason, at, span.value(Slot::FinishReason));
         c.streaming.put_option(at, span.streaming());
-        let doubles: [(&mut Numbers<Float64Type>, Slot); 2] =
-            [(&mut c.temperature, Slot::Temperature), (&mut c.top_p, Slot::TopP)];
-        for (column, slot) in doubles {
-            column.put_option(at, span.value(slot).and_then(Any::as_double));
-        }
+        c.temperature.put_option(at, span.value(Slot::Temperature).and_then(Any::as_double));
+        c.top_p.put_option(at, span.value(Slot::TopP).and_then(Any::as_double));
         c.max_tokens.put_option(at, span.value(Slot::MaxTokens).and_then(Any::as_count));
         c.ttft_ns.put_option(at, span.time_to_first_token());
         let usage = Usage::of(span);
-        let counts: [(&mut Numbers<Int64Type>, Option<i64>); 8] = [
-            (&mut c.input_tokens, usage.input),
-            (&mut c.output_tokens, usage.output),
-            (&mut c.cache_read_tokens, usage.cache_read),
-            (&mut c.cache_write_tokens, usage.cache_write),
-            (&mut c.reasoning_tokens, usage.reasoning),
-            (&mut c.audio_input_tokens, usage.audio_input),
-            (&mut c.audio_output_tokens, usage.audio_output),
-            (&mut c.total_tokens, usage.total),
-        ];
-        counts.into_iter().for_each(|(column, count)| column.put_option(at, count));
-        let costs: [(&mut Numbers<Decimal128Type>, Slot); 5] = [
-            (&mut c.input_cost, Slot::InputCost),
-            (&mut c.output_cost, Slot::OutputCost),
-            (&mut c.cache_read_cost, Slot::CacheReadCost),
-            (&mut c.cache_write_cost, Slot::CacheWriteCost),
-            (&mut c.total_cost, Slot::TotalCost),
-        ];
-        costs.into_iter().for_each(|(column, slot)| column.put_option(at, span.value(slot).and_then(money)));
+        c.input_tokens.put_option(at, usage.input);
+        c.output_tokens.put_option(at, usage.output);
+        c.cache_read_tokens.put_option(at, usage.cache_read);
+        c.cache_write_tokens.put_option(at, usage.cache_write);
+        c.reasoning_tokens.put_option(at, usage.reasoning);
+        c.audio_input_tokens.put_option(at, usage.audio_input);
+        c.audio_output_tokens.put_option(at, usage.audio_output);
+        c.total_tokens.put_option(at, usage.total);
+        c.input_cost.put_option(at, span.value(Slot::InputCost).and_then(money));
+        c.output_cost.put_option(at, span.value(Slot::OutputCost).and_then(money));
+        c.cache_read_cost.put_option(at, span.value(Slot::CacheReadCost).and_then(money));
+        c.cache_write_cost.put_option(at, span.value(Slot::CacheWriteCost).and_then(money));
+        c.total_cost.put_option(at, span.value(Slot::TotalCost).and_then(money));
     }
 
     /// The open part.

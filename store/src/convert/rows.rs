@@ -1,5 +1,6 @@
 //! Spans of many requests, in the order they are stored.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -43,6 +44,8 @@ pub(super) struct Row<'a> {
     environment: u32,
     date: u32,
     minute: u64,
+    /// The first eight bytes of the trace id, which tell most traces apart without a look at the span.
+    trace: u64,
     trace_id: &'a [u8],
     start: u64,
     span_id: &'a [u8],
@@ -61,6 +64,8 @@ pub(super) struct ResourceRow<'a> {
     pub(super) schema_url: &'a str,
     /// The message, where the attributes do not say everything.
     pub(super) otlp: Option<&'a [u8]>,
+    /// Length of the message and the schema URL.
+    bytes: usize,
 }
 
 /// Keys and values in the order they are stored.
@@ -80,6 +85,8 @@ pub(super) struct ScopeRow<'a> {
     pub(super) schema_url: &'a str,
     /// The message, where name and version do not say everything.
     pub(super) otlp: Option<&'a [u8]>,
+    /// Length of the message and the schema URL.
+    bytes: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -108,13 +115,17 @@ impl<'a> Rows<'a> {
         for field in Fields::new(scope_spans) {
             match field.number {
                 1 => {
+                    scope.bytes += field.bytes.len();
                     let (name, version, exact) = read_scope(field.bytes);
                     scope.name = Some(name);
                     scope.version = version;
                     scope.otlp = (!exact).then_some(field.bytes);
                 }
                 2 => self.spans.push(Row::new(field.bytes, environment, id)),
-                3 => scope.schema_url = text(field.bytes),
+                3 => {
+                    scope.bytes += field.bytes.len();
+                    scope.schema_url = text(field.bytes);
+                }
                 _ => {}
             }
         }
@@ -129,7 +140,8 @@ impl<'a> Rows<'a> {
                 return known;
             }
         }
-        let mut row = ResourceRow { schema_url: text(schema_url), ..ResourceRow::default() };
+        let bytes = resource.map_or(0, <[u8]>::len) + schema_url.len();
+        let mut row = ResourceRow { schema_url: text(schema_url), bytes, ..ResourceRow::default() };
         let mut environment = None;
         if let Some(bytes) = resource {
             let (attributes, exact) = read_resource(bytes);
@@ -174,7 +186,7 @@ impl<'a> Rows<'a> {
     /// Brings the spans into the table's order: partition, then minute of the start, trace, start, span. Within a minute
     /// the spans of a trace are neighbours, which is how they are read and compress best.
     pub fn sort(&mut self) {
-        self.spans.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+        self.spans.sort_unstable_by(Row::compare);
     }
 
     /// The partitions in order with their rows. The rows must be [sorted](Self::sort).
@@ -191,9 +203,14 @@ impl<'a> Rows<'a> {
         groups.filter_map(partition).collect()
     }
 
-    /// Bytes of the spans in a range.
+    /// Bytes of the rows in a range: of the spans, and of their resources and scopes, which each row has a copy of.
     pub(super) fn bytes(&self, range: Range<usize>) -> usize {
-        self.spans.get(range).unwrap_or_default().iter().map(|row| row.span.len()).sum()
+        let container = |row: &Row<'_>| {
+            let scope = self.scopes.get(row.scope as usize)?;
+            Some(scope.bytes + self.resources.get(scope.resource as usize)?.bytes)
+        };
+        let rows = self.spans.get(range).unwrap_or_default();
+        rows.iter().map(|row| row.span.len() + container(row).unwrap_or_default()).sum()
     }
 
     /// Cuts a range into parts of at most `rows` rows and about `bytes` bytes.
@@ -228,6 +245,7 @@ impl<'a> Row<'a> {
             // At most 213,503: the year 2554.
             date: (start / NANOS_PER_DAY) as u32,
             minute: start / NANOS_PER_MINUTE,
+            trace: prefix(fields.trace_id),
             trace_id: fields.trace_id,
             start,
             span_id: fields.span_id,
@@ -236,13 +254,23 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn key(&self) -> (u32, u32, u64, &'a [u8], u64, &'a [u8]) {
-        (self.environment, self.date, self.minute, self.trace_id, self.start, self.span_id)
+    /// The order of the prefixes is that of the ids as far as it goes.
+    fn compare(&self, other: &Self) -> Ordering {
+        let coarse = |row: &Self| (row.environment, row.date, row.minute, row.trace);
+        let fine = |row: &Self| (row.trace_id, row.start, row.span_id);
+        coarse(self).cmp(&coarse(other)).then_with(|| fine(self).cmp(&fine(other)))
     }
 
     pub(super) fn date(&self) -> i32 {
         self.date as i32
     }
+}
+
+/// The first eight bytes as a number, with zeros behind a shorter id.
+fn prefix(id: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(id).for_each(|(byte, from)| *byte = *from);
+    u64::from_be_bytes(bytes)
 }
 
 /// The last value of each key as text, in order of the keys' first occurrence; and whether that is all there is.

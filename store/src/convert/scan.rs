@@ -32,6 +32,22 @@ pub(super) struct Item<'a> {
     pub(super) rest: bool,
 }
 
+/// What fills a slot.
+#[derive(Debug, Clone, Copy)]
+struct Filling<'a> {
+    value: Any<'a>,
+    attribute: u32,
+    /// The rank of the attribute's key; [`NOTHING`] if there is none.
+    rank: u8,
+}
+
+/// Behind every rank there is.
+const NOTHING: u8 = u8::MAX;
+
+impl Filling<'_> {
+    const NONE: Self = Self { value: Any::Empty, attribute: 0, rank: NOTHING };
+}
+
 /// One span, read once.
 #[derive(Debug)]
 pub(super) struct SpanScan<'a> {
@@ -55,8 +71,8 @@ pub(super) struct SpanScan<'a> {
     pub(super) links: Vec<&'a [u8]>,
     /// Whole fields that no column has a place for.
     pub(super) unknown: Vec<&'a [u8]>,
-    /// Per slot the attribute that fills it, and its rank.
-    slots: [Option<(u32, u8)>; SLOTS],
+    /// Per slot what fills it.
+    slots: [Filling<'a>; SLOTS],
     members: Vec<Member<'a>>,
     /// Where the keys are that [`Keys`] does not remember.
     seen: HashMap<&'a [u8], u32, RandomState>,
@@ -87,7 +103,7 @@ impl Default for SpanScan<'_> {
             events: Vec::new(),
             links: Vec::new(),
             unknown: Vec::new(),
-            slots: [None; SLOTS],
+            slots: [Filling::NONE; SLOTS],
             members: Vec::new(),
             seen: HashMap::default(),
             repeats: false,
@@ -114,7 +130,7 @@ impl<'a> SpanScan<'a> {
         self.status_code = 0;
         self.status_message = &[];
         self.flags = 0;
-        self.slots = [None; SLOTS];
+        self.slots.fill(Filling::NONE);
         self.attributes.clear();
         self.events.clear();
         self.links.clear();
@@ -187,8 +203,8 @@ impl<'a> SpanScan<'a> {
             Meaning::Plain => {}
             Meaning::Slot(slot, rank) => {
                 let taken = &mut self.slots[slot as usize];
-                if taken.is_none_or(|(_, best)| rank < best) && is_usable(slot, attribute.value) {
-                    *taken = Some((id, rank));
+                if rank < taken.rank && is_usable(slot, attribute.value) {
+                    *taken = Filling { value: attribute.value, attribute: id, rank };
                 }
             }
             Meaning::Member(column, rank, prefix) => {
@@ -201,7 +217,7 @@ impl<'a> SpanScan<'a> {
     /// Assigns without the attributes that later ones supersede.
     #[cold]
     fn assign_again(&mut self) {
-        self.slots = [None; SLOTS];
+        self.slots.fill(Filling::NONE);
         self.members.clear();
         for id in 0..self.attributes.len() {
             if let Some(Item { attribute, superseded: false, .. }) = self.attributes.get(id).copied() {
@@ -219,15 +235,18 @@ impl<'a> SpanScan<'a> {
         row: usize,
     ) -> Option<(Cow<'static, str>, usize)> {
         let single = self.slots[spec.slot as usize];
-        if single.is_none() && self.members.is_empty() {
+        if single.rank == NOTHING && self.members.is_empty() {
             return None;
         }
         for (source, rank) in spec.sources.iter().zip(0u8..) {
             match *source {
                 Source::Text(_) => {
-                    let Some((attribute, _)) = single.filter(|(_, best)| *best == rank) else { continue };
+                    if single.rank != rank {
+                        continue;
+                    }
                     // What is told elsewhere in full is not moved, so that its key is not claimed twice.
-                    let Some(item) = self.attributes.get_mut(attribute as usize).filter(|item| !item.rest) else {
+                    let Some(item) = self.attributes.get_mut(single.attribute as usize).filter(|item| !item.rest)
+                    else {
                         continue;
                     };
                     let Any::Str(text) = item.attribute.value else { continue };
@@ -293,8 +312,9 @@ fn is_usable(slot: Slot, value: Any<'_>) -> bool {
 }
 
 impl<'a> Facts<'a> for SpanScan<'a> {
+    #[inline]
     fn fact(&self, slot: Slot) -> Option<(Any<'a>, u8)> {
-        let (attribute, rank) = (*self.slots.get(slot as usize)?)?;
-        self.attributes.get(attribute as usize).map(|item| (item.attribute.value, rank))
+        let filling = &self.slots[slot as usize];
+        (filling.rank != NOTHING).then_some((filling.value, filling.rank))
     }
 }

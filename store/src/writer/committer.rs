@@ -57,6 +57,11 @@ impl Committer {
                         flushes.push((seq, group, encoded));
                     }
                     Job::Drained(done) if flushes.is_empty() => {
+                        if let Some(table) = &mut table
+                            && let Err(error) = table.finish_maintenance().await
+                        {
+                            tracing::warn!(error = one_line(&error), "the table's checkpoint could not be written");
+                        }
                         // Whoever asked may have gone.
                         let _ = done.send(());
                     }
@@ -100,13 +105,17 @@ impl Committer {
         }
     }
 
-    async fn commit(&self, table: Option<&mut (dyn Table + 'static)>, flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)>) {
+    async fn commit(
+        &mut self,
+        table: Option<&mut (dyn Table + 'static)>,
+        flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)>,
+    ) {
         let files: Vec<DataFile> = flushes.iter().flat_map(|(_, _, encoded)| encoded.files.iter().cloned()).collect();
         let version = flushes.iter().map(|(seq, _, _)| *seq).max().unwrap_or(0);
         let outcome = match table {
             Some(table) if !files.is_empty() => {
                 let transaction = AppTransaction { application: self.source.clone(), version };
-                match commit(table, &files, &transaction, &self.backoff, &self.environment).await {
+                match commit(table, &files, &transaction, &self.backoff, &self.environment, &mut self.hurried).await {
                     Ok(()) => Outcome::Done,
                     Err(error) => {
                         let reason = one_line(&error);

@@ -1,12 +1,15 @@
 //! From requests to Parquet files that await their commit.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 use buoyant_kernel::expressions::Scalar;
 use buoyant_kernel::table_properties::DataSkippingNumIndexedCols;
 use bytes::Bytes;
-use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::DeltaTableError;
+use deltalake::arrow::array::RecordBatch;
+use deltalake::datafile::writer::{PartitionWriter, PartitionWriterConfig};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::file::properties::{
     BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
@@ -14,18 +17,27 @@ use deltalake::parquet::file::properties::{
 use deltalake::parquet::schema::types::ColumnPath;
 use indexmap::IndexMap;
 use object_store::ObjectStore;
+use tokio::task::JoinSet;
 
 use crate::StoreError;
 use crate::convert::{Converter, Partition, Rows, Stamp};
 use crate::schema::{self, Type};
 use crate::table::DataFile;
 
-/// Rows and bytes of spans that are columns at one time; the Parquet encoder has its own buffers behind them.
-const CHUNK_ROWS: usize = 8192;
+/// Rows and bytes of spans that are columns at one time, so few that the encoder finds them in the processor's cache. It
+/// has its own buffers behind them.
+const CHUNK_ROWS: usize = 1024;
 const CHUNK_BYTES: usize = 16 << 20;
 
-/// Writes the spans of validated `ExportTraceServiceRequest`s to new files, one per partition. The files belong to no
-/// table until they are committed.
+/// A file that has reached so many bytes is completed and another begun.
+const TARGET_BYTES: u64 = 256 << 20;
+
+/// Files that are completed and uploaded while the next is encoded. An open file has some megabytes of dictionaries
+/// however few its rows are, and a flush may have as many files as spans.
+const MAX_CLOSING: usize = 4;
+
+/// Writes the spans of validated `ExportTraceServiceRequest`s to new files, one per partition and one after the other.
+/// The files belong to no table until they are committed.
 ///
 /// # Errors
 /// [`StoreError::Arrow`] if a request is too large; anything else may work later.
@@ -37,47 +49,103 @@ pub async fn write_files(
     let mut rows = Rows::default();
     requests.iter().for_each(|request| rows.add(request));
     rows.sort();
-    let mut writer = DeltaWriter::new(files, config(rows.len()));
-    if let Err(error) = Box::pin(write_rows(&mut writer, &rows, stamp)).await {
-        // Parts of an upload that nobody completes are nothing a clean-up of the table would find.
-        let aborted = writer.abort().await;
-        tracing::debug!(ok = aborted.is_ok(), "upload aborted");
-        return Err(error);
+    let mut converter = Converter::default();
+    let mut closing = Closing::default();
+    for (partition, range) in rows.partitions() {
+        let mut writer = open(&files, &partition, range.len())?;
+        if let Err(error) = Box::pin(write_rows(&mut writer, &mut converter, &rows, range, stamp)).await {
+            // Parts of an upload that nobody completes are nothing a clean-up of the table would find.
+            let aborted = writer.abort().await;
+            tracing::debug!(ok = aborted.is_ok(), "upload aborted");
+            closing.fail(error);
+        } else {
+            closing.add(writer).await;
+        }
+        if closing.error.is_some() {
+            break;
+        }
     }
-    Ok(writer.close().await?)
+    closing.finish().await
 }
 
-async fn write_rows(writer: &mut DeltaWriter, rows: &Rows<'_>, stamp: &Stamp) -> Result<(), StoreError> {
-    let mut converter = Converter::default();
-    for (partition, range) in rows.partitions() {
-        let values = partition_values(&partition);
-        for chunk in rows.chunks(range, CHUNK_ROWS, CHUNK_BYTES) {
-            let batch = converter.convert(rows, chunk, stamp)?;
-            writer.write_partition(batch, &values).await?;
-            // Converting is long and this runtime has others to serve.
-            tokio::task::yield_now().await;
-        }
+async fn write_rows(
+    writer: &mut PartitionWriter,
+    converter: &mut Converter,
+    rows: &Rows<'_>,
+    range: Range<usize>,
+    stamp: &Stamp,
+) -> Result<(), StoreError> {
+    let fields = schema::spans().fields().clone();
+    for chunk in rows.chunks(range, CHUNK_ROWS, CHUNK_BYTES) {
+        let (_, columns, _) = converter.convert(rows, chunk, stamp)?.into_parts();
+        let stored = columns.into_iter().zip(&fields).filter(|(_, field)| is_stored(field.name()));
+        let batch = RecordBatch::try_new(schema::file(), stored.map(|(column, _)| column).collect())?;
+        writer.write(&batch).await?;
+        // Converting is long and this runtime has others to serve.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
 
-fn partition_values(partition: &Partition) -> IndexMap<String, Scalar> {
-    IndexMap::from([
-        ("environment".to_owned(), Scalar::String(partition.environment.clone())),
-        ("date".to_owned(), Scalar::Date(partition.date)),
-    ])
+fn is_stored(column: &str) -> bool {
+    !schema::PARTITION_COLUMNS.contains(&column)
 }
 
-fn config(rows: usize) -> WriterConfig {
-    WriterConfig::new(
-        schema::spans(),
-        schema::PARTITION_COLUMNS.map(str::to_owned).to_vec(),
-        Some(properties(rows)),
-        NonZeroU64::new(256 << 20),
-        Some(CHUNK_ROWS),
+fn open(files: &Arc<dyn ObjectStore>, partition: &Partition, rows: usize) -> Result<PartitionWriter, StoreError> {
+    let values = IndexMap::from([
+        ("environment".to_owned(), Scalar::String(partition.environment.clone())),
+        ("date".to_owned(), Scalar::Date(partition.date)),
+    ]);
+    let (target, batch) = (NonZeroU64::new(TARGET_BYTES), Some(CHUNK_ROWS));
+    let config =
+        PartitionWriterConfig::try_new(schema::file(), values, Some(properties(rows)), target, batch, None, None)?;
+    let statistics = Some(schema::STATS_COLUMNS.map(str::to_owned).to_vec());
+    Ok(PartitionWriter::try_with_config(
+        Arc::clone(files),
+        config,
         DataSkippingNumIndexedCols::NumColumns(0),
-        Some(schema::STATS_COLUMNS.map(str::to_owned).to_vec()),
-    )
+        statistics,
+    )?)
+}
+
+/// Files that are encoded and on their way.
+#[derive(Default)]
+struct Closing {
+    uploads: JoinSet<deltalake::DeltaResult<Vec<DataFile>>>,
+    files: Vec<DataFile>,
+    /// The first error: no more files are begun then.
+    error: Option<StoreError>,
+}
+
+impl Closing {
+    async fn add(&mut self, writer: PartitionWriter) {
+        while self.uploads.len() >= MAX_CLOSING {
+            self.next().await;
+        }
+        self.uploads.spawn(writer.close());
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Waits for an upload. False if there is none.
+    async fn next(&mut self) -> bool {
+        match self.uploads.join_next().await {
+            None => return false,
+            Some(Ok(Ok(files))) => self.files.extend(files),
+            Some(Ok(Err(error))) => self.fail(error.into()),
+            Some(Err(error)) => self.fail(DeltaTableError::generic(error).into()),
+        }
+        true
+    }
+
+    /// The files in the order of their paths, after all uploads have ended: one that is cancelled leaves its parts.
+    async fn finish(mut self) -> Result<Vec<DataFile>, StoreError> {
+        while self.next().await {}
+        self.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.error.map_or(Ok(self.files), Err)
+    }
 }
 
 /// How a new file of about `rows` rows is encoded. Measured on real spans: see the notes beside each choice.
