@@ -351,7 +351,7 @@ impl Encoder {
             let writing = tokio::spawn(async move {
                 let chosen = group.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
                 let requests: Vec<_> = chosen.map(|(_, pending)| pending.batch.encode()).collect();
-                write_files(store, &requests, &stamp).await
+                Box::pin(write_files(store, &requests, &stamp)).await
             });
             let error = match writing.await {
                 Ok(Ok(files)) => return Ok(files),
