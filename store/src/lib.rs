@@ -14,6 +14,7 @@
 //!   waits is answered after the commit.
 //! * [`table`] and [`commit`] are all that knows Delta; [`objects`] is all that knows clouds.
 //! * [`query`] answers SQL.
+//! * [`registry`] keeps projects, environments and keys in the same bucket.
 
 #![warn(missing_docs)]
 
@@ -22,6 +23,7 @@ pub mod convert;
 pub mod objects;
 pub mod query;
 pub mod rebuild;
+pub mod registry;
 pub mod schema;
 pub mod table;
 pub mod writer;

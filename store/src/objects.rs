@@ -101,6 +101,11 @@ impl Root {
         &self.url
     }
 
+    /// Where things of this name are: the whole store, and the path within it.
+    pub(crate) fn place(&self, name: &str) -> (Arc<dyn ObjectStore>, Path) {
+        (Arc::clone(&self.store), self.path.clone().join(name))
+    }
+
     /// Where the spans of a project are, as a Delta log store.
     pub(crate) fn spans(&self, project: &str) -> LogStoreRef {
         let path = self.path.clone().join("projects").join(project).join("spans");
