@@ -15,11 +15,13 @@
 //! * [`table`] and [`commit`] are all that knows Delta; [`objects`] is all that knows clouds.
 //! * [`query`] answers SQL.
 //! * [`registry`] keeps projects, environments and keys in the same bucket.
+//! * [`maintain`] removes what is past its retention or deleted.
 
 #![warn(missing_docs)]
 
 pub mod commit;
 pub mod convert;
+pub mod maintain;
 pub mod objects;
 pub mod query;
 pub mod rebuild;

@@ -106,6 +106,17 @@ impl Root {
         (Arc::clone(&self.store), self.path.clone().join(name))
     }
 
+    /// The directory on this machine that a path within [`place`](Self::place)'s store is, if it is one.
+    pub(crate) fn local_folder(&self, path: &Path) -> Option<PathBuf> {
+        let mut url = self.url.clone();
+        if url.scheme() != "file" {
+            return None;
+        }
+        let parts: Vec<String> = path.parts().map(|part| part.as_ref().to_owned()).collect();
+        url.path_segments_mut().ok()?.clear().extend(parts);
+        url.to_file_path().ok()
+    }
+
     /// Where the spans of a project are, as a Delta log store.
     pub(crate) fn spans(&self, project: &str) -> LogStoreRef {
         let path = self.path.clone().join("projects").join(project).join("spans");

@@ -11,12 +11,16 @@ use deltalake::arrow::error::ArrowError;
 use deltalake::arrow::json::writer::{JsonArray, WriterBuilder};
 use deltalake::arrow::util::display::FormatOptions;
 use deltalake::arrow::util::pretty::pretty_format_batches_with_options;
+use deltalake::datafusion::catalog::TableProvider;
+use deltalake::datafusion::catalog::view::ViewTable;
 use deltalake::datafusion::common::DataFusionError;
+use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::execution::SendableRecordBatchStream;
 use deltalake::datafusion::execution::context::SQLOptions;
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
 use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
+use deltalake::datafusion::logical_expr::LogicalPlanBuilder;
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use futures::TryStreamExt;
 
 use crate::StoreError;
@@ -34,10 +38,15 @@ const QUERY_MEMORY: usize = 1 << 30;
 #[error("{0}")]
 pub struct QueryError(String);
 
-/// Answers SQL over one project's spans.
+/// Answers SQL over one project's spans, or those of one environment of it.
+///
+/// Whoever asks has a session in which this one table is all there is: no other project has a name in it. Statements that
+/// could give one a name (`CREATE EXTERNAL TABLE`, `COPY`, `SET`) are refused, and a path is no table. The environment is
+/// a filter below the table's name, which no statement can see past.
 #[derive(Debug)]
 pub struct Engine {
     table: tokio::sync::Mutex<Delta>,
+    environment: Option<String>,
     /// Shared by all queries: their memory, and what is known of files' footers.
     runtime: Arc<RuntimeEnv>,
 }
@@ -60,7 +69,13 @@ impl Engine {
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(QUERY_MEMORY))).build_arc().map_err(
                 |error| StoreError::Config { url: root.url().to_string(), message: one_line(&error.to_string()) },
             )?;
-        Ok(Self { table: tokio::sync::Mutex::new(Delta::open(root, project).await?), runtime })
+        Ok(Self { table: tokio::sync::Mutex::new(Delta::open(root, project).await?), environment: None, runtime })
+    }
+
+    /// The same for one environment alone.
+    #[must_use]
+    pub fn within(self, environment: &str) -> Self {
+        Self { environment: Some(environment.to_owned()), ..self }
     }
 
     /// Starts a query over what is committed now. Only reading statements are possible.
@@ -96,9 +111,21 @@ impl Engine {
         let delta = table.delta();
         delta.update_datafusion_session(&context.state()).map_err(|e| QueryError(one_line(&e.to_string())))?;
         let provider = delta.table_provider().with_session(Arc::new(context.state())).await.map_err(|e| explain(&e))?;
+        let provider = match &self.environment {
+            Some(environment) => only(environment, provider).map_err(|e| explain(&e))?,
+            None => provider,
+        };
         context.register_table(TABLE, provider).map_err(|e| explain(&e))?;
         Ok(context)
     }
+}
+
+/// The rows of one environment, as a table that stands for the whole.
+fn only(environment: &str, all: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let plan = LogicalPlanBuilder::scan(TABLE, provider_as_source(all), None)?
+        .filter(col("environment").eq(lit(environment)))?
+        .build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
 /// DataFusion's error as one line, without its wrapping.

@@ -121,7 +121,8 @@ impl Delta {
     }
 }
 
-async fn load(log_store: LogStoreRef) -> Result<Option<DeltaTable>, StoreError> {
+/// The table of this log; `None` if there is none.
+pub(crate) async fn load(log_store: LogStoreRef) -> Result<Option<DeltaTable>, StoreError> {
     let mut table = DeltaTable::new(log_store);
     if !table.verify_deltatable_existence().await? {
         return Ok(None);

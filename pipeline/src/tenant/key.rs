@@ -50,6 +50,34 @@ impl ApiKey {
     }
 }
 
+/// A text that says no time after which a key is to be refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no time for a key: give hours, days or weeks, such as 12h, 90d or 52w, at most 100 years")]
+pub struct InvalidLifetime(String);
+
+/// How long a key is valid, in nanoseconds: `12h`, `90d`, `52w`.
+///
+/// # Errors
+/// If it is no such time.
+pub fn lifetime(text: &str) -> Result<u64, InvalidLifetime> {
+    const HOUR: u64 = 3_600_000_000_000;
+    let invalid = || InvalidLifetime(text.chars().take(40).collect());
+    let unit = text.chars().last().ok_or_else(invalid)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 7 * 24,
+        _ => return Err(invalid()),
+    };
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    let is_number = number.bytes().all(|b| b.is_ascii_digit());
+    let hours = number.parse::<u64>().ok().and_then(|number| number.checked_mul(hours));
+    match hours {
+        Some(hours) if is_number && (1..=36_525 * 24).contains(&hours) => Ok(hours * HOUR),
+        _ => Err(invalid()),
+    }
+}
+
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}…", self.prefix())
@@ -67,7 +95,7 @@ impl KeyHash {
     }
 
     /// Compares in a time that does not depend on the contents.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 
@@ -102,6 +130,16 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn lifetimes_are_read_as_people_write_them() {
+        assert_eq!(lifetime("12h"), Ok(43_200_000_000_000));
+        assert_eq!(lifetime("7d"), lifetime("1w"));
+        for text in ["", "d", "0d", "-1d", "+1d", "1.5d", "90", "90m", "36526d", "99999999999999999999w", "9\u{1f36e}"]
+        {
+            assert!(lifetime(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_key_is_recognised_and_not_shown() {

@@ -16,6 +16,7 @@
 mod directory;
 pub mod key;
 pub mod record;
+mod retention;
 mod slug;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 pub use self::directory::{Directory, Found, StaticKey};
 pub use self::key::{ApiKey, KeyHash};
 pub use self::record::{Environment, KeyRecord, Organization, Project, RecordError};
+pub use self::retention::{InvalidKeep, Keep, Retention};
 pub use self::slug::{InvalidSlug, Slug};
 
 /// The project and environment that data belongs to.

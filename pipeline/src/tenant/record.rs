@@ -5,10 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::slug::MAX_NAME;
-use super::{ApiKey, InvalidSlug, KeyHash, Slug};
+use super::retention::Keep;
+use super::slug::check_name;
+use super::{ApiKey, InvalidSlug, KeyHash, Retention, Slug};
+use crate::config::closest;
 
 /// The version of both documents.
+///
+/// Decision: retention and deletions of environments came later and are still format 1, because no release had read the
+/// documents before.
 pub const FORMAT: u32 = 1;
 
 /// Environments that every project has and nobody can delete, with what they are called.
@@ -23,8 +28,11 @@ const MAX_ENTRIES: usize = 1_000;
 pub struct Organization {
     /// [`FORMAT`].
     pub format: u32,
-    /// Those beside the built-in ones.
+    /// Those beside the built-in ones, and those that are being deleted.
     pub environments: Vec<Environment>,
+    /// How long spans are kept where their project says nothing.
+    #[serde(default, skip_serializing_if = "Retention::is_empty")]
+    pub retention: Retention,
 }
 
 /// A deployment stage.
@@ -37,6 +45,9 @@ pub struct Environment {
     pub name: String,
     /// When it was made.
     pub created_unix_nano: u64,
+    /// Set while it is being deleted: nothing leads to it any more, and its data is on its way out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
 }
 
 /// A project: an isolation boundary for spans and all that is made of them.
@@ -51,7 +62,7 @@ pub struct Project {
     pub name: String,
     /// When it was made.
     pub created_unix_nano: u64,
-    /// Environments of this project alone.
+    /// Environments of this project alone, and those that are being deleted.
     #[serde(default)]
     pub environments: Vec<Environment>,
     /// Its keys, revoked ones included.
@@ -60,6 +71,9 @@ pub struct Project {
     /// Set while the project is being deleted: its keys are refused, and its data is on its way out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
+    /// How long its spans are kept.
+    #[serde(default, skip_serializing_if = "Retention::is_empty")]
+    pub retention: Retention,
 }
 
 /// What is known of a key.
@@ -102,7 +116,7 @@ pub enum RecordError {
         slug: Slug,
     },
     /// It is not there.
-    #[error("there is no {what} `{name}`{}", there_are(.known))]
+    #[error("there is no {what} `{name}`{}", there_are(.name, .known))]
     Unknown {
         /// `environment`, `project`, `key`.
         what: &'static str,
@@ -120,6 +134,9 @@ pub enum RecordError {
     /// The project is on its way out.
     #[error("the project `{0}` is being deleted")]
     Deleting(Slug),
+    /// The environment is on its way out.
+    #[error("the environment `{0}` is being deleted")]
+    DeletingEnvironment(Slug),
     /// A limit.
     #[error("there are {MAX_ENTRIES} {0} already, which is the limit")]
     TooMany(&'static str),
@@ -128,28 +145,42 @@ pub enum RecordError {
     Format(u32),
 }
 
-fn there_are(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        names => format!("; there are: {}", names.join(", ")),
+/// Most names that a message tells.
+const MAX_TOLD: usize = 20;
+
+fn there_are(name: &str, known: &[String]) -> String {
+    let told = known.iter().take(MAX_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match known.len().saturating_sub(MAX_TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match closest(name, known.iter().map(String::as_str)) {
+        _ if known.is_empty() => String::new(),
+        Some(near) if known.len() > 1 => format!("; did you mean `{near}`? There are: {told}{more}"),
+        _ => format!("; there are: {told}{more}"),
     }
 }
 
 impl Default for Organization {
     fn default() -> Self {
-        Self { format: FORMAT, environments: Vec::new() }
+        Self { format: FORMAT, environments: Vec::new(), retention: Retention::default() }
     }
 }
 
 impl Organization {
-    /// All environments, the built-in ones first.
+    /// All environments but those that are being deleted, the built-in ones first.
     pub fn environments(&self) -> impl Iterator<Item = (&str, &str)> {
-        BUILT_IN.into_iter().chain(self.environments.iter().map(|e| (e.slug.as_str(), e.name.as_str())))
+        BUILT_IN.into_iter().chain(alive(&self.environments))
     }
 
     /// Whether all projects have this environment.
     pub fn has(&self, slug: &Slug) -> bool {
         self.environments().any(|(known, _)| known == slug.as_str())
+    }
+
+    /// Whether the environment is being deleted from all projects.
+    pub fn is_deleting(&self, slug: &Slug) -> bool {
+        self.environments.iter().any(|e| e.deleting && e.slug == *slug)
     }
 
     /// Adds an environment to all projects, present and future.
@@ -158,6 +189,9 @@ impl Organization {
     /// If the name is none or its slug is taken.
     pub fn add_environment(&mut self, name: &str, now: u64) -> Result<Slug, RecordError> {
         let slug = Slug::of_name(name)?;
+        if self.is_deleting(&slug) {
+            return Err(RecordError::DeletingEnvironment(slug));
+        }
         if self.has(&slug) {
             return Err(RecordError::Exists { what: "environment", slug });
         }
@@ -165,25 +199,62 @@ impl Organization {
         Ok(slug)
     }
 
+    /// Begins to delete an environment: from now on nothing leads to it, in no project. Its data and keys go before
+    /// [`Self::remove_environment`].
+    ///
+    /// # Errors
+    /// If it is built in or not there.
+    pub fn begin_delete_environment(&mut self, slug: &Slug) -> Result<(), RecordError> {
+        let at = self.find(slug)?;
+        self.environments[at].deleting = true;
+        Ok(())
+    }
+
     /// Takes an environment from all projects. Keys that lead to it are refused from then on.
     ///
     /// # Errors
     /// If it is built in or not there.
     pub fn remove_environment(&mut self, slug: &Slug) -> Result<(), RecordError> {
+        let at = self.find(slug)?;
+        self.environments.remove(at);
+        self.retention.set(Some(slug), None);
+        Ok(())
+    }
+
+    /// Says how long spans are kept where their project says nothing; `None` takes that back.
+    ///
+    /// # Errors
+    /// If there is no such environment.
+    pub fn set_retention(&mut self, environment: Option<&Slug>, keep: Option<Keep>) -> Result<(), RecordError> {
+        match environment {
+            Some(slug) if !self.has(slug) => {
+                Err(unknown_environment(slug, self.environments().map(|(known, _)| known)))
+            }
+            environment => {
+                self.retention.set(environment, keep);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where an environment stands that can be deleted.
+    fn find(&self, slug: &Slug) -> Result<usize, RecordError> {
         if BUILT_IN.iter().any(|(built_in, _)| *built_in == slug.as_str()) {
             return Err(RecordError::BuiltIn(slug.clone()));
         }
-        let Some(at) = self.environments.iter().position(|e| e.slug == *slug) else {
-            return Err(unknown_environment(slug, self.environments().map(|(known, _)| known)));
-        };
-        self.environments.remove(at);
-        Ok(())
+        let found = self.environments.iter().position(|e| e.slug == *slug);
+        found.ok_or_else(|| unknown_environment(slug, self.environments().map(|(known, _)| known)))
     }
+}
+
+/// Slugs and names of the environments that are not being deleted.
+fn alive(environments: &[Environment]) -> impl Iterator<Item = (&str, &str)> {
+    environments.iter().filter(|e| !e.deleting).map(|e| (e.slug.as_str(), e.name.as_str()))
 }
 
 impl Environment {
     fn new(slug: &Slug, name: &str, now: u64) -> Self {
-        Self { slug: slug.clone(), name: name.trim().to_owned(), created_unix_nano: now }
+        Self { slug: slug.clone(), name: name.trim().to_owned(), created_unix_nano: now, deleting: false }
     }
 }
 
@@ -202,18 +273,32 @@ impl Project {
             environments: Vec::new(),
             keys: Vec::new(),
             deleting: false,
+            retention: Retention::default(),
         })
     }
 
-    /// All environments: built in, the organization's, its own. One that is both counts once.
+    /// All environments but those that are being deleted: built in, the organization's, its own. One that is both counts
+    /// once.
     pub fn environments<'p>(&'p self, organization: &'p Organization) -> impl Iterator<Item = (&'p str, &'p str)> {
-        let own = self.environments.iter().filter(|e| !organization.has(&e.slug));
+        let own =
+            self.environments.iter().filter(|e| self.has_own(organization, &e.slug) && !organization.has(&e.slug));
         organization.environments().chain(own.map(|e| (e.slug.as_str(), e.name.as_str())))
     }
 
     /// Whether the project has this environment.
     pub fn has(&self, organization: &Organization, slug: &Slug) -> bool {
-        organization.has(slug) || self.environments.iter().any(|e| e.slug == *slug)
+        organization.has(slug) || self.has_own(organization, slug)
+    }
+
+    /// Whether it is an environment of its own. One that the organization deletes goes from all projects, also from those
+    /// that had it before.
+    fn has_own(&self, organization: &Organization, slug: &Slug) -> bool {
+        !organization.is_deleting(slug) && alive(&self.environments).any(|(own, _)| own == slug.as_str())
+    }
+
+    /// Whether an environment is on its way out.
+    pub fn is_deleting(&self, organization: &Organization, slug: &Slug) -> bool {
+        organization.is_deleting(slug) || self.environments.iter().any(|e| e.deleting && e.slug == *slug)
     }
 
     /// Changes what people read. The slug stays.
@@ -222,12 +307,8 @@ impl Project {
     /// If the name is empty or too long.
     pub fn rename(&mut self, name: &str) -> Result<(), RecordError> {
         self.check_alive()?;
-        let name = name.trim();
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            // The same words as for a new name.
-            Slug::of_name(name)?;
-        }
-        self.name = name.to_owned();
+        check_name(name.trim())?;
+        self.name = name.trim().to_owned();
         Ok(())
     }
 
@@ -238,6 +319,9 @@ impl Project {
     pub fn add_environment(&mut self, organization: &Organization, name: &str, now: u64) -> Result<Slug, RecordError> {
         self.check_alive()?;
         let slug = Slug::of_name(name)?;
+        if self.is_deleting(organization, &slug) {
+            return Err(RecordError::DeletingEnvironment(slug));
+        }
         if self.has(organization, &slug) {
             return Err(RecordError::Exists { what: "environment", slug });
         }
@@ -245,16 +329,47 @@ impl Project {
         Ok(slug)
     }
 
+    /// Begins to delete an environment of its own: from now on nothing leads to it. Its data goes before
+    /// [`Self::remove_environment`].
+    ///
+    /// # Errors
+    /// If it is not the project's own, or not there.
+    pub fn begin_delete_environment(&mut self, organization: &Organization, slug: &Slug) -> Result<(), RecordError> {
+        let at = self.find(organization, slug)?;
+        self.environments[at].deleting = true;
+        Ok(())
+    }
+
     /// Takes an environment of its own and the keys that lead there.
     ///
     /// # Errors
     /// If it is not the project's own, or not there.
     pub fn remove_environment(&mut self, organization: &Organization, slug: &Slug) -> Result<(), RecordError> {
+        self.find(organization, slug)?;
+        self.forget_environment(slug);
+        Ok(())
+    }
+
+    /// Takes what hangs on an environment: keys, retention, and the environment itself if it is the project's own. A new
+    /// one of the name must not be opened by old keys.
+    pub fn forget_environment(&mut self, slug: &Slug) {
+        self.environments.retain(|e| e.slug != *slug);
+        self.keys.retain(|key| key.environment != *slug);
+        self.retention.set(Some(slug), None);
+    }
+
+    /// Whether anything hangs on an environment: see [`Self::forget_environment`].
+    pub fn knows_environment(&self, slug: &Slug) -> bool {
+        self.environments.iter().any(|e| e.slug == *slug)
+            || self.keys.iter().any(|key| key.environment == *slug)
+            || self.retention.environments.contains_key(slug)
+    }
+
+    /// Where an environment of its own stands.
+    fn find(&self, organization: &Organization, slug: &Slug) -> Result<usize, RecordError> {
         self.check_alive()?;
         if let Some(at) = self.environments.iter().position(|e| e.slug == *slug) {
-            self.environments.remove(at);
-            self.keys.retain(|key| key.environment != *slug);
-            return Ok(());
+            return Ok(at);
         }
         if organization.has(slug) {
             return Err(RecordError::OrganizationLevel(slug.clone()));
@@ -262,10 +377,40 @@ impl Project {
         Err(unknown_environment(slug, self.environments(organization).map(|(known, _)| known)))
     }
 
+    /// Says how long spans are kept; `None` takes that back.
+    ///
+    /// # Errors
+    /// If there is no such environment.
+    pub fn set_retention(
+        &mut self,
+        organization: &Organization,
+        environment: Option<&Slug>,
+        keep: Option<Keep>,
+    ) -> Result<(), RecordError> {
+        self.check_alive()?;
+        environment.map_or(Ok(()), |slug| self.check_environment(organization, slug))?;
+        self.retention.set(environment, keep);
+        Ok(())
+    }
+
+    /// Whether the project has this environment, and if not, what there is.
+    ///
+    /// # Errors
+    /// If it has not, or it is being deleted.
+    pub fn check_environment(&self, organization: &Organization, slug: &Slug) -> Result<(), RecordError> {
+        if self.is_deleting(organization, slug) {
+            return Err(RecordError::DeletingEnvironment(slug.clone()));
+        }
+        if !self.has(organization, slug) {
+            return Err(unknown_environment(slug, self.environments(organization).map(|(known, _)| known)));
+        }
+        Ok(())
+    }
+
     /// Adds a key that leads to an environment. `key` is to be shown once and forgotten.
     ///
     /// # Errors
-    /// If the project has no such environment.
+    /// If the project has no such environment, or its name is none.
     pub fn add_key(
         &mut self,
         organization: &Organization,
@@ -274,14 +419,15 @@ impl Project {
         description: NewKey<'_>,
     ) -> Result<&KeyRecord, RecordError> {
         self.check_alive()?;
-        if !self.has(organization, environment) {
-            return Err(unknown_environment(environment, self.environments(organization).map(|(known, _)| known)));
+        self.check_environment(organization, environment)?;
+        if !description.name.trim().is_empty() {
+            check_name(description.name.trim())?;
         }
         let record = KeyRecord {
             // Enough to tell the keys of a project apart, and nothing that a key is made of.
             id: format!("{:08x}", key.hash().bucket() as u32),
             environment: environment.clone(),
-            name: description.name.trim().chars().take(MAX_NAME).collect(),
+            name: description.name.trim().to_owned(),
             prefix: key.prefix().to_owned(),
             hash: key.hash(),
             created_unix_nano: description.now,

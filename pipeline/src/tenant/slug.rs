@@ -16,7 +16,7 @@ pub struct Slug(Arc<str>);
 const MAX_LEN: usize = 63;
 
 /// Longest name a slug is made of, in bytes.
-pub(super) const MAX_NAME: usize = 200;
+const MAX_NAME: usize = 200;
 
 /// Why a text is no slug, or none can be made of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,15 +33,7 @@ impl Slug {
     /// If the name is empty, longer than 200 bytes, holds control characters, or has no ASCII letter or digit at all.
     pub fn of_name(name: &str) -> Result<Self, InvalidSlug> {
         let name = name.trim();
-        if name.is_empty() {
-            return Err(InvalidSlug("a name must not be empty".to_owned()));
-        }
-        if name.len() > MAX_NAME {
-            return Err(InvalidSlug(format!("a name of {} bytes is too long: at most {MAX_NAME}", name.len())));
-        }
-        if name.chars().any(char::is_control) {
-            return Err(InvalidSlug("a name must not contain control characters".to_owned()));
-        }
+        check_name(name)?;
         let mut slug = String::with_capacity(name.len());
         for c in name.chars().flat_map(char::to_lowercase) {
             if c.is_ascii_alphanumeric() {
@@ -61,6 +53,20 @@ impl Slug {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether people can be shown this as a name.
+pub(super) fn check_name(name: &str) -> Result<(), InvalidSlug> {
+    if name.is_empty() {
+        return Err(InvalidSlug("a name must not be empty".to_owned()));
+    }
+    if name.len() > MAX_NAME {
+        return Err(InvalidSlug(format!("a name of {} bytes is too long: at most {MAX_NAME}", name.len())));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(InvalidSlug("a name must not contain control characters".to_owned()));
+    }
+    Ok(())
 }
 
 impl FromStr for Slug {

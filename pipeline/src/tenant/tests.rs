@@ -48,6 +48,92 @@ fn environments_of_the_organization_reach_every_project() {
 }
 
 #[test]
+fn nothing_leads_to_what_is_being_deleted() {
+    let mut organization = Organization::default();
+    organization.add_environment("QA", 1).unwrap();
+    let mut project = Project::new("web", 1).unwrap();
+    project.add_environment(&organization, "Canary", 2).unwrap();
+    for (n, environment) in [(1, "qa"), (2, "canary"), (3, "dev")] {
+        project.add_key(&organization, &slug(environment), &key(n), at(3)).unwrap();
+    }
+    let opens = |organization: &Organization, project: &Project| -> Vec<bool> {
+        let directory = Directory::new(Arc::new(organization.clone()), [Arc::new(project.clone())], &[]);
+        [1, 2, 3].map(|n| directory.find(key(n).expose(), 5).is_some()).to_vec()
+    };
+    assert_eq!(opens(&organization, &project), [true, true, true]);
+    project.begin_delete_environment(&organization, &slug("canary")).unwrap();
+    assert_eq!(opens(&organization, &project), [true, false, true]);
+    organization.begin_delete_environment(&slug("qa")).unwrap();
+    assert_eq!(opens(&organization, &project), [false, false, true]);
+    let environments: Vec<&str> = project.environments(&organization).map(|(slug, _)| slug).collect();
+    assert_eq!(environments, ["dev", "stg", "prd"]);
+
+    // Until it is gone nothing of the name can be made.
+    let deleting = "the environment `qa` is being deleted";
+    assert_eq!(organization.add_environment("qa", 4).unwrap_err().to_string(), deleting);
+    assert_eq!(project.add_environment(&organization, "qa", 4).unwrap_err().to_string(), deleting);
+    assert_eq!(project.add_key(&organization, &slug("qa"), &key(9), at(4)).unwrap_err().to_string(), deleting);
+    let own = project.add_environment(&organization, "canary", 4).unwrap_err().to_string();
+    assert_eq!(own, "the environment `canary` is being deleted");
+
+    // One of the name that is made afterwards is not opened by the keys of before.
+    assert!(project.knows_environment(&slug("qa")));
+    project.forget_environment(&slug("qa"));
+    project.remove_environment(&organization, &slug("canary")).unwrap();
+    organization.remove_environment(&slug("qa")).unwrap();
+    organization.add_environment("qa", 5).unwrap();
+    project.add_environment(&organization, "canary", 5).unwrap();
+    assert_eq!(opens(&organization, &project), [false, false, true]);
+}
+
+#[test]
+fn an_environment_that_the_organization_deletes_goes_from_projects_that_had_it_before() {
+    let mut organization = Organization::default();
+    let mut project = Project::new("web", 1).unwrap();
+    project.add_environment(&organization, "qa", 1).unwrap();
+    organization.add_environment("qa", 2).unwrap();
+    organization.begin_delete_environment(&slug("qa")).unwrap();
+    assert!(!project.has(&organization, &slug("qa")));
+    assert!(project.environments(&organization).all(|(known, _)| known != "qa"));
+}
+
+#[test]
+fn retention_is_said_of_what_there_is() {
+    let mut organization = Organization::default();
+    let mut project = Project::new("web", 1).unwrap();
+    project.set_retention(&organization, Some(&slug("prd")), Some(Keep::Days(90))).unwrap();
+    organization.set_retention(None, Some(Keep::Days(30))).unwrap();
+    let error = project.set_retention(&organization, Some(&slug("prod")), Some(Keep::Days(1))).unwrap_err();
+    assert_eq!(error.to_string(), "there is no environment `prod`; did you mean `prd`? There are: dev, stg, prd");
+    assert!(organization.set_retention(Some(&slug("nope")), None).is_err());
+    let json = serde_json::to_string(&project).unwrap();
+    assert!(json.contains(r#""retention":{"environments":{"prd":90}}"#), "{json}");
+    assert_eq!(serde_json::from_str::<Project>(&json).unwrap(), project);
+    // Documents of before have none.
+    assert!(serde_json::from_str::<Organization>(r#"{"format":1,"environments":[]}"#).unwrap().retention.is_empty());
+}
+
+#[test]
+fn names_of_keys_can_be_shown() {
+    let organization = Organization::default();
+    let mut project = Project::new("web", 1).unwrap();
+    for name in ["a\u{1b}[2J", &"x".repeat(300)] {
+        let named = NewKey { name, ..at(1) };
+        assert!(project.add_key(&organization, &slug("dev"), &key(1), named).is_err(), "{name}");
+    }
+    let named = NewKey { name: " CI 🍮 ", ..at(1) };
+    assert_eq!(project.add_key(&organization, &slug("dev"), &key(1), named).unwrap().name, "CI 🍮");
+}
+
+#[test]
+fn of_many_names_some_are_told() {
+    let known = (0..50).map(|n| format!("project-{n}")).collect();
+    let error = RecordError::Unknown { what: "project", name: "projct-7".to_owned(), known }.to_string();
+    assert!(error.starts_with("there is no project `projct-7`; did you mean `project-7`? There are: "), "{error}");
+    assert!(error.ends_with(", project-19 and 30 more"), "{error}");
+}
+
+#[test]
 fn a_key_leads_to_its_environment_until_it_is_revoked_or_expires() {
     let organization = Organization::default();
     let mut project = Project::new("search", 1).unwrap();

@@ -17,11 +17,13 @@
 //!
 //! An object that cannot be read shuts out its project only: its keys are refused, and the error says which object.
 
+mod issue;
 mod states;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use futures::StreamExt as _;
 use object_store::Error;
 use weir_pipeline::clock::Environment as Clock;
 use weir_pipeline::tenant::{Organization, Project, RecordError, Slug};
@@ -30,6 +32,9 @@ use self::states::{Folder, Next, States};
 pub use self::watch::Watch;
 use crate::StoreError;
 use crate::objects::Root;
+
+/// Objects that are read at the same time.
+const READS: usize = 16;
 
 /// The registry of a store.
 #[derive(Debug, Clone)]
@@ -59,6 +64,19 @@ pub enum RegistryError {
     /// Others were faster each time.
     #[error("others changed it at the same time, {0} times in a row: try again")]
     Contended(u32),
+    /// The machine has no random numbers to make a key of.
+    #[error("no key can be made: {0}")]
+    Random(String),
+}
+
+impl RegistryError {
+    /// The project whose object cannot be read.
+    pub(crate) fn project(&self) -> Option<String> {
+        let Self::Corrupt { path, .. } = self else { return None };
+        let mut parts = path.rsplit('/').skip(1);
+        let name = parts.next()?;
+        (parts.next() == Some("projects")).then(|| name.to_owned())
+    }
 }
 
 impl From<Error> for RegistryError {
@@ -99,9 +117,11 @@ impl Registry {
     /// If the store cannot be read.
     pub async fn projects(&self) -> Result<(Vec<Project>, Vec<RegistryError>), RegistryError> {
         let (mut projects, mut errors) = (Vec::new(), Vec::new());
-        for (folder, _) in self.states.newest().await? {
-            match self.states.latest::<Project>(&folder).await {
-                _ if folder == Folder::Organization => {}
+        let folders = self.states.newest().await?.into_keys().filter(|folder| *folder != Folder::Organization);
+        let reads = folders.map(|folder| async move { self.states.latest::<Project>(&folder).await });
+        let mut reads = futures::stream::iter(reads).buffered(READS);
+        while let Some(read) = reads.next().await {
+            match read {
                 Ok(state) => projects.extend(state.document),
                 Err(error @ RegistryError::Corrupt { .. }) => errors.push(error),
                 Err(error) => return Err(error),

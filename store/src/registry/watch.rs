@@ -7,10 +7,7 @@ use futures::StreamExt as _;
 use weir_pipeline::tenant::{Directory, Organization, Project, StaticKey};
 
 use super::states::Folder;
-use super::{Registry, RegistryError};
-
-/// Objects that are read at the same time.
-const READS: usize = 16;
+use super::{READS, Registry, RegistryError};
 
 /// What was last seen of a registry.
 ///

@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deleting;
+mod failing;
+mod isolation;
 mod lossless;
+mod maintaining;
 mod querying;
 mod s3;
+mod s3_server;
 mod support;
 mod writing;

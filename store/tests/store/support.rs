@@ -4,9 +4,11 @@
 pub(crate) mod files;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -21,10 +23,13 @@ use weir_pipeline::otlp::json;
 use weir_pipeline::receipt::{Receipt, Waiter};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{ExporterCounters, Telemetry};
+use weir_store::StoreError;
 use weir_store::commit::Backoff;
+use weir_store::convert::Stamp;
 use weir_store::objects::{DEFAULT_PROJECT, Root};
-use weir_store::table::{Delta, Table};
-use weir_store::writer::{Open, Settings, Writer};
+use weir_store::query::{Engine, Format, write};
+use weir_store::table::{AppTransaction, DataFile, Delta, Table};
+use weir_store::writer::{Open, Settings, Writer, write_files};
 
 /// Every trace request of the corpus, by name; those in JSON as protobuf.
 pub(crate) fn corpus() -> Vec<(String, Bytes)> {
@@ -140,4 +145,59 @@ pub(crate) fn span(n: u64, attributes: Vec<KeyValue>) -> Span {
         attributes,
         ..Span::default()
     }
+}
+
+// === Several projects ===
+
+/// Nanoseconds of a day.
+pub(crate) const DAY: u64 = 86_400_000_000_000;
+
+/// A clock that runs, and can be put forward by so many nanoseconds.
+pub(crate) fn clock() -> (Environment, Arc<AtomicU64>) {
+    let ahead = Arc::new(AtomicU64::new(0));
+    let (real, by) = (Environment::system(), Arc::clone(&ahead));
+    (Environment::with(move || real.now_unix_nanos() + by.load(Ordering::SeqCst), 7), ahead)
+}
+
+/// Commits spans of an environment of a project that began so many days ago.
+pub(crate) async fn append(root: &Root, project: &str, environment: &str, days_ago: u64, spans: u64) {
+    let upload = upload(root, project, environment, days_ago, spans).await;
+    commit(root, project, &upload).await;
+}
+
+/// Files that are written and not committed.
+pub(crate) async fn upload(root: &Root, project: &str, environment: &str, days_ago: u64, spans: u64) -> Vec<DataFile> {
+    let start = Environment::system().now_unix_nanos() - days_ago * DAY;
+    let spans =
+        (0..spans).map(|n| Span { start_time_unix_nano: start, end_time_unix_nano: start + 5, ..span(n, vec![]) });
+    let request = request(vec![string("deployment.environment.name", environment)], spans.collect());
+    let files = Delta::create(root, project).await.unwrap().files();
+    let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
+    write_files(files, &[request], &stamp).await.unwrap()
+}
+
+pub(crate) async fn commit(root: &Root, project: &str, files: &[DataFile]) {
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    let mut table = Delta::create(root, project).await.unwrap();
+    let application = format!("test/{}", WRITERS.fetch_add(1, Ordering::SeqCst));
+    table.try_append(files, &AppTransaction { application, version: 1 }).await.unwrap();
+}
+
+/// The number of spans by environment: `dev 3, prd 4`.
+pub(crate) async fn counts(root: &Root, project: &str) -> String {
+    let sql = "select environment || ' ' || count(*) as n from spans group by environment order by environment";
+    let engine = match Engine::over(root, project).await {
+        Ok(engine) => engine,
+        Err(StoreError::NoTable { .. }) => return "no table".to_owned(),
+        Err(error) => panic!("{error}"),
+    };
+    let mut csv = Vec::new();
+    write(&engine.collect(sql).await.unwrap(), Format::Csv, &mut csv).unwrap();
+    String::from_utf8(csv).unwrap().lines().skip(1).collect::<Vec<_>>().join(", ")
+}
+
+/// The paths of all objects below a folder.
+pub(crate) async fn objects(store: &dyn ObjectStore, folder: &str) -> Vec<String> {
+    let objects = store.list(Some(&object_store::path::Path::from(folder)));
+    objects.map(|object| object.unwrap().location.to_string()).collect().await
 }
