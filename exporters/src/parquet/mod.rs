@@ -9,13 +9,18 @@
 //!       max_bytes: 32MiB        # a commit begins earlier when this much is waiting
 //!     storage:                  # options of the object store; by default its usual environment variables
 //!       region: eu-central-1
+//!     maintenance:
+//!       interval: 1h              # how often spans past their retention are removed; 0s: never, see `weir maintain`
 //! ```
 //!
 //! All lanes share one [`Writer`], so that a commit holds what came in on every core. A client is answered when its
 //! spans are committed. See [`weir_store`] for the table.
+//!
+//! The first lane also starts a thread that looks after the whole store from time to time: retention, deletions that
+//! somebody began, files that no query needs ([`weir_store::maintain`]). Any number of collectors may do so at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +33,7 @@ use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 use weir_store::StoreError;
+use weir_store::maintain::{Background, Maintenance, Settings as Patience};
 use weir_store::objects::{DEFAULT_PROJECT, Root};
 use weir_store::table::{Delta, Table};
 use weir_store::writer::{Open, Settings, Writer};
@@ -43,12 +49,15 @@ pub struct ParquetSettings {
     pub max_bytes: usize,
     /// Options of the object store: `region`, `endpoint`, `allow_http` and what else its kind has.
     pub storage: BTreeMap<String, String>,
+    /// How often the store is looked after; zero for never.
+    pub maintenance: Duration,
 }
 
 impl Default for ParquetSettings {
     fn default() -> Self {
         let Settings { max_age, max_bytes, .. } = Settings::default();
-        Self { url: "./weir-data".to_owned(), max_age, max_bytes, storage: BTreeMap::new() }
+        let maintenance = Duration::from_secs(3600);
+        Self { url: "./weir-data".to_owned(), max_age, max_bytes, storage: BTreeMap::new(), maintenance }
     }
 }
 
@@ -59,6 +68,13 @@ struct ParquetConfig {
     url: String,
     flush: FlushConfig,
     storage: BTreeMap<String, Secret>,
+    maintenance: MaintenanceConfig,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct MaintenanceConfig {
+    interval: GoDuration,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -70,7 +86,18 @@ struct FlushConfig {
 
 impl Default for ParquetConfig {
     fn default() -> Self {
-        Self { url: ParquetSettings::default().url, flush: FlushConfig::default(), storage: BTreeMap::new() }
+        Self {
+            url: ParquetSettings::default().url,
+            flush: FlushConfig::default(),
+            storage: BTreeMap::new(),
+            maintenance: MaintenanceConfig::default(),
+        }
+    }
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { interval: GoDuration(ParquetSettings::default().maintenance) }
     }
 }
 
@@ -94,6 +121,9 @@ pub struct ParquetExporterFactory {
     context: Context,
     /// Started by the first lane, or why it could not be.
     writer: OnceLock<Result<Arc<Writer>, String>>,
+    maintenance: Duration,
+    /// Started with the writer.
+    background: Mutex<Option<Background>>,
 }
 
 impl ParquetExporterFactory {
@@ -108,6 +138,7 @@ impl ParquetExporterFactory {
             max_age: config.flush.max_age.0,
             max_bytes: usize::try_from(config.flush.max_bytes.0).unwrap_or(usize::MAX),
             storage: config.storage.iter().map(|(key, value)| (key.clone(), value.expose().clone())).collect(),
+            maintenance: config.maintenance.interval.0,
         };
         Self::new(&settings, context)
             .map_err(|error| node.get("url").unwrap_or(node).error(&format!("{path}::url"), error.to_string()))
@@ -127,11 +158,32 @@ impl ParquetExporterFactory {
             ..Settings::default()
         };
         let root = Root::open(&settings.url, &settings.storage)?;
-        Ok(Self { root, limits, context: context.clone(), writer: OnceLock::new() })
+        Ok(Self {
+            root,
+            limits,
+            context: context.clone(),
+            writer: OnceLock::new(),
+            maintenance: settings.maintenance,
+            background: Mutex::new(None),
+        })
+    }
+
+    /// Starts to look after the store. Spans are taken all the same should that not be possible.
+    fn look_after_the_store(&self) {
+        if self.maintenance.is_zero() {
+            return;
+        }
+        let Context { id, environment, .. } = &self.context;
+        let maintenance = Maintenance::new(&self.root, environment.clone(), Patience::default());
+        match Background::start(maintenance, self.maintenance) {
+            Ok(background) => *self.background.lock().unwrap_or_else(PoisonError::into_inner) = Some(background),
+            Err(error) => tracing::error!(exporter = id, "the store cannot be looked after: {error}"),
+        }
     }
 
     fn writer(&self) -> &Result<Arc<Writer>, String> {
         self.writer.get_or_init(|| {
+            self.look_after_the_store();
             let Context { id, telemetry, environment, .. } = &self.context;
             let counters = ExporterCounters::new(telemetry, id, Signal::Traces);
             Writer::start(self.limits.clone(), environment.clone(), counters, opener(self.root.clone()))
@@ -181,6 +233,13 @@ impl ExporterFactory for ParquetExporterFactory {
     async fn finish(&self) {
         if let Some(Ok(writer)) = self.writer.get() {
             writer.close().await;
+        }
+        let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It waits for its thread, which ends at its next step.
+        if let Some(mut background) = background
+            && let Err(error) = tokio::task::spawn_blocking(move || background.stop()).await
+        {
+            tracing::error!("looking after the store ended badly: {error}");
         }
     }
 }
