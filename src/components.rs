@@ -45,6 +45,8 @@ pub(crate) fn all() -> Components {
             alpha("parquet", &[], TRACES, weir_exporters::parquet::schema, parquet),
         ],
         extensions: vec![
+            #[cfg(feature = "lake")]
+            alpha("admin_api", &[], &Signal::ALL, weir_api::admin::schema, weir_api::admin::build),
             beta("basicauth", &[], &Signal::ALL, basicauth::schema, basicauth::build),
             beta("bearertokenauth", &[], &Signal::ALL, bearertokenauth::schema, bearertokenauth::build),
             beta("headers_setter", &[], &Signal::ALL, headers_setter::schema, headers_setter::build),

@@ -15,10 +15,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-store", &["weir-pipeline"]),
     ("weir-exporters", &["weir-pipeline", "weir-store"]),
     ("weir-extensions", &["weir-pipeline"]),
+    ("weir-api", &["weir-pipeline", "weir-extensions", "weir-store"]),
     ("weir-load", &[]),
     (
         "weir",
-        &["weir-pipeline", "weir-receivers", "weir-processors", "weir-store", "weir-exporters", "weir-extensions"],
+        &[
+            "weir-pipeline",
+            "weir-receivers",
+            "weir-processors",
+            "weir-store",
+            "weir-exporters",
+            "weir-extensions",
+            "weir-api",
+        ],
     ),
 ];
 
@@ -43,7 +52,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("object_store", &["weir-store"]),
     ("hyper", &["weir-receivers", "weir-exporters", "weir-extensions", "weir-load"]),
     ("tokio-rustls", &["weir-receivers", "weir-exporters"]),
-    ("axum", &[]),
+    ("axum", &["weir-api"]),
     ("tonic", &[]),
     ("anyhow", &["weir", "weir-load"]),
 ];
@@ -113,7 +122,8 @@ fn every_sample_configuration_is_covered_by_a_test() {
             .arg(&path)
             // The variables that the samples take their secrets from.
             .envs(
-                ["HONEYCOMB_API_KEY", "DD_API_KEY", "TRACELOOP_API_KEY", "BACKEND_TOKEN"].map(|name| (name, "secret")),
+                ["HONEYCOMB_API_KEY", "DD_API_KEY", "TRACELOOP_API_KEY", "BACKEND_TOKEN", "WEIR_ADMIN_KEY"]
+                    .map(|name| (name, "a-secret-of-the-test")),
             )
             .output()
             .unwrap();

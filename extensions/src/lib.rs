@@ -4,9 +4,9 @@ pub mod basicauth;
 pub mod bearertokenauth;
 pub mod headers_setter;
 pub mod health_check;
-mod http;
+pub mod http;
 pub mod metrics;
-mod places;
+pub mod places;
 #[cfg(feature = "pprof")]
 pub mod pprof;
 mod watched;

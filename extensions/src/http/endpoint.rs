@@ -13,18 +13,23 @@ const BACKLOG: i32 = 64;
 
 /// `host:port`; an empty host means every address of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+pub struct Endpoint {
+    /// A name or an address; empty for all.
+    pub host: String,
+    /// 0 for one that is free.
+    pub port: u16,
 }
 
 /// Why an endpoint cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListenError {
+pub enum ListenError {
+    /// Somebody else listens there.
     #[error("{0} is already in use")]
     InUse(SocketAddr),
+    /// The machine refuses.
     #[error("cannot listen on {0}: {1}")]
     Address(SocketAddr, io::Error),
+    /// The name has no address.
     #[error("cannot resolve {0}: {1}")]
     Resolve(String, io::Error),
 }
@@ -57,8 +62,12 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Opens a socket on each address, or takes over that of a component which is being replaced. `localhost` is both loopback addresses, where the machine has both.
-    pub(crate) fn listen(&self, sockets: &Sockets) -> Result<Vec<TcpListener>, ListenError> {
+    /// Opens a socket on each address, or takes over that of a component which is being replaced. `localhost` is both
+    /// loopback addresses, where the machine has both.
+    ///
+    /// # Errors
+    /// If the name has no address, or it cannot be listened on.
+    pub fn listen(&self, sockets: &Sockets) -> Result<Vec<TcpListener>, ListenError> {
         let listen = |address| listen(address, sockets);
         if self.host == "localhost" {
             let first = listen((Ipv4Addr::LOCALHOST, self.port).into())?;

@@ -10,7 +10,7 @@ use super::{Endpoint, Pages, Server};
 
 /// A server that is started and stopped by an extension.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub struct Site {
     id: String,
     endpoint: Endpoint,
     sockets: Sockets,
@@ -19,12 +19,15 @@ pub(crate) struct Site {
 
 impl Site {
     /// The site of an extension; it listens nowhere yet.
-    pub(crate) fn new(context: &Context, endpoint: Endpoint) -> Self {
+    pub fn new(context: &Context, endpoint: Endpoint) -> Self {
         Self { id: context.id.clone(), endpoint, sockets: context.sockets.clone(), server: Mutex::new(None) }
     }
 
     /// Listens, and serves `pages` in tasks of the runtime that this is called in.
-    pub(crate) fn start(&self, pages: &Arc<dyn Pages>) -> Result<(), StartError> {
+    ///
+    /// # Errors
+    /// If it cannot listen on its address.
+    pub fn start(&self, pages: &Arc<dyn Pages>) -> Result<(), StartError> {
         let failed = |message: String| StartError {
             component: self.id.clone(),
             message: format!("{message} (extensions::{}::endpoint)", self.id),
@@ -36,7 +39,7 @@ impl Site {
     }
 
     /// Stops serving.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         self.sockets.release();
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {
@@ -45,7 +48,7 @@ impl Site {
     }
 
     /// What it listens on.
-    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.iter().flat_map(|server| server.addresses()).map(|address| ("http", *address)).collect()
     }

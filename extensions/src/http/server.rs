@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,22 +34,41 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause after an error of `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a client asks for.
 #[derive(Debug)]
-pub(crate) struct Ask {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// What it asks for.
+    pub uri: Uri,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// What it sent, if [`Pages::body_limit`] lets it.
+    pub body: Result<Bytes, BodyError>,
     /// Who asks.
-    pub(crate) peer: SocketAddr,
+    pub peer: SocketAddr,
+}
+
+/// Why there is no body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is larger than it may be.
+    #[error("the body is too large")]
+    TooLarge,
+    /// It broke off, or took too long.
+    #[error("the body is not complete")]
+    Incomplete,
 }
 
 /// What it gets.
-pub(crate) type Page = Response<Full<Bytes>>;
+pub type Page = Response<Full<Bytes>>;
 
 /// Answers requests.
 #[async_trait]
-pub(crate) trait Pages: Send + Sync + 'static {
+pub trait Pages: Send + Sync + 'static {
     /// Answers a request. One that is not GET or HEAD has been refused already, unless [`methods`](Self::methods) says
     /// otherwise.
     async fn answer(&self, ask: &Ask) -> Page;
@@ -58,10 +77,15 @@ pub(crate) trait Pages: Send + Sync + 'static {
     fn methods(&self, _path: &str) -> &'static str {
         "GET, HEAD"
     }
+
+    /// Most bytes of a body that are read; 0 if none is.
+    fn body_limit(&self) -> usize {
+        0
+    }
 }
 
 /// A page with a text.
-pub(crate) fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
+pub fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
     let mut page = Response::new(Full::new(body.into()));
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -72,7 +96,7 @@ pub(crate) fn page(status: StatusCode, content_type: &'static str, body: impl In
 
 /// A server that runs until it is stopped or dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     addresses: Vec<SocketAddr>,
     stop: ShutdownTrigger,
     listening: tokio::sync::Mutex<JoinSet<()>>,
@@ -83,7 +107,7 @@ impl Server {
     ///
     /// # Errors
     /// If the runtime cannot poll the sockets.
-    pub(crate) fn start(sockets: Vec<TcpListener>, pages: &Arc<dyn Pages>) -> std::io::Result<Self> {
+    pub fn start(sockets: Vec<TcpListener>, pages: &Arc<dyn Pages>) -> std::io::Result<Self> {
         let (stop, stopping) = Shutdown::channel();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let (mut addresses, mut listening) = (Vec::new(), JoinSet::new());
@@ -96,12 +120,12 @@ impl Server {
     }
 
     /// What it listens on.
-    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
     /// Closes the sockets, and the connections once they are answered.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         self.stop.request();
         let mut listening = self.listening.lock().await;
         let ended = async { while listening.join_next().await.is_some() {} };
@@ -148,8 +172,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, pages: Arc<dyn Pages>, 
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let pages = Arc::clone(&pages);
         async move {
-            let (head, _) = request.into_parts();
-            let ask = Ask { method: head.method, uri: head.uri, headers: head.headers, peer };
+            let (head, body) = request.into_parts();
+            let body = read(body, pages.body_limit()).await;
+            let ask = Ask { method: head.method, uri: head.uri, headers: head.headers, body, peer };
             Ok::<_, Infallible>(answer(&ask, &*pages).await)
         }
     });
@@ -169,6 +194,17 @@ async fn connection(stream: TcpStream, peer: SocketAddr, pages: Arc<dyn Pages>, 
     if let Err(error) = ended {
         // Concerns the client, which knows.
         tracing::debug!("a connection ended: {error}");
+    }
+}
+
+async fn read(body: hyper::body::Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    if limit == 0 {
+        return Ok(Bytes::new());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
+        _ => Err(BodyError::Incomplete),
     }
 }
 
