@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "lake")]
+mod admin;
 mod inventory;
 mod price;
 mod price_explain;
@@ -8,6 +10,8 @@ mod run;
 mod schema;
 #[cfg(feature = "lake")]
 mod sql;
+#[cfg(feature = "lake")]
+mod store;
 mod validate;
 mod watch;
 
@@ -59,6 +63,25 @@ enum Command {
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
+    /// List, make, rename and delete projects
+    #[cfg(feature = "lake")]
+    #[command(subcommand)]
+    Projects(admin::projects::ProjectsCommand),
+    /// List, make and delete environments
+    #[cfg(feature = "lake")]
+    #[command(subcommand)]
+    Envs(admin::envs::EnvsCommand),
+    /// Make, list and revoke the keys that applications send spans with
+    #[cfg(feature = "lake")]
+    #[command(subcommand)]
+    Keys(admin::keys::KeysCommand),
+    /// Show and say how long spans are kept
+    #[cfg(feature = "lake")]
+    #[command(subcommand)]
+    Retention(admin::retention::RetentionCommand),
+    /// Remove what is past its retention, finish deletions, and delete files that no query needs
+    #[cfg(feature = "lake")]
+    Maintain(admin::maintain::MaintainArguments),
 }
 
 /// Where the configuration comes from.
@@ -89,6 +112,16 @@ impl Arguments {
             Some(Command::Price(command)) => price::price(&command),
             #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
+            #[cfg(feature = "lake")]
+            Some(Command::Projects(command)) => admin::projects::projects(&command),
+            #[cfg(feature = "lake")]
+            Some(Command::Envs(command)) => admin::envs::envs(&command),
+            #[cfg(feature = "lake")]
+            Some(Command::Keys(command)) => admin::keys::keys(&command),
+            #[cfg(feature = "lake")]
+            Some(Command::Retention(command)) => admin::retention::retention(&command),
+            #[cfg(feature = "lake")]
+            Some(Command::Maintain(arguments)) => admin::maintain::maintain(&arguments),
         }
     }
 }

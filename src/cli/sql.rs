@@ -1,26 +1,30 @@
 //! `weir sql`: asks the stored spans, also while a collector runs.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use weir_pipeline::clock::Environment;
+use weir_pipeline::tenant::{RecordError, Slug};
+use weir_store::StoreError;
 use weir_store::query::{Engine, Format, write};
+use weir_store::registry::{Registry, RegistryError};
+
+use super::store::{StoreArguments, block_on};
 
 #[derive(Args)]
 pub(crate) struct SqlArguments {
-    /// Where the spans are: a folder or a URL such as s3://bucket/prefix
-    #[arg(long, value_name = "URL", default_value = "./weir-data", env = "WEIR_STORE")]
-    store: String,
-    /// The project whose spans are asked
-    #[arg(long, value_name = "NAME", default_value = weir_store::objects::DEFAULT_PROJECT)]
-    project: String,
+    /// The project whose spans are asked; no others can be seen
+    #[arg(long, value_name = "SLUG", default_value = weir_store::objects::DEFAULT_PROJECT, value_parser = project)]
+    project: Slug,
+    /// The one environment whose spans can be seen; by default those of all
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
     /// How the answer is written
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     format: OutputFormat,
-    /// An option of the object store, such as region=eu-central-1; by default its usual environment variables
-    #[arg(long = "storage", value_name = "KEY=VALUE", value_parser = pair)]
-    storage: Vec<(String, String)>,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The query; the table is `spans`, and `DESCRIBE spans` lists its columns
     query: String,
 }
@@ -32,16 +36,13 @@ enum OutputFormat {
     Csv,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+fn project(text: &str) -> Result<Slug, String> {
+    text.parse::<Slug>().map_err(|error| error.to_string())
 }
 
 pub(super) fn sql(arguments: &SqlArguments) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let options: BTreeMap<String, String> = arguments.storage.iter().cloned().collect();
-        let engine = Engine::open(&arguments.store, &options, &arguments.project).await?;
+    block_on(async {
+        let engine = open(arguments).await?;
         let batches = engine.collect(&arguments.query).await?;
         let format = match arguments.format {
             OutputFormat::Table => Format::Table,
@@ -53,5 +54,32 @@ pub(super) fn sql(arguments: &SqlArguments) -> anyhow::Result<ExitCode> {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             result => result.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),
         }
+    })
+}
+
+/// The project's spans. What is being deleted is not to be seen any more, whatever is left of it.
+async fn open(arguments: &SqlArguments) -> anyhow::Result<Engine> {
+    let root = arguments.store.root()?;
+    let (slug, registry) = (&arguments.project, Registry::new(&root, Environment::system()));
+    let known = registry.project(slug).await;
+    if let Ok(project) = &known {
+        anyhow::ensure!(!project.deleting, RecordError::Deleting(slug.clone()));
+        let organization = registry.organization().await?;
+        if let Some(env) = arguments.env.as_ref().and_then(|env| env.parse().ok()) {
+            anyhow::ensure!(!project.is_deleting(&organization, &env), RecordError::DeletingEnvironment(env));
+        }
+    }
+    let engine = match (Engine::over(&root, slug.as_str()).await, known) {
+        (Ok(engine), _) => engine,
+        // A misspelling is more likely than a project without spans, if there are others.
+        (Err(StoreError::NoTable { .. }), Err(RegistryError::Record(error @ RecordError::Unknown { .. }))) if matches!(&error, RecordError::Unknown { known, .. } if !known.is_empty()) =>
+        {
+            return Err(error.into());
+        }
+        (Err(error), _) => return Err(error.into()),
+    };
+    Ok(match &arguments.env {
+        Some(environment) => engine.within(environment),
+        None => engine,
     })
 }

@@ -1,0 +1,54 @@
+//! Which store a command is about.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use weir_pipeline::clock::Environment;
+use weir_store::maintain::{Maintenance, Settings};
+use weir_store::objects::Root;
+
+#[derive(Args)]
+pub(crate) struct StoreArguments {
+    /// Where the spans are: a folder or a URL such as s3://bucket/prefix
+    #[arg(long, value_name = "URL", default_value = "./weir-data", env = "WEIR_STORE")]
+    pub(super) store: String,
+    /// An option of the object store, such as region=eu-central-1; by default its usual environment variables
+    #[arg(long = "storage", value_name = "KEY=VALUE", value_parser = pair)]
+    storage: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl StoreArguments {
+    /// The options of the object store.
+    pub(super) fn options(&self) -> BTreeMap<String, String> {
+        self.storage.iter().cloned().collect()
+    }
+
+    /// The store. Nothing is read yet.
+    ///
+    /// # Errors
+    /// If the URL or an option is wrong.
+    pub(super) fn root(&self) -> anyhow::Result<Root> {
+        Ok(Root::open(&self.store, &self.options())?)
+    }
+
+    /// The store with its registry, to be changed.
+    ///
+    /// # Errors
+    /// As [`Self::root`].
+    pub(super) fn maintenance(&self) -> anyhow::Result<Maintenance> {
+        Ok(Maintenance::new(&self.root()?, Environment::system(), Settings::default()))
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// The command's own, or that no runtime can be made.
+pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
