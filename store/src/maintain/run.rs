@@ -90,7 +90,7 @@ impl Maintenance {
             report.expired.insert(name.to_owned(), expired);
         }
         let now = self.clock.now_unix_nanos();
-        let freed = vacuum(folders, name, &spans, &self.settings, now, dry_run).await?;
+        let freed = vacuum(folders, name, &mut spans, &self.settings, now, dry_run).await?;
         if freed != Freed::default() {
             report.vacuumed.insert(name.to_owned(), freed);
         }

@@ -46,6 +46,11 @@ impl Spans {
         Ok(load(root.spans(project)).await?.map(|table| Self { table }))
     }
 
+    /// Learns of the commits of others.
+    pub(super) async fn refresh(&mut self) -> Result<(), StoreError> {
+        Ok(self.table.update_incremental(None).await?)
+    }
+
     /// The files that a query would read.
     pub(super) fn files(&self) -> Result<Vec<LiveFile>, StoreError> {
         let snapshot = self.table.snapshot()?;
@@ -106,7 +111,7 @@ impl Spans {
                 tokio::time::sleep(by.settings.backoff.pause(failures, &by.clock)).await;
             }
             let next = self.last_of(&by.application).await?.map_or(0, |last| last + 1);
-            self.table.update_incremental(None).await?;
+            self.refresh().await?;
             // The answer to a commit may have got lost after it was made.
             if self.last_of(&by.application).await?.is_some_and(|last| last >= next) {
                 removed.add(chosen.iter().map(|file| (file.environment.as_str(), file.amount())).collect());

@@ -15,7 +15,7 @@ use crate::StoreError;
 pub(super) async fn vacuum(
     folders: &Folders<'_>,
     project: &str,
-    spans: &Spans,
+    spans: &mut Spans,
     settings: &Settings,
     now_unix_nano: u64,
     dry_run: bool,
@@ -24,8 +24,9 @@ pub(super) async fn vacuum(
     let before = |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let (removed_before, orphaned_before) = (before(settings.safe_age), before(settings.orphan_age));
     let table = folders.spans(project);
-    // Listed before the log is read again: what is committed after the list is in neither.
     let mut objects = folders.list(&table).await?;
+    // Read after the list, so that a file which was committed meanwhile is known to be live.
+    spans.refresh().await?;
     let live: foldhash::HashSet<Path> = spans.files()?.into_iter().map(|file| file.path).collect();
     let removed: foldhash::HashMap<Path, i64> = spans.removed().await?.into_iter().collect();
     let is_needless = |object: &ObjectMeta| {
