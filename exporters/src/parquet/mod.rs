@@ -11,8 +11,11 @@
 //!       region: eu-central-1
 //! ```
 //!
-//! All lanes share one [`Writer`], so that a commit holds what came in on every core. A client is answered when its
-//! spans are committed. See [`weir_store`] for the table.
+//! Each project has a table of its own; what belongs to no known project goes to that of the project `default`. All
+//! lanes share a table's [`Writer`](weir_store::writer::Writer), so that a commit holds what came in on every core. A
+//! client is answered when its spans are committed. See [`weir_store`] for the table.
+
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -28,9 +31,10 @@ use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 use weir_store::StoreError;
-use weir_store::objects::{DEFAULT_PROJECT, Root};
-use weir_store::table::{Delta, Table};
-use weir_store::writer::{Open, Settings, Writer};
+use weir_store::objects::Root;
+use weir_store::writer::Settings;
+
+use self::tables::Tables;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +97,7 @@ pub struct ParquetExporterFactory {
     limits: Settings,
     context: Context,
     /// Started by the first lane, or why it could not be.
-    writer: OnceLock<Result<Arc<Writer>, String>>,
+    tables: OnceLock<Result<Arc<Tables>, String>>,
 }
 
 impl ParquetExporterFactory {
@@ -127,19 +131,18 @@ impl ParquetExporterFactory {
             ..Settings::default()
         };
         let root = Root::open(&settings.url, &settings.storage)?;
-        Ok(Self { root, limits, context: context.clone(), writer: OnceLock::new() })
+        Ok(Self { root, limits, context: context.clone(), tables: OnceLock::new() })
     }
 
-    fn writer(&self) -> &Result<Arc<Writer>, String> {
-        self.writer.get_or_init(|| {
+    fn tables(&self) -> &Result<Arc<Tables>, String> {
+        self.tables.get_or_init(|| {
             let Context { id, telemetry, environment, .. } = &self.context;
             let counters = ExporterCounters::new(telemetry, id, Signal::Traces);
-            Writer::start(self.limits.clone(), environment.clone(), counters, opener(self.root.clone()))
-                .map(Arc::new)
-                .map_err(|error| {
-                    tracing::error!(exporter = id, "the store's threads could not be started: {error}");
-                    format!("the store's threads could not be started: {error}")
-                })
+            let tables = Tables::start(self.root.clone(), self.limits.clone(), environment.clone(), counters);
+            tables.map(Arc::new).map_err(|error| {
+                tracing::error!(exporter = id, "the store's threads could not be started: {error}");
+                format!("the store's threads could not be started: {error}")
+            })
         })
     }
 
@@ -149,38 +152,27 @@ impl ParquetExporterFactory {
     }
 }
 
-fn opener(root: Root) -> Open {
-    Box::new(move || {
-        let root = root.clone();
-        Box::pin(async move {
-            root.check_conditional_put().await?;
-            let table = Delta::create(&root, DEFAULT_PROJECT).await?;
-            Ok(Box::new(table) as Box<dyn Table>)
-        })
-    })
-}
-
 #[async_trait]
 impl ExporterFactory for ParquetExporterFactory {
     fn create(&self, _lane: usize, _signal: Signal, mut shutdown: Shutdown) -> Arc<dyn Exporter> {
-        let writer = self.writer().clone();
-        if let Ok(writer) = &writer {
-            let writer = Arc::clone(writer);
+        let tables = self.tables().clone();
+        if let Ok(tables) = &tables {
+            let tables = Arc::clone(tables);
             tokio::spawn(async move {
                 shutdown.requested().await;
-                writer.hurry();
+                tables.hurry();
             });
         }
-        Arc::new(ParquetExporter { writer })
+        Arc::new(ParquetExporter { tables })
     }
 
     fn promise(&self) -> String {
-        format!("OK means that the spans are committed to the Delta table at {}", self.root.url())
+        format!("OK means that the spans are committed to the Delta table of their project at {}", self.root.url())
     }
 
     async fn finish(&self) {
-        if let Some(Ok(writer)) = self.writer.get() {
-            writer.close().await;
+        if let Some(Ok(tables)) = self.tables.get() {
+            tables.close().await;
         }
     }
 }
@@ -188,7 +180,7 @@ impl ExporterFactory for ParquetExporterFactory {
 /// The `parquet` exporter of one lane.
 #[derive(Debug)]
 struct ParquetExporter {
-    writer: Result<Arc<Writer>, String>,
+    tables: Result<Arc<Tables>, String>,
 }
 
 #[async_trait]
@@ -198,15 +190,20 @@ impl Exporter for ParquetExporter {
             let reason = format!("the parquet exporter stores spans, not {}", batch.signal().records());
             return batch.settle(&Outcome::Rejected(reason.into()));
         }
-        match &self.writer {
-            Ok(writer) => writer.write(batch).await,
+        match &self.tables {
+            Ok(tables) => {
+                for part in batch.split_by_tenant() {
+                    let writer = tables.writer(part.tenant().map(|tenant| &**tenant));
+                    writer.write(part).await;
+                }
+            }
             Err(reason) => batch.settle(&Outcome::Retry { after: None, reason: reason.clone().into() }),
         }
     }
 
     async fn drain(&self) {
-        if let Ok(writer) = &self.writer {
-            writer.drain().await;
+        if let Ok(tables) = &self.tables {
+            tables.drain().await;
         }
     }
 }
