@@ -1,5 +1,7 @@
 //! The registry: every component of this binary by name. A plain table.
 
+#[cfg(feature = "lake")]
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator};
@@ -7,11 +9,16 @@ use weir_exporters::debug::Debug;
 use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
-use weir_extensions::{basicauth, bearertokenauth, headers_setter, health_check, zpages};
+use weir_extensions::{apikeyauth, basicauth, bearertokenauth, headers_setter, health_check, zpages};
+#[cfg(feature = "lake")]
+use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
+use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::{Component, Components, Forward, Routing, Section, Stability};
 use weir_pipeline::node::{ExporterFactory, Receiver};
 use weir_pipeline::signal::Signal;
+#[cfg(feature = "lake")]
+use weir_pipeline::tenant::{Registry, StaticKey};
 use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabilistic_sampler, resource, span};
 use weir_receivers::file::FileReceiver;
 use weir_receivers::otlp::OtlpReceiver;
@@ -47,6 +54,7 @@ pub(crate) fn all() -> Components {
         extensions: vec![
             #[cfg(feature = "lake")]
             alpha("admin_api", &[], &Signal::ALL, weir_api::admin::schema, weir_api::admin::build),
+            alpha("apikeyauth", &[], &Signal::ALL, apikeyauth::schema, apikeyauth),
             beta("basicauth", &[], &Signal::ALL, basicauth::schema, basicauth::build),
             beta("bearertokenauth", &[], &Signal::ALL, bearertokenauth::schema, bearertokenauth::build),
             beta("headers_setter", &[], &Signal::ALL, headers_setter::schema, headers_setter::build),
@@ -77,7 +85,6 @@ fn beta<T>(
 }
 
 /// A component whose configuration, or what it writes, may change.
-#[cfg(feature = "lake")]
 fn alpha<T>(
     name: &'static str,
     aliases: &'static [&'static str],
@@ -86,6 +93,26 @@ fn alpha<T>(
     build: Build<T>,
 ) -> Component<T> {
     Component { stability: Stability::Alpha, ..beta(name, aliases, signals, schema, build) }
+}
+
+fn apikeyauth(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
+    #[cfg(feature = "lake")]
+    let open: Option<apikeyauth::OpenRegistry> = Some(open_registry);
+    #[cfg(not(feature = "lake"))]
+    let open = None;
+    apikeyauth::build(section, open)
+}
+
+#[cfg(feature = "lake")]
+fn open_registry(
+    url: &str,
+    storage: &BTreeMap<String, String>,
+    clock: &Environment,
+    keys: Vec<StaticKey>,
+) -> Result<Arc<dyn Registry>, String> {
+    let root = weir_store::objects::Root::open(url, storage).map_err(|error| error.to_string())?;
+    let registry = weir_store::registry::Registry::new(&root, clock.clone());
+    Ok(Arc::new(weir_store::registry::Watched::new(registry, keys)))
 }
 
 fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {

@@ -29,7 +29,7 @@ use weir_store::maintain::{Maintenance, Settings as Patience};
 use weir_store::objects::Root;
 use weir_store::registry::Watch;
 use weir_store::table::{AppTransaction, Delta, Table as _};
-use weir_store::writer::write_files;
+use weir_store::writer::{Request as Spans, write_files};
 
 const KEY: &str = "the-admin-key-of-the-test";
 
@@ -100,7 +100,10 @@ impl Api {
         };
         let mut table = Delta::create(&self.root, project).await.unwrap();
         let stamp = Stamp { ingest_micros: 1, source: "test".into(), seq: 1 };
-        let files = write_files(table.files(), &[request.encode_to_vec().into()], &stamp).await.unwrap();
+        let files =
+            write_files(table.files(), &[Spans { bytes: request.encode_to_vec().into(), environment: None }], &stamp)
+                .await
+                .unwrap();
         let application = format!("test/{project}/{:?}", std::time::Instant::now());
         table.try_append(&files, &AppTransaction { application, version: 1 }).await.unwrap();
     }

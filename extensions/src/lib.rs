@@ -1,5 +1,6 @@
 //! Extensions: what runs beside the pipelines. One folder a component, and [`metrics`], which serves Weir's own metrics.
 
+pub mod apikeyauth;
 pub mod basicauth;
 pub mod bearertokenauth;
 pub mod headers_setter;
@@ -9,5 +10,6 @@ pub mod metrics;
 pub mod places;
 #[cfg(feature = "pprof")]
 pub mod pprof;
+mod scheme;
 mod watched;
 pub mod zpages;

@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::config::{ComponentId, ConfigError, Node};
 use crate::metadata::{Identity, Metadata};
 use crate::node::StartError;
+use crate::tenant::TenantSource;
 
 /// One extension, shared by everything that names it.
 #[async_trait]
@@ -57,12 +58,23 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Errors
     /// If the client is nobody this authenticator knows.
     fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied>;
+
+    /// Who tells whose data are that come from a client without a tenant, if their attributes are trusted.
+    fn tenants(&self) -> Option<Arc<dyn TenantSource>> {
+        None
+    }
 }
 
 /// A client was not let in. Says nothing of what it sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Denied(pub &'static str);
+pub enum Denied {
+    /// It is nobody the authenticator knows.
+    #[error("{0}")]
+    Unknown(&'static str),
+    /// Who it is cannot be told now, through no fault of its own: it should come again.
+    #[error("{0}")]
+    Undecided(&'static str),
+}
 
 /// Headers that are decided per request.
 pub trait OutgoingHeaders: Send + Sync + 'static {

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::tenant::Tenant;
+
 /// The headers of a request and its authenticated sender.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -20,6 +22,8 @@ pub struct Metadata {
 pub struct Identity {
     /// What is known of the sender: (`username`, `alice`). Read in configurations as `auth.username`.
     pub attributes: Vec<(&'static str, Box<str>)>,
+    /// Whose the data are, if the authenticator knows.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 impl Metadata {
@@ -62,6 +66,18 @@ impl Metadata {
 }
 
 impl Identity {
+    /// A sender of whom these attributes are known.
+    pub fn new(attributes: Vec<(&'static str, Box<str>)>) -> Self {
+        Self { attributes, tenant: None }
+    }
+
+    /// A sender for a tenant: `auth.project`, `auth.environment`.
+    pub fn of_tenant(tenant: &Arc<Tenant>) -> Self {
+        let attributes = [("project", &tenant.project), ("environment", &tenant.environment)];
+        let attributes = attributes.map(|(name, slug)| (name, slug.as_str().into())).to_vec();
+        Self { attributes, tenant: Some(Arc::clone(tenant)) }
+    }
+
     /// An attribute of the sender.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value)
@@ -87,7 +103,7 @@ mod tests {
 
     #[test]
     fn headers_and_identity_are_found_by_the_paths_of_configurations() {
-        let identity = Identity { attributes: vec![("username", "alice".into())] };
+        let identity = Identity::new(vec![("username", "alice".into())]);
         let metadata = Metadata::new([("X-Tenant", "acme"), ("x-tenant", "other"), ("authorization", "secret")])
             .with_identity(Arc::new(identity));
         assert_eq!(metadata.lookup("metadata.x-tenant"), Some("acme"));

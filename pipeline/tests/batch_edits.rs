@@ -177,7 +177,7 @@ proptest! {
         };
         let kept = |batch: &mut Batch| {
             let (before, mut nth) = (batch.len(), 0);
-            let dropped = batch.retain_resources(|_| {
+            let dropped = batch.retain_resources(|_, _| {
                 nth += 1;
                 keep >> (nth - 1) & 1 == 1
             });

@@ -21,7 +21,7 @@ use weir_store::arrow::array::RecordBatch;
 use weir_store::convert::{Converter, Rows, Stamp};
 use weir_store::parquet::arrow::ArrowWriter;
 use weir_store::schema::PARTITION_COLUMNS;
-use weir_store::writer::{properties, write_files};
+use weir_store::writer::{Request, properties, write_files};
 
 const REQUESTS: usize = 200;
 const SPANS_PER_REQUEST: usize = 100;
@@ -36,13 +36,14 @@ fn store(c: &mut Criterion) {
     let mut random = Random(88_172_645_463_325_252);
     let requests: Vec<Bytes> = (0..REQUESTS).map(|n| request(n, &mut random)).collect();
     let bytes: usize = requests.iter().map(Bytes::len).sum();
+    let loads: Vec<Request> = requests.iter().cloned().map(Request::from).collect();
     let batches = columns(&requests);
     let file = encode(&batches);
     println!("{} bytes of OTLP, {} bytes of Parquet a span", bytes / SPANS, file.len() / SPANS);
 
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let write = || {
-        let files = runtime.block_on(write_files(Arc::new(InMemory::new()), &requests, &stamp())).unwrap();
+        let files = runtime.block_on(write_files(Arc::new(InMemory::new()), &loads, &stamp())).unwrap();
         assert_eq!(files.len(), 1);
     };
     let (mut whole, mut alone) = (Vec::new(), Vec::new());
@@ -84,7 +85,7 @@ fn stamp() -> Stamp {
 /// Sorted columns, as `write_files` makes them.
 fn columns(requests: &[Bytes]) -> Vec<RecordBatch> {
     let mut rows = Rows::default();
-    requests.iter().for_each(|request| rows.add(request));
+    requests.iter().for_each(|request| rows.add(request, None));
     rows.sort();
     let mut converter = Converter::default();
     let chunks = rows.chunks(0..rows.len(), 1024, 16 << 20);

@@ -22,9 +22,12 @@ use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilde
 use deltalake::datafusion::logical_expr::LogicalPlanBuilder;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use futures::TryStreamExt;
+use weir_pipeline::clock::Environment as Clock;
+use weir_pipeline::tenant::InvalidSlug;
 
 use crate::StoreError;
 use crate::objects::Root;
+use crate::registry::{Registry, RegistryError};
 use crate::table::{Delta, Table};
 
 /// The name of the spans' table in SQL.
@@ -69,7 +72,15 @@ impl Engine {
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(QUERY_MEMORY))).build_arc().map_err(
                 |error| StoreError::Config { url: root.url().to_string(), message: one_line(&error.to_string()) },
             )?;
-        Ok(Self { table: tokio::sync::Mutex::new(Delta::open(root, project).await?), environment: None, runtime })
+        // A project that has taken another's name has its data elsewhere.
+        let wrong = |message: String| StoreError::Config { url: root.url().to_string(), message };
+        let slug = project.parse().map_err(|error: InvalidSlug| wrong(format!("project {error}")))?;
+        let folder = match Registry::new(root, Clock::system()).folder_of(&slug).await {
+            Ok(folder) => folder,
+            Err(RegistryError::Store(error)) => return Err(error),
+            Err(error) => return Err(wrong(error.to_string())),
+        };
+        Ok(Self { table: tokio::sync::Mutex::new(Delta::open(root, &folder).await?), environment: None, runtime })
     }
 
     /// The same for one environment alone.

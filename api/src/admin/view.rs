@@ -117,6 +117,9 @@ pub struct KeyView {
     /// When it was revoked.
     #[schemars(extend("format" = "date-time"))]
     pub revoked: Option<String>,
+    /// When it was last used, as far as collectors have written down, which they do about every minute.
+    #[schemars(extend("format" = "date-time"))]
+    pub last_used: Option<String>,
     /// Whether it opens anything now.
     pub state: KeyState,
 }
@@ -143,6 +146,9 @@ impl KeyState {
         }
     }
 }
+
+/// When keys were last used, by project and id.
+pub type KeyUses = BTreeMap<(Slug, Box<str>), u64>;
 
 /// The keys of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -293,8 +299,8 @@ impl EnvironmentList {
 }
 
 impl KeyView {
-    /// Of a key, at this time.
-    pub fn of(key: &KeyRecord, now_unix_nano: u64) -> Self {
+    /// Of a key, last used then, at this time.
+    pub fn of(key: &KeyRecord, used_unix_nano: Option<u64>, now_unix_nano: u64) -> Self {
         Self {
             id: key.id.clone(),
             prefix: key.prefix.clone(),
@@ -303,6 +309,7 @@ impl KeyView {
             created: time(key.created_unix_nano),
             expires: key.expires_unix_nano.map(time),
             revoked: key.revoked_unix_nano.map(time),
+            last_used: used_unix_nano.map(time),
             state: match key {
                 key if key.revoked_unix_nano.is_some() => KeyState::Revoked,
                 key if !key.is_valid_at(now_unix_nano) => KeyState::Expired,
@@ -313,10 +320,15 @@ impl KeyView {
 }
 
 impl KeyList {
-    /// Of a project, or of one environment of it.
-    pub fn of(project: &Project, environment: Option<&Slug>, now_unix_nano: u64) -> Self {
-        let chosen = |key: &&KeyRecord| environment.is_none_or(|environment| key.environment == *environment);
-        Self { keys: project.keys.iter().filter(chosen).map(|key| KeyView::of(key, now_unix_nano)).collect() }
+    /// Of a project, or of one environment of it; `uses` says when keys were last used.
+    pub fn of(project: &Project, environment: Option<&Slug>, uses: &KeyUses, now_unix_nano: u64) -> Self {
+        let chosen =
+            project.keys.iter().filter(|key| environment.is_none_or(|environment| key.environment == *environment));
+        let view = |key: &KeyRecord| {
+            let used = uses.get(&(project.slug.clone(), key.id.as_str().into())).copied();
+            KeyView::of(key, used, now_unix_nano)
+        };
+        Self { keys: chosen.map(view).collect() }
     }
 }
 

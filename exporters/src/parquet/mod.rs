@@ -13,11 +13,14 @@
 //!       interval: 1h              # how often spans past their retention are removed; 0s: never, see `weir maintain`
 //! ```
 //!
-//! All lanes share one [`Writer`], so that a commit holds what came in on every core. A client is answered when its
-//! spans are committed. See [`weir_store`] for the table.
+//! Each project has a table of its own; what belongs to no known project goes to that of the project `default`. All
+//! lanes share a table's [`Writer`](weir_store::writer::Writer), so that a commit holds what came in on every core. A
+//! client is answered when its spans are committed. See [`weir_store`] for the table.
 //!
 //! The first lane also starts a thread that looks after the whole store from time to time: retention, deletions that
 //! somebody began, files that no query needs ([`weir_store::maintain`]). Any number of collectors may do so at once.
+
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -34,9 +37,10 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 use weir_store::StoreError;
 use weir_store::maintain::{Background, Maintenance, Settings as Patience};
-use weir_store::objects::{DEFAULT_PROJECT, Root};
-use weir_store::table::{Delta, Table};
-use weir_store::writer::{Open, Settings, Writer};
+use weir_store::objects::Root;
+use weir_store::writer::Settings;
+
+use self::tables::Tables;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +124,7 @@ pub struct ParquetExporterFactory {
     limits: Settings,
     context: Context,
     /// Started by the first lane, or why it could not be.
-    writer: OnceLock<Result<Arc<Writer>, String>>,
+    tables: OnceLock<Result<Arc<Tables>, String>>,
     maintenance: Duration,
     /// Started with the writer.
     background: Mutex<Option<Background>>,
@@ -162,7 +166,7 @@ impl ParquetExporterFactory {
             root,
             limits,
             context: context.clone(),
-            writer: OnceLock::new(),
+            tables: OnceLock::new(),
             maintenance: settings.maintenance,
             background: Mutex::new(None),
         })
@@ -181,17 +185,16 @@ impl ParquetExporterFactory {
         }
     }
 
-    fn writer(&self) -> &Result<Arc<Writer>, String> {
-        self.writer.get_or_init(|| {
+    fn tables(&self) -> &Result<Arc<Tables>, String> {
+        self.tables.get_or_init(|| {
             self.look_after_the_store();
             let Context { id, telemetry, environment, .. } = &self.context;
             let counters = ExporterCounters::new(telemetry, id, Signal::Traces);
-            Writer::start(self.limits.clone(), environment.clone(), counters, opener(self.root.clone()))
-                .map(Arc::new)
-                .map_err(|error| {
-                    tracing::error!(exporter = id, "the store's threads could not be started: {error}");
-                    format!("the store's threads could not be started: {error}")
-                })
+            let tables = Tables::start(self.root.clone(), self.limits.clone(), environment.clone(), counters);
+            tables.map(Arc::new).map_err(|error| {
+                tracing::error!(exporter = id, "the store's threads could not be started: {error}");
+                format!("the store's threads could not be started: {error}")
+            })
         })
     }
 
@@ -201,38 +204,27 @@ impl ParquetExporterFactory {
     }
 }
 
-fn opener(root: Root) -> Open {
-    Box::new(move || {
-        let root = root.clone();
-        Box::pin(async move {
-            root.check_conditional_put().await?;
-            let table = Delta::create(&root, DEFAULT_PROJECT).await?;
-            Ok(Box::new(table) as Box<dyn Table>)
-        })
-    })
-}
-
 #[async_trait]
 impl ExporterFactory for ParquetExporterFactory {
     fn create(&self, _lane: usize, _signal: Signal, mut shutdown: Shutdown) -> Arc<dyn Exporter> {
-        let writer = self.writer().clone();
-        if let Ok(writer) = &writer {
-            let writer = Arc::clone(writer);
+        let tables = self.tables().clone();
+        if let Ok(tables) = &tables {
+            let tables = Arc::clone(tables);
             tokio::spawn(async move {
                 shutdown.requested().await;
-                writer.hurry();
+                tables.hurry();
             });
         }
-        Arc::new(ParquetExporter { writer })
+        Arc::new(ParquetExporter { tables })
     }
 
     fn promise(&self) -> String {
-        format!("OK means that the spans are committed to the Delta table at {}", self.root.url())
+        format!("OK means that the spans are committed to the Delta table of their project at {}", self.root.url())
     }
 
     async fn finish(&self) {
-        if let Some(Ok(writer)) = self.writer.get() {
-            writer.close().await;
+        if let Some(Ok(tables)) = self.tables.get() {
+            tables.close().await;
         }
         let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It waits for its thread, which ends at its next step.
@@ -247,7 +239,7 @@ impl ExporterFactory for ParquetExporterFactory {
 /// The `parquet` exporter of one lane.
 #[derive(Debug)]
 struct ParquetExporter {
-    writer: Result<Arc<Writer>, String>,
+    tables: Result<Arc<Tables>, String>,
 }
 
 #[async_trait]
@@ -257,15 +249,20 @@ impl Exporter for ParquetExporter {
             let reason = format!("the parquet exporter stores spans, not {}", batch.signal().records());
             return batch.settle(&Outcome::Rejected(reason.into()));
         }
-        match &self.writer {
-            Ok(writer) => writer.write(batch).await,
+        match &self.tables {
+            Ok(tables) => {
+                for part in batch.split_by_tenant() {
+                    let writer = tables.writer(part.tenant().map(|tenant| &**tenant));
+                    writer.write(part).await;
+                }
+            }
             Err(reason) => batch.settle(&Outcome::Retry { after: None, reason: reason.clone().into() }),
         }
     }
 
     async fn drain(&self) {
-        if let Ok(writer) = &self.writer {
-            writer.drain().await;
+        if let Ok(tables) = &self.tables {
+            tables.drain().await;
         }
     }
 }

@@ -77,7 +77,7 @@ impl Users {
                 return Err(wrong("the user has no name"));
             }
             let hash = Hash::parse(hash).map_err(wrong)?;
-            let identity = Arc::new(Identity { attributes: vec![("username", name.into())] });
+            let identity = Arc::new(Identity::new(vec![("username", name.into())]));
             if users.insert(name.to_owned(), User { hash, identity }).is_some() {
                 return Err(wrong("this user is already in a line before"));
             }

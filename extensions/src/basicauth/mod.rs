@@ -87,8 +87,9 @@ impl Extension for Server {
 
 impl Authenticator for Server {
     fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
-        let value = header("authorization").ok_or(Denied("the `authorization` header is missing"))?;
-        let malformed = Denied("the `authorization` header is not of the form `Basic` and base64 of `user:password`");
+        let value = header("authorization").ok_or(Denied::Unknown("the `authorization` header is missing"))?;
+        let malformed =
+            Denied::Unknown("the `authorization` header is not of the form `Basic` and base64 of `user:password`");
         if value.len() > MAX_HEADER {
             return Err(malformed);
         }
@@ -100,12 +101,12 @@ impl Authenticator for Server {
         let decoded = decoded.ok_or(malformed)?;
         let (user, password) = decoded.split_once(':').ok_or(malformed)?;
         let file = self.file.as_ref().map(Watched::current).transpose();
-        let file = file.map_err(|_| Denied("the passwords cannot be read"))?;
+        let file = file.map_err(|_| Denied::Undecided("the passwords cannot be read"))?;
         let users = match &file {
             Some(file) if !self.inline.has(user) => file,
             _ => &self.inline,
         };
-        users.check(user, password).ok_or(Denied("the user name or the password is wrong"))
+        users.check(user, password).ok_or(Denied::Unknown("the user name or the password is wrong"))
     }
 }
 

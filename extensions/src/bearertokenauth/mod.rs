@@ -32,6 +32,7 @@ use weir_pipeline::node::StartError;
 pub use self::config::Settings;
 use self::config::Source;
 pub use self::config::schema;
+use crate::scheme::after_scheme;
 use crate::watched::Watched;
 
 /// Builds the extension from its configuration.
@@ -102,16 +103,6 @@ impl BearerTokenAuth {
             Tokens::File(file) => file.current(),
         }
     }
-
-    /// What follows the scheme, whose case does not matter (RFC 9110 §11.1).
-    fn token_in<'v>(&self, value: &'v str) -> Option<&'v str> {
-        if self.scheme.is_empty() {
-            return Some(value.trim());
-        }
-        let (scheme, token) = value.split_at_checked(self.scheme.len())?;
-        let token = token.strip_prefix(' ')?;
-        scheme.eq_ignore_ascii_case(&self.scheme).then_some(token.trim())
-    }
 }
 
 #[async_trait]
@@ -134,10 +125,15 @@ impl Extension for BearerTokenAuth {
 
 impl Authenticator for BearerTokenAuth {
     fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
-        let value = header(&self.header).ok_or(Denied("the header with the token is missing"))?;
-        let token = self.token_in(value).ok_or(Denied("the token is not of the expected scheme"))?;
-        let tokens = self.tokens().map_err(|_| Denied("the tokens cannot be read"))?;
-        if tokens.contains(token) { Ok(Arc::clone(&self.identity)) } else { Err(Denied("the token is not known")) }
+        let value = header(&self.header).ok_or(Denied::Unknown("the header with the token is missing"))?;
+        let token =
+            after_scheme(&self.scheme, value).ok_or(Denied::Unknown("the token is not of the expected scheme"))?;
+        let tokens = self.tokens().map_err(|_| Denied::Undecided("the tokens cannot be read"))?;
+        if tokens.contains(token) {
+            Ok(Arc::clone(&self.identity))
+        } else {
+            Err(Denied::Unknown("the token is not known"))
+        }
     }
 }
 

@@ -22,7 +22,7 @@ headers:
 #[test]
 fn values_come_from_the_client_from_who_it_is_or_from_the_configuration() {
     let setter = parse(EVERYTHING).unwrap();
-    let identity = Identity { attributes: vec![("username", "alice".into())] };
+    let identity = Identity::new(vec![("username", "alice".into())]);
     let metadata = Metadata::new([("x-tenant", "acme"), ("X-Other", "o")]).with_identity(Arc::new(identity));
     let text = |s: &str| s.to_owned();
     assert_eq!(
@@ -53,7 +53,7 @@ fn what_is_not_clear_or_no_header_is_not_sent() {
     let twice = Metadata::new([("x-tenant", "acme"), ("X-TENANT", "other")]);
     let error = setter.edits(Some(&twice)).unwrap_err();
     assert_eq!(error, "the client sent the header X-Tenant more than once: it is not clear which is meant");
-    let identity = Identity { attributes: vec![("username", "a\nx-evil: 1".into())] };
+    let identity = Identity::new(vec![("username", "a\nx-evil: 1".into())]);
     let error = setter.edits(Some(&Metadata::new([]).with_identity(Arc::new(identity)))).unwrap_err();
     assert_eq!(error, "a value has characters that a header cannot carry");
 }

@@ -98,6 +98,17 @@ impl Index {
         Ok(index)
     }
 
+    /// The spans of a resource.
+    pub(crate) fn spans_of(&self, resource: usize) -> std::ops::Range<usize> {
+        let entry = self.resources.get(resource);
+        let scopes = entry.map_or(0..0, |r| r.first_scope as usize..r.end_scope as usize);
+        let scopes = self.scopes.get(scopes).unwrap_or_default();
+        match (scopes.first(), scopes.last()) {
+            (Some(first), Some(last)) => first.first_span as usize..last.end_span as usize,
+            _ => 0..0,
+        }
+    }
+
     pub(crate) fn resource_of<'a>(&self, scope: u32, bytes: &'a [u8]) -> Resource<'a> {
         let entry = self.scopes.get(scope as usize).and_then(|s| self.resources.get(s.resource as usize));
         Resource(entry.map_or(&[], |r| slice(bytes, r.resource)))

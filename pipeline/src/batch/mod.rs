@@ -17,6 +17,7 @@
 //! * Joining batches concatenates their chunks, splitting shares them; neither copies a byte, because the top level of
 //!   an OTLP request is a repeated field and repeated fields concatenate.
 //! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed.
+//! * Whose data a chunk is, is known to the chunk ([`Tenant`]): joining batches of several tenants mixes nothing.
 //! * A batch carries the [`Receipt`]s of everyone who waits for it and the [`Lease`]s on the memory it holds.
 
 mod alive;
@@ -26,6 +27,7 @@ mod index;
 mod overlay;
 mod resource;
 mod span;
+mod tenancy;
 pub mod validate;
 mod value_text;
 pub mod view;
@@ -46,6 +48,7 @@ use crate::metadata::Metadata;
 use crate::otlp::schema;
 use crate::receipt::{Outcome, Receipt};
 use crate::signal::Signal;
+use crate::tenant::Tenant;
 
 /// Requests above this size are refused by [`Batch::decode`]: offsets in the index are 32 bits wide.
 const MAX_BYTES: usize = u32::MAX as usize;
@@ -59,6 +62,8 @@ struct Chunk {
     overlay: Option<Arc<Overlay>>,
     /// Records that are alive.
     records: usize,
+    /// Whose they are, if that is known.
+    tenant: Option<Arc<Tenant>>,
 }
 
 /// OTLP data on its way through the graph. See the [module](self).
@@ -93,7 +98,7 @@ impl Batch {
                 (None, count_records(signal, &bytes))
             }
         };
-        let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records };
+        let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records, tenant: None };
         Ok(Self { chunks: vec![chunk], ..Self::empty(signal) })
     }
 
@@ -136,7 +141,7 @@ impl Batch {
             // branch of the graph shares it.
             let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
             for id in chunk.alive.ones() {
-                edit(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay));
+                edit(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay, chunk.tenant.as_deref()));
             }
             chunk.overlay = (!overlay.is_empty()).then(|| Arc::new(overlay));
         }
@@ -169,15 +174,16 @@ impl Batch {
         }
     }
 
-    /// Keeps the records of the resources for which `keep` is true and returns how many records were dropped. The
-    /// caller counts them (I2).
-    pub fn retain_resources(&mut self, mut keep: impl FnMut(Resource<'_>) -> bool) -> usize {
+    /// Keeps the records of the resources for which `keep` is true, who is told whose they are, and returns how many
+    /// records were dropped. The caller counts them (I2).
+    pub fn retain_resources(&mut self, mut keep: impl FnMut(Resource<'_>, Option<&Tenant>) -> bool) -> usize {
         if self.signal == Signal::Traces {
-            return self.retain(|span| keep(span.resource()));
+            return self.retain(|span| keep(span.resource(), span.tenant()));
         }
         let before = self.len();
         for chunk in &mut self.chunks {
-            if let Some(bytes) = resource::retain_resources(&chunk.bytes, &mut keep) {
+            let tenant = chunk.tenant.as_deref();
+            if let Some(bytes) = resource::retain_resources(&chunk.bytes, &mut |resource| keep(resource, tenant)) {
                 chunk.records = count_records(self.signal, &bytes);
                 chunk.alive = Alive::all(chunk.records);
                 chunk.bytes = bytes;
@@ -196,7 +202,7 @@ impl Batch {
             let Some(index) = &chunk.index else { continue };
             let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
             for id in chunk.alive.ones() {
-                if !keep(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay)) {
+                if !keep(&mut SpanMut::new(&chunk.bytes, index, id, &mut overlay, chunk.tenant.as_deref())) {
                     dead.push(id);
                 }
             }
@@ -335,7 +341,9 @@ impl Chunk {
 
     fn spans(&self) -> impl Iterator<Item = Span<'_>> {
         self.index.iter().flat_map(move |index| {
-            self.alive.ones().map(move |id| Span::new(&self.bytes, index, id, self.overlay.as_deref()))
+            self.alive
+                .ones()
+                .map(move |id| Span::new(&self.bytes, index, id, self.overlay.as_deref(), self.tenant.as_deref()))
         })
     }
 }

@@ -5,6 +5,7 @@ use super::index::{Index, SpanEntry};
 use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES, SpanField};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
 use super::wire::{Fields, Repeated, put_bytes, put_uint};
+use crate::tenant::Tenant;
 
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
@@ -13,11 +14,23 @@ pub struct Span<'a> {
     index: &'a Index,
     id: usize,
     overlay: Option<&'a Overlay>,
+    tenant: Option<&'a Tenant>,
 }
 
 impl<'a> Span<'a> {
-    pub(super) fn new(bytes: &'a [u8], index: &'a Index, id: usize, overlay: Option<&'a Overlay>) -> Self {
-        Self { bytes, index, id, overlay }
+    pub(super) fn new(
+        bytes: &'a [u8],
+        index: &'a Index,
+        id: usize,
+        overlay: Option<&'a Overlay>,
+        tenant: Option<&'a Tenant>,
+    ) -> Self {
+        Self { bytes, index, id, overlay, tenant }
+    }
+
+    /// Whose span it is, if that is known.
+    pub fn tenant(self) -> Option<&'a Tenant> {
+        self.tenant
     }
 
     pub(super) fn id(self) -> usize {
@@ -152,16 +165,23 @@ pub struct SpanMut<'a> {
     index: &'a Index,
     id: usize,
     overlay: &'a mut Overlay,
+    tenant: Option<&'a Tenant>,
 }
 
 impl<'a> SpanMut<'a> {
-    pub(super) fn new(bytes: &'a [u8], index: &'a Index, id: usize, overlay: &'a mut Overlay) -> Self {
-        Self { bytes, index, id, overlay }
+    pub(super) fn new(
+        bytes: &'a [u8],
+        index: &'a Index,
+        id: usize,
+        overlay: &'a mut Overlay,
+        tenant: Option<&'a Tenant>,
+    ) -> Self {
+        Self { bytes, index, id, overlay, tenant }
     }
 
     /// The span as it is now.
     pub fn view(&self) -> Span<'_> {
-        Span::new(self.bytes, self.index, self.id, Some(self.overlay))
+        Span::new(self.bytes, self.index, self.id, Some(self.overlay), self.tenant)
     }
 
     /// Sets an attribute, whether or not the span has the key.

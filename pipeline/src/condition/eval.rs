@@ -6,12 +6,13 @@ use super::{Condition, Expression, Operand, Operator, Path};
 use crate::batch::Span;
 use crate::batch::view::{Resource, Value};
 use crate::metadata::Metadata;
+use crate::tenant::Tenant;
 
 /// What a condition is asked about; of the kind that it was read for.
 #[derive(Clone, Copy)]
 pub enum Subject<'a> {
-    /// A resource.
-    Resource(Resource<'a>),
+    /// A resource, and whose it is if that is known.
+    Resource(Resource<'a>, Option<&'a Tenant>),
     /// A span with its resource and scope.
     Span(Span<'a>),
     /// What the client said, if that is known.
@@ -81,9 +82,13 @@ impl Path {
     fn value<'a>(&'a self, subject: Subject<'a>) -> Option<Value<'a>> {
         let span = match subject {
             Subject::Span(span) => span,
-            Subject::Resource(resource) => {
-                let Self::ResourceAttribute(key) = self else { return None };
-                return resource.attributes().get(key);
+            Subject::Resource(resource, tenant) => {
+                return match self {
+                    Self::ResourceAttribute(key) => resource.attributes().get(key),
+                    Self::Project => tenant.map(Tenant::project_value),
+                    Self::Environment => tenant.map(Tenant::environment_value),
+                    _ => None,
+                };
             }
             Subject::Request(_) => return None,
         };
@@ -91,6 +96,8 @@ impl Path {
             Self::Attribute(key) => return span.attr(key),
             Self::ResourceAttribute(key) => return span.resource_attributes().get(key),
             Self::Header(_) => return None,
+            Self::Project => return span.tenant().map(Tenant::project_value),
+            Self::Environment => return span.tenant().map(Tenant::environment_value),
             Self::Name => Value::Str(span.fields().name),
             Self::Kind => Value::Int(span.fields().kind.into()),
             Self::StatusCode => Value::Int(span.fields().status_code.into()),
@@ -98,6 +105,16 @@ impl Path {
             Self::ScopeName => Value::Str(span.scope().name()),
             Self::ScopeVersion => Value::Str(span.scope().version()),
         })
+    }
+}
+
+impl Tenant {
+    fn project_value(&self) -> Value<'_> {
+        Value::Str(self.project.as_str().into())
+    }
+
+    fn environment_value(&self) -> Value<'_> {
+        Value::Str(self.environment.as_str().into())
     }
 }
 

@@ -10,13 +10,14 @@
 //!
 //! | context | paths |
 //! |---|---|
-//! | `resource` | `attributes["k"]`, the same as `resource.attributes["k"]` |
-//! | `span` | `attributes["k"]` = `span.attributes["k"]`, `resource.attributes["k"]`, `name`, `kind`, `status.code`, `status.message`, `instrumentation_scope.name`, `instrumentation_scope.version` |
+//! | `resource` | `attributes["k"]`, the same as `resource.attributes["k"]`, `project`, `environment` |
+//! | `span` | `attributes["k"]` = `span.attributes["k"]`, `resource.attributes["k"]`, `project`, `environment`, `name`, `kind`, `status.code`, `status.message`, `instrumentation_scope.name`, `instrumentation_scope.version` |
 //! | `request` | `request["x"]`: a header, whatever its case, or `auth.…` |
 //!
 //! Comparing follows OTTL: an attribute that is not there is `nil`; integers and floats compare as numbers; values of
 //! different kinds are not equal. `kind` and `status.code` are compared with `SPAN_KIND_…`, `STATUS_CODE_…` or a number.
-//! A comparison with `request["x"]` holds if it holds for any of the header's values, and never if there is none.
+//! `project` and `environment` are those of the data's owner ([`crate::tenant`]), which no attribute can change; `nil`
+//! where it is not known. A comparison with `request["x"]` holds if it holds for any of the header's values, and never if there is none.
 //!
 //! Nothing here can fail once it was read: a condition that OTTL could only judge while data flows is refused.
 
@@ -141,6 +142,8 @@ enum Path {
     Attribute(Box<str>),
     ResourceAttribute(Box<str>),
     Header(Box<str>),
+    Project,
+    Environment,
     Name,
     Kind,
     StatusCode,

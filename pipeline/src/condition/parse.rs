@@ -162,6 +162,8 @@ impl<'t> Parser<'t> {
 
     fn path(&mut self, word: &str) -> Result<Operand, Fault> {
         let path = match (self.context, word) {
+            (Context::Span | Context::Resource, "project") => Path::Project,
+            (Context::Span | Context::Resource, "environment") => Path::Environment,
             (Context::Span, "name" | "span.name") => Path::Name,
             (Context::Span, "kind" | "span.kind") => Path::Kind,
             (Context::Span, "status.code" | "span.status.code") => Path::StatusCode,
@@ -208,10 +210,11 @@ impl<'t> Parser<'t> {
     fn known(&self) -> &'static str {
         match self.context {
             Context::Resource => {
-                "known are attributes[\"key\"], IsMatch(attributes[\"key\"], \"pattern\"), texts, numbers, true, false, nil"
+                "known are attributes[\"key\"], project, environment, IsMatch(path, \"pattern\"), texts, numbers, true, false, \
+                 nil"
             }
             Context::Span => {
-                "known are attributes[\"key\"], resource.attributes[\"key\"], name, kind, status.code, status.message, \
+                "known are attributes[\"key\"], resource.attributes[\"key\"], project, environment, name, kind, status.code, status.message, \
                  instrumentation_scope.name, instrumentation_scope.version, IsMatch(path, \"pattern\"), texts, numbers, \
                  true, false, nil"
             }

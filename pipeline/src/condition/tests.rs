@@ -75,7 +75,7 @@ fn conditions_on_resources_and_requests() {
         [(r#"attributes["env"] == "prod""#, true), (r#"resource.attributes["env"] != "prod""#, false)]
     {
         let condition = Condition::parse_text(text, Context::Resource).unwrap();
-        assert_eq!(condition.holds(Subject::Resource(resource)), expected, "{text}");
+        assert_eq!(condition.holds(Subject::Resource(resource, None)), expected, "{text}");
     }
     let metadata = Metadata::new([("X-Tenant", "acme"), ("x-tenant", "ecorp")]);
     for (text, with, without) in [

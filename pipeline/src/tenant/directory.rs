@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::key::MAX_LEN;
 use super::{KeyHash, Organization, Project, Slug, Tenant};
+use crate::metadata::Identity;
 
 /// A key that is written in the configuration instead of the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,10 +31,13 @@ pub struct Directory {
 #[derive(Debug)]
 struct Entry {
     hash: KeyHash,
+    identity: Arc<Identity>,
     tenant: Arc<Tenant>,
     expires_unix_nano: u64,
     /// The key's id; empty for one from the configuration.
     id: Box<str>,
+    /// When it was last found, in nanoseconds since the epoch; 0 if never.
+    used: AtomicU64,
 }
 
 /// A key that was found.
@@ -40,8 +45,21 @@ struct Entry {
 pub struct Found<'d> {
     /// Where it leads.
     pub tenant: &'d Arc<Tenant>,
+    /// What goes with the data: the tenant, also as `auth.project` and `auth.environment`.
+    pub identity: &'d Arc<Identity>,
     /// The key's id in its project; empty for one from the configuration.
     pub id: &'d str,
+}
+
+/// The last time a key of the registry was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The key's project.
+    pub project: Slug,
+    /// The key's id in its project.
+    pub id: Box<str>,
+    /// Nanoseconds since the epoch.
+    pub used_unix_nano: u64,
 }
 
 impl Directory {
@@ -54,39 +72,72 @@ impl Directory {
     ) -> Self {
         let mut directory = Self { keys: HashMap::new(), projects: BTreeMap::new(), organization };
         for key in static_keys {
-            directory.add(key.hash, &Arc::new(key.tenant.clone()), u64::MAX, "");
+            directory.add(key.hash, &Holder::new(key.tenant.clone()), u64::MAX, "");
         }
         for project in projects {
-            let mut tenants: BTreeMap<&Slug, Arc<Tenant>> = BTreeMap::new();
+            let mut holders: BTreeMap<&Slug, Holder> = BTreeMap::new();
             for key in project.keys.iter().filter(|key| !project.deleting && key.revoked_unix_nano.is_none()) {
                 if !project.has(&directory.organization, &key.environment) {
                     continue;
                 }
                 // One allocation for all keys of an environment, so that batches of one tenant share it.
-                let tenant = tenants.entry(&key.environment).or_insert_with(|| {
-                    Arc::new(Tenant { project: project.slug.clone(), environment: key.environment.clone() })
-                });
-                directory.add(key.hash, tenant, key.expires_unix_nano.unwrap_or(u64::MAX), &key.id);
+                let holder =
+                    holders.entry(&key.environment).or_insert_with(|| Holder::new(project.tenant(&key.environment)));
+                directory.add(key.hash, holder, key.expires_unix_nano.unwrap_or(u64::MAX), &key.id);
             }
             directory.projects.insert(project.slug.clone(), Arc::clone(&project));
         }
         directory
     }
 
-    fn add(&mut self, hash: KeyHash, tenant: &Arc<Tenant>, expires_unix_nano: u64, id: &str) {
-        let entry = Entry { hash, tenant: Arc::clone(tenant), expires_unix_nano, id: id.into() };
-        self.keys.entry(hash.bucket()).or_default().push(entry);
+    fn add(&mut self, hash: KeyHash, Holder { tenant, identity }: &Holder, expires_unix_nano: u64, id: &str) {
+        self.keys.entry(hash.bucket()).or_default().push(Entry {
+            hash,
+            identity: Arc::clone(identity),
+            tenant: Arc::clone(tenant),
+            expires_unix_nano,
+            id: id.into(),
+            used: AtomicU64::new(0),
+        });
     }
 
-    /// Where a key leads at this time (nanoseconds since the epoch); `None` for a key that is unknown, revoked, expired
-    /// or no key at all, without telling which.
+    /// Where a key leads at this time (nanoseconds since the epoch), which is noted as its last use; `None` for a key
+    /// that is unknown, revoked, expired or no key at all, without telling which.
     pub fn find(&self, key: &str, now: u64) -> Option<Found<'_>> {
         if key.len() > MAX_LEN {
             return None;
         }
-        let hash = KeyHash::of(key);
-        let entry = self.keys.get(&hash.bucket())?.iter().find(|entry| entry.hash.is(&hash))?;
-        (now < entry.expires_unix_nano).then_some(Found { tenant: &entry.tenant, id: &entry.id })
+        let entry = self.entry(&KeyHash::of(key))?;
+        if now >= entry.expires_unix_nano {
+            return None;
+        }
+        entry.used.store(now, Ordering::Relaxed);
+        Some(Found { tenant: &entry.tenant, identity: &entry.identity, id: &entry.id })
+    }
+
+    fn entry(&self, hash: &KeyHash) -> Option<&Entry> {
+        self.keys.get(&hash.bucket())?.iter().find(|entry| entry.hash.is(hash))
+    }
+
+    /// Takes over when keys were last used from the directory that this one replaces.
+    pub fn remember(&self, former: &Self) {
+        for old in former.keys.values().flatten() {
+            if let Some(entry) = self.entry(&old.hash) {
+                entry.used.fetch_max(old.used.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The keys of the registry that were used later than `since` (nanoseconds since the epoch).
+    pub fn uses(&self, since: u64) -> impl Iterator<Item = KeyUse> {
+        let used = |entry: &Entry| (entry.used.load(Ordering::Relaxed), entry.id.is_empty());
+        let entries = self.keys.values().flatten();
+        entries.filter_map(move |entry| match used(entry) {
+            (used_unix_nano, false) if used_unix_nano > since => {
+                Some(KeyUse { project: entry.tenant.project.clone(), id: entry.id.clone(), used_unix_nano })
+            }
+            _ => None,
+        })
     }
 
     /// The project of this slug.
@@ -107,5 +158,18 @@ impl Directory {
     /// Keys that open something.
     pub fn key_count(&self) -> usize {
         self.keys.values().map(Vec::len).sum()
+    }
+}
+
+/// What the keys of one environment have in common.
+struct Holder {
+    tenant: Arc<Tenant>,
+    identity: Arc<Identity>,
+}
+
+impl Holder {
+    fn new(tenant: Tenant) -> Self {
+        let tenant = Arc::new(tenant);
+        Self { identity: Arc::new(Identity::of_tenant(&tenant)), tenant }
     }
 }

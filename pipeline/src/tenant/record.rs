@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::retention::Keep;
 use super::slug::check_name;
-use super::{ApiKey, InvalidSlug, KeyHash, Retention, Slug};
+use super::{ApiKey, InvalidSlug, KeyHash, Retention, Slug, Tenant};
 use crate::config::closest;
 
 /// The version of both documents.
@@ -62,6 +62,9 @@ pub struct Project {
     pub name: String,
     /// When it was made.
     pub created_unix_nano: u64,
+    /// Which project of this slug: see [`Tenant::generation`].
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation: u64,
     /// Environments of this project alone, and those that are being deleted.
     #[serde(default)]
     pub environments: Vec<Environment>,
@@ -270,11 +273,22 @@ impl Project {
             slug,
             name: name.trim().to_owned(),
             created_unix_nano: now,
+            generation: first(),
             environments: Vec::new(),
             keys: Vec::new(),
             deleting: false,
             retention: Retention::default(),
         })
+    }
+
+    /// The tenant that an environment of the project is.
+    pub fn tenant(&self, environment: &Slug) -> Tenant {
+        Tenant { generation: self.generation, ..Tenant::new(self.slug.clone(), environment.clone()) }
+    }
+
+    /// The name of the folder that the project's data lie in.
+    pub fn folder(&self) -> String {
+        super::folder(&self.slug, self.generation)
     }
 
     /// All environments but those that are being deleted: built in, the organization's, its own. One that is both counts
@@ -474,6 +488,14 @@ impl KeyRecord {
     pub fn is_valid_at(&self, now: u64) -> bool {
         self.revoked_unix_nano.is_none() && self.expires_unix_nano.is_none_or(|expires| now < expires)
     }
+}
+
+fn first() -> u64 {
+    1
+}
+
+fn is_first(generation: &u64) -> bool {
+    *generation == first()
 }
 
 fn unknown_environment<'a>(slug: &Slug, known: impl Iterator<Item = &'a str>) -> RecordError {

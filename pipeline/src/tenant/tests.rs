@@ -178,7 +178,7 @@ fn documents_read_back_and_hold_no_key() {
 
 #[test]
 fn keys_of_the_configuration_need_no_project() {
-    let tenant = Tenant { project: slug("sidecar"), environment: slug("prd") };
+    let tenant = Tenant::new(slug("sidecar"), slug("prd"));
     let keys = [StaticKey { hash: KeyHash::of("tl_any text a client sends"), tenant: tenant.clone() }];
     let directory = Directory::new(Arc::default(), [], &keys);
     let found = directory.find("tl_any text a client sends", u64::MAX - 1).unwrap();

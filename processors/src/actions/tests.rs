@@ -170,7 +170,7 @@ fn convert_changes_types_where_that_is_possible() {
 
 #[test]
 fn values_come_from_the_client_and_defaults_take_their_place() {
-    let identity = Identity { attributes: vec![("subject", "alice".into())] };
+    let identity = Identity::new(vec![("subject", "alice".into())]);
     let metadata = Metadata::new([("Origin", "a"), ("origin", "b")]).with_identity(Arc::new(identity));
     let actions = "[{key: origin, from_context: metadata.origin, action: insert}, {key: enduser.id, from_context: auth.subject, action: insert}, {key: bare, from_context: ORIGIN, action: upsert}]";
     let expected = [r#"bare=Str("a;b")"#, r#"enduser.id=Str("alice")"#, r#"origin=Str("a;b")"#];

@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::{HeaderMap, Request, Uri};
 use weir_pipeline::extension::Authenticator;
 use weir_pipeline::metadata::Metadata;
+use weir_pipeline::tenant::{Tenant, TenantSource};
 
 use super::refusal::Refusal;
 
@@ -22,11 +23,24 @@ pub struct Access {
 }
 
 /// What is kept of a request beside its data.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Sender {
     pub(super) metadata: Arc<Metadata>,
     /// About the memory that it takes.
     pub(super) bytes: usize,
+    /// Whose the data are.
+    pub(super) owner: Owner,
+}
+
+/// Whose the data of a request are.
+#[derive(Clone)]
+pub(super) enum Owner {
+    /// Nobody asks.
+    Unknown,
+    /// The client's, as its key says.
+    Tenant(Arc<Tenant>),
+    /// The attributes of each resource tell.
+    Attributes(Arc<dyn TenantSource>),
 }
 
 impl Access {
@@ -50,7 +64,7 @@ impl Access {
                 let header = || headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
                 parameter.map(|(_, value)| value.as_str()).or_else(header)
             };
-            identity = Some(authenticator.authenticate(&header).map_err(Refusal::Unauthenticated)?);
+            identity = Some(authenticator.authenticate(&header)?);
         }
         let mut kept: Vec<(&str, &str)> = Vec::new();
         if self.include_metadata {
@@ -63,11 +77,17 @@ impl Access {
         }
         let bytes = kept.iter().map(|(name, value)| name.len() + value.len() + size_of::<(Box<str>, Box<str>)>()).sum();
         let metadata = Metadata::new(kept);
+        let tenant = identity.as_ref().and_then(|identity| identity.tenant.clone());
+        let tenants = || self.authenticator.as_ref()?.tenants();
+        let owner = match tenant {
+            Some(tenant) => Owner::Tenant(tenant),
+            None => tenants().map_or(Owner::Unknown, Owner::Attributes),
+        };
         let metadata = match identity {
             Some(identity) => metadata.with_identity(identity),
             None => metadata,
         };
-        Ok(Sender { metadata: Arc::new(metadata), bytes })
+        Ok(Sender { metadata: Arc::new(metadata), bytes, owner })
     }
 
     /// The first value of each parameter of a query that is asked for.
@@ -130,9 +150,9 @@ mod tests {
 
     impl Authenticator for Token {
         fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
-            let token = header("token").ok_or(Denied("no token"))?;
+            let token = header("token").ok_or(Denied::Unknown("no token"))?;
             *self.0.lock().unwrap() = Some(token.to_owned());
-            Ok(Arc::new(Identity { attributes: vec![("username", "alice".into())] }))
+            Ok(Arc::new(Identity::new(vec![("username", "alice".into())])))
         }
     }
 

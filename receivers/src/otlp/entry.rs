@@ -21,6 +21,7 @@ use super::body::{self, Bounds, Framing, Hold};
 use super::config::Timeouts;
 use super::encoding::Encoding;
 use super::journal::Journal;
+use super::ownership::{Ledger, Shares};
 use super::refusal::Refusal;
 
 /// Requests estimated to take more work than decoding this many bytes of protobuf (about two milliseconds) are unpacked
@@ -49,12 +50,12 @@ impl Entries {
         max_bytes: usize,
         timeouts: Timeouts,
         journal: Arc<Journal>,
-        counters: impl Fn(Signal) -> ReceiverCounters,
+        books: impl Fn(Signal) -> Books,
     ) -> Self {
         let entries = Signal::ALL.map(|signal| Entry {
             signal,
             outlet: outlets.get(signal).cloned(),
-            counters: counters(signal),
+            books: books(signal),
             max_bytes,
             timeouts,
         });
@@ -77,9 +78,16 @@ impl Entries {
         if let Some(signal) = signal
             && !refusal.is_after_decoding()
         {
-            self.get(signal).counters.failed_requests.add(1);
+            self.get(signal).books.counters.failed_requests.add(1);
         }
     }
+}
+
+/// What is counted of one signal.
+#[derive(Debug, Clone)]
+pub(super) struct Books {
+    pub(super) counters: ReceiverCounters,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 /// The way in for one signal.
@@ -87,7 +95,7 @@ impl Entries {
 pub(super) struct Entry {
     signal: Signal,
     outlet: Option<Outlet>,
-    counters: ReceiverCounters,
+    books: Books,
     max_bytes: usize,
     timeouts: Timeouts,
 }
@@ -122,16 +130,21 @@ impl Entry {
         let now = Instant::now();
         let parcel = Parcel { signal: self.signal, message, outlet: outlet.clone(), max: self.max_bytes };
         let mut batch = parcel.unpack_somewhere().await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(Sender { metadata, bytes, owner }) = sender {
+            let leases = outlet.admit(bytes)?;
+            batch = leases.into_iter().fold(batch, Batch::with_lease).with_metadata(metadata);
+            batch = self.books.ledger.assign(batch, owner).await?;
+        }
         let records = batch.len();
+        // All of it may have been a deleted project's.
         if records == 0 {
             return Ok(());
         }
-        if let Some(Sender { metadata, bytes }) = sender {
-            let leases = outlet.admit(bytes)?;
-            batch = leases.into_iter().fold(batch, Batch::with_lease).with_metadata(metadata);
-        }
         let (receipt, waiter) = Receipt::pair();
-        let mut ending = Ending { waiter: Some(waiter), records, counters: &self.counters };
+        let mut ending = Ending { waiter: Some(waiter), records, shares: Shares::of(&batch), books: &self.books };
         let ours = now + self.timeouts.answer;
         let deadline = client_timeout.and_then(|t| now.checked_add(t)).map_or(ours, |theirs| theirs.min(ours));
         let settled = timeout_at(deadline, async {
@@ -208,14 +221,15 @@ impl Parcel {
 struct Ending<'a> {
     waiter: Option<Waiter>,
     records: usize,
-    counters: &'a ReceiverCounters,
+    shares: Shares,
+    books: &'a Books,
 }
 
 impl Ending<'_> {
     /// The client is told that the records were not taken, whatever becomes of them.
     fn give_up(mut self) {
         self.waiter = None;
-        self.counters.refused.add(self.records);
+        self.books.count(self.records, &self.shares, false);
     }
 }
 
@@ -226,7 +240,7 @@ impl Future for &mut Ending<'_> {
         let Some(waiter) = &mut self.waiter else { return Poll::Ready(Outcome::Lost) };
         let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else { return Poll::Pending };
         self.waiter = None;
-        count(self.counters, self.records, &outcome);
+        self.books.count(self.records, &self.shares, outcome == Outcome::Done);
         Poll::Ready(outcome)
     }
 }
@@ -234,14 +248,15 @@ impl Future for &mut Ending<'_> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let (Some(waiter), Ok(runtime)) = (self.waiter.take(), tokio::runtime::Handle::try_current()) else { return };
-        let (counters, records) = (self.counters.clone(), self.records);
-        runtime.spawn(async move { count(&counters, records, &waiter.await) });
+        let (books, records, shares) = (self.books.clone(), self.records, std::mem::take(&mut self.shares));
+        runtime.spawn(async move { books.count(records, &shares, waiter.await == Outcome::Done) });
     }
 }
 
-fn count(counters: &ReceiverCounters, records: usize, outcome: &Outcome) {
-    match outcome {
-        Outcome::Done => counters.accepted.add(records),
-        Outcome::Rejected(_) | Outcome::Retry { .. } | Outcome::Lost => counters.refused.add(records),
+impl Books {
+    fn count(&self, records: usize, shares: &Shares, accepted: bool) {
+        let counter = if accepted { &self.counters.accepted } else { &self.counters.refused };
+        counter.add(records);
+        self.ledger.count(shares, accepted);
     }
 }

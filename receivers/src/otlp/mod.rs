@@ -124,6 +124,7 @@ mod grpc;
 mod http;
 mod journal;
 mod listen;
+mod ownership;
 mod pace;
 mod refusal;
 mod serve;
@@ -146,11 +147,12 @@ pub use self::config::{
 };
 pub use self::cors::Cors;
 pub use self::encoding::Encodings;
-use self::entry::Entries;
+use self::entry::{Books, Entries};
 use self::grpc::Grpc;
 use self::http::{Http, HttpRules};
 use self::journal::Journal;
 use self::listen::{ListenError, Listener};
+use self::ownership::Ledger;
 use self::serve::{Acceptor, Manners, Port, Service};
 use self::tls::Tls;
 pub use self::tls::TlsSettings;
@@ -244,9 +246,12 @@ impl OtlpReceiver {
         let OtlpSettings { grpc, http, timeouts } = &self.settings;
         let Context { id, telemetry, .. } = &self.context;
         let entries = |port: &PortSettings, timeouts: Timeouts| {
-            let counters = |signal: Signal| ReceiverCounters::new(telemetry, id, signal, protocol);
+            let books = |signal: Signal| Books {
+                counters: ReceiverCounters::new(telemetry, id, signal, protocol),
+                ledger: Arc::new(Ledger::new(telemetry, id, signal, protocol)),
+            };
             let outlets = outlets.with_budgets(&port.budgets);
-            Entries::new(protocol, &outlets, port.max_bytes, timeouts, Arc::clone(&self.journal), counters)
+            Entries::new(protocol, &outlets, port.max_bytes, timeouts, Arc::clone(&self.journal), books)
         };
         if protocol == GRPC {
             let GrpcSettings { port, max_concurrent_streams, lifetime } = grpc.as_ref()?;

@@ -6,6 +6,7 @@
 //! | broken gRPC framing | INTERNAL, as grpc-go | – | drop |
 //! | too large, compressed or not | RESOURCE_EXHAUSTED | 413 | drop (send smaller) |
 //! | the client is nobody the authenticator knows | UNAUTHENTICATED | 401 | drop |
+//! | who the client is cannot be told now | UNAVAILABLE + RetryInfo | 503 + Retry-After | repeat |
 //! | compression unknown or not accepted | UNIMPLEMENTED | 415 | drop |
 //! | no pipeline of the signal, unknown method | UNIMPLEMENTED | 404 | drop |
 //! | refused for good downstream | INTERNAL | 500 | drop |
@@ -42,7 +43,9 @@ pub(super) enum Refusal {
     /// Over the size limit, in bytes.
     TooLarge { limit: usize },
     /// The authenticator does not know the client.
-    Unauthenticated(Denied),
+    Unauthenticated(&'static str),
+    /// The authenticator cannot tell now who the client is.
+    Undecided(&'static str),
     /// A compression that is not accepted here, and those that are.
     Encoding { name: String, accepted: Encodings },
     /// A `grpc-timeout` that is none.
@@ -88,7 +91,7 @@ impl Refusal {
         match self {
             Self::NoMemory(refused) => Some(refused.retry_after.max(RETRY_AFTER)),
             Self::NotTaken { after, .. } => Some(after.unwrap_or(RETRY_AFTER).max(RETRY_AFTER)),
-            Self::Stalled(_) | Self::NoAnswer(_) | Self::Stopping => Some(RETRY_AFTER),
+            Self::Stalled(_) | Self::NoAnswer(_) | Self::Stopping | Self::Undecided(_) => Some(RETRY_AFTER),
             _ => None,
         }
     }
@@ -100,9 +103,12 @@ impl Refusal {
             Self::TooLarge { .. } => Code::ResourceExhausted,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Code::Unimplemented,
-            Self::NoMemory(_) | Self::Stalled(_) | Self::NotTaken { .. } | Self::NoAnswer(_) | Self::Stopping => {
-                Code::Unavailable
-            }
+            Self::NoMemory(_)
+            | Self::Stalled(_)
+            | Self::NotTaken { .. }
+            | Self::NoAnswer(_)
+            | Self::Stopping
+            | Self::Undecided(_) => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
         }
     }
@@ -134,7 +140,7 @@ impl Refusal {
             Self::Malformed { .. } => Kind::Malformed,
             Self::Framing(_) | Self::Timeout => Kind::Framing,
             Self::TooLarge { .. } => Kind::TooLarge,
-            Self::Unauthenticated(_) => Kind::Unauthenticated,
+            Self::Unauthenticated(_) | Self::Undecided(_) => Kind::Unauthenticated,
             Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Kind::Unsupported,
             Self::NoMemory(_) => Kind::NoMemory,
             Self::Stalled(_) => Kind::Stalled,
@@ -149,7 +155,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Malformed { message, .. } | Self::Framing(message) => f.write_str(message),
             Self::TooLarge { limit } => write!(f, "the request is larger than the {limit} bytes allowed"),
-            Self::Unauthenticated(denied) => denied.fmt(f),
+            Self::Unauthenticated(reason) | Self::Undecided(reason) => f.write_str(reason),
             Self::Encoding { name, accepted } => {
                 write!(f, "compression `{name}` is not supported, supported: {accepted}")
             }
@@ -163,6 +169,15 @@ impl std::fmt::Display for Refusal {
             Self::NoAnswer(limit) => write!(f, "the pipeline did not answer within {} s", limit.as_secs()),
             Self::Deadline => f.write_str("the pipeline did not answer before the request's deadline"),
             Self::Stopping => f.write_str("the receiver is stopping"),
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown(reason) => Self::Unauthenticated(reason),
+            Denied::Undecided(reason) => Self::Undecided(reason),
         }
     }
 }

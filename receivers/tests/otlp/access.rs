@@ -32,9 +32,9 @@ impl Authenticator for Names {
     fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
         let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         match header("token").or(bearer) {
-            Some("alice") => Ok(Arc::new(Identity { attributes: vec![("username", "alice".into())] })),
-            Some(_) => Err(Denied("unknown name")),
-            None => Err(Denied("no name given")),
+            Some("alice") => Ok(Arc::new(Identity::new(vec![("username", "alice".into())]))),
+            Some(_) => Err(Denied::Unknown("unknown name")),
+            None => Err(Denied::Unknown("no name given")),
         }
     }
 }

@@ -89,7 +89,7 @@ async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
     let expires = expires.map(|age| maintenance.now_unix_nanos().saturating_add(age));
     let (key, record) = maintenance.registry().create_key(project, env, name, expires).await?;
     if let Format::Json = format {
-        let record = KeyView::of(&record, maintenance.now_unix_nanos());
+        let record = KeyView::of(&record, None, maintenance.now_unix_nanos());
         return answer(&json(&NewKeyView { key: key.expose().to_owned(), record })?);
     }
     let until = record.expires_unix_nano.map(|at| format!(", until {}", time(at))).unwrap_or_default();
@@ -105,15 +105,16 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
         project.check_environment(&organization, env)?;
     }
     let now = maintenance.now_unix_nanos();
-    let list = KeyList::of(&project, arguments.env.as_ref(), now);
+    let list = KeyList::of(&project, arguments.env.as_ref(), &maintenance.registry().key_uses().await?, now);
     if let Format::Json = arguments.format {
         return answer(&json(&list)?);
     }
-    let mut rows = vec![row(["ID", "KEY", "ENVIRONMENT", "NAME", "CREATED", "EXPIRES", "STATE"])];
+    let mut rows = vec![row(["ID", "KEY", "ENVIRONMENT", "NAME", "CREATED", "LAST USED", "EXPIRES", "STATE"])];
     rows.extend(list.keys.iter().map(|key| {
         let prefix = format!("{}…", key.prefix);
         let expires = key.expires.as_deref().unwrap_or("never");
-        row([&key.id, &prefix, &key.environment, &key.name, &key.created, expires, key.state.as_str()])
+        let used = key.last_used.as_deref().unwrap_or("");
+        row([&key.id, &prefix, &key.environment, &key.name, &key.created, used, expires, key.state.as_str()])
     }));
     answer(&table(&rows))
 }

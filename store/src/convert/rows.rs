@@ -35,8 +35,8 @@ pub struct Rows<'a> {
     pub(super) resources: Vec<ResourceRow<'a>>,
     pub(super) scopes: Vec<ScopeRow<'a>>,
     environments: Vec<String>,
-    /// Resources by their bytes and schema URL.
-    known: HashMap<(&'a [u8], &'a [u8]), u32, RandomState>,
+    /// Resources by their bytes, schema URL and the environment they are known to be of.
+    known: HashMap<(&'a [u8], &'a [u8], Option<&'a str>), u32, RandomState>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,8 +90,9 @@ pub(super) struct ScopeRow<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Adds the spans of a validated `ExportTraceServiceRequest`.
-    pub fn add(&mut self, request: &'a [u8]) {
+    /// Adds the spans of a validated `ExportTraceServiceRequest`. They are of the `owner`'s environment if one is given,
+    /// else of that which their resources name.
+    pub fn add(&mut self, request: &'a [u8], owner: Option<&'a str>) {
         for resource_spans in Fields::new(request).filter(|f| f.number == 1) {
             let (mut resource, mut schema_url): (Option<&[u8]>, &[u8]) = (None, &[]);
             for field in Fields::new(resource_spans.bytes) {
@@ -101,7 +102,7 @@ impl<'a> Rows<'a> {
                     _ => {}
                 }
             }
-            let resource = self.resource(resource, schema_url);
+            let resource = self.resource(resource, schema_url, owner);
             for scope_spans in Fields::new(resource_spans.bytes).filter(|f| f.number == 2) {
                 self.add_scope(scope_spans.bytes, resource);
             }
@@ -132,24 +133,23 @@ impl<'a> Rows<'a> {
         self.scopes.push(scope);
     }
 
-    fn resource(&mut self, resource: Option<&'a [u8]>, schema_url: &'a [u8]) -> u32 {
+    fn resource(&mut self, resource: Option<&'a [u8]>, schema_url: &'a [u8], owner: Option<&'a str>) -> u32 {
         let id = self.resources.len() as u32;
         if let Some(bytes) = resource {
-            let known = *self.known.entry((bytes, schema_url)).or_insert(id);
+            let known = *self.known.entry((bytes, schema_url, owner)).or_insert(id);
             if known != id {
                 return known;
             }
         }
         let bytes = resource.map_or(0, <[u8]>::len) + schema_url.len();
         let mut row = ResourceRow { schema_url: text(schema_url), bytes, ..ResourceRow::default() };
-        let mut environment = None;
         if let Some(bytes) = resource {
             let (attributes, exact) = read_resource(bytes);
             let find = |key: &str| attributes.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
             row.service_name = find("service.name").map(str::to_owned);
-            environment = find("deployment.environment.name").or_else(|| find("deployment.environment"));
-            environment = environment.filter(|name| !name.trim().is_empty());
-            row.environment = self.environment(environment);
+            let named = || find("deployment.environment.name").or_else(|| find("deployment.environment"));
+            let named = || named().filter(|name| !name.trim().is_empty());
+            row.environment = self.environment(owner.or_else(named));
             let mut lists = ResourceAttributes::default();
             for (key, value) in &attributes {
                 lists.keys.push(key.as_bytes());
@@ -158,7 +158,7 @@ impl<'a> Rows<'a> {
             row.attributes = Some(lists);
             row.otlp = (!exact).then_some(bytes);
         } else {
-            row.environment = self.environment(environment);
+            row.environment = self.environment(owner);
         }
         self.resources.push(row);
         id

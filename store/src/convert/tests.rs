@@ -18,7 +18,7 @@ fn convert(attributes: Vec<(&str, Value)>) -> RecordBatch {
     let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
     let mut rows = Rows::default();
-    rows.add(&request);
+    rows.add(&request, None);
     let stamp = Stamp { ingest_micros: 0, source: String::new(), seq: 0 };
     Converter::default().convert(&rows, 0..1, &stamp).unwrap()
 }

@@ -7,7 +7,7 @@ use weir_pipeline::tenant::{Organization, RecordError, Slug};
 
 use super::folders::Folders;
 use super::spans::Spans;
-use super::{Freed, MaintainError, Maintenance, Removed, Stored};
+use super::{Freed, MaintainError, Maintenance, Place, Removed, Stored};
 use crate::StoreError;
 use crate::objects::one_line;
 use crate::registry::RegistryError;
@@ -19,7 +19,8 @@ impl Maintenance {
     /// # Errors
     /// If there is no such project; if spans keep arriving; if the store or the registry cannot be read or written.
     pub async fn delete_project(&self, slug: &Slug) -> Result<Removed, MaintainError> {
-        if !self.registry.project(slug).await?.deleting {
+        let project = self.registry.project(slug).await?;
+        if !project.deleting {
             self.registry
                 .change_project(slug, |project| {
                     project.deleting = true;
@@ -30,7 +31,7 @@ impl Maintenance {
         self.settle().await;
         let mut all = Removed::default();
         for _ in 0..self.settings.looks {
-            let removed = self.erase_project(slug.as_str()).await?;
+            let removed = self.erase_project(&project.folder()).await?;
             if removed.is_empty() {
                 return match self.registry.remove_project(slug).await {
                     // Another replica finished it.
@@ -44,26 +45,26 @@ impl Maintenance {
         Err(self.still_written(format!("the project `{slug}`")))
     }
 
-    async fn erase_project(&self, project: &str) -> Result<Removed, MaintainError> {
+    async fn erase_project(&self, folder: &str) -> Result<Removed, MaintainError> {
         // A log that is damaged, or half deleted by somebody who crashed, cannot say what there was. It goes all the same.
-        let environments = match self.empty_table(project).await {
+        let environments = match self.empty_table(folder).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(
-                    project,
+                    project = folder,
                     error = one_line(&error),
                     "the table of a project that is deleted cannot be read"
                 );
                 Stored::default()
             }
         };
-        let freed = Folders::new(&self.root).delete_project(project).await?;
+        let freed = Folders::new(&self.root).delete_project(folder).await?;
         Ok(Removed { environments, freed })
     }
 
     /// Takes everything out of a table, so that no query sees any of it while its objects go.
-    async fn empty_table(&self, project: &str) -> Result<Stored, StoreError> {
-        match Spans::open(&self.root, project).await? {
+    async fn empty_table(&self, folder: &str) -> Result<Stored, StoreError> {
+        match Spans::open(&self.root, folder).await? {
             // A predicate that is always true: without one a compaction at the same time would keep its rows.
             Some(mut spans) => spans.remove(&|_| true, "true", self).await,
             None => Ok(Stored::default()),
@@ -84,7 +85,7 @@ impl Maintenance {
             self.registry.change_project(project, begin).await?;
         }
         self.settle().await;
-        let mut removed = self.erase_environment(&[project.to_string()], environment).await?;
+        let mut removed = self.erase_environment(&[Place::of(&document)], environment).await?;
         self.registry
             .change_project(project, |document| {
                 document.forget_environment(environment);
@@ -108,7 +109,7 @@ impl Maintenance {
             self.registry.change_organization(begin).await?;
         }
         self.settle().await;
-        let removed = self.erase_environment(&self.projects().await?, environment).await?;
+        let removed = self.erase_environment(&self.places().await?, environment).await?;
         // Keys go before the environment: one of the same name that is made later must not be opened by them.
         let (projects, mut unreadable) = self.registry.projects().await?;
         if let Some(error) = unreadable.pop() {
@@ -133,24 +134,24 @@ impl Maintenance {
     /// Deletes the spans of an environment in these projects, until none are left.
     async fn erase_environment(
         &self,
-        projects: &[String],
+        places: &[Place],
         environment: &Slug,
     ) -> Result<BTreeMap<String, Removed>, MaintainError> {
         let mut all: BTreeMap<String, Removed> = BTreeMap::new();
         for _ in 0..self.settings.looks {
             let mut found = false;
-            for project in projects {
-                let removed = self.erase_removed(project, environment).await?;
+            for Place { name, folder } in places {
+                let removed = self.erase_removed(folder, environment).await?;
                 if !removed.is_empty() {
                     found = true;
-                    all.entry(project.clone()).or_default().add(removed);
+                    all.entry(name.clone()).or_default().add(removed);
                 }
             }
             if !found {
-                for project in projects {
-                    let removed = self.erase_rest(project, environment).await?;
+                for Place { name, folder } in places {
+                    let removed = self.erase_rest(folder, environment).await?;
                     if !removed.is_empty() {
-                        all.entry(project.clone()).or_default().add(removed);
+                        all.entry(name.clone()).or_default().add(removed);
                     }
                 }
                 return Ok(all);
@@ -162,21 +163,21 @@ impl Maintenance {
 
     /// Takes the spans of an environment out of the table and deletes their files, but not those that somebody may be
     /// about to commit: the table would name files that are gone.
-    async fn erase_removed(&self, project: &str, environment: &Slug) -> Result<Removed, StoreError> {
-        let Some(mut spans) = Spans::open(&self.root, project).await? else { return Ok(Removed::default()) };
+    async fn erase_removed(&self, folder: &str, environment: &Slug) -> Result<Removed, StoreError> {
+        let Some(mut spans) = Spans::open(&self.root, folder).await? else { return Ok(Removed::default()) };
         let environments = self.empty_environment(&mut spans, environment).await?;
         let removed: foldhash::HashSet<Path> = spans.removed().await?.into_iter().map(|(path, _)| path).collect();
         let choose = |path: &Path| removed.contains(path);
-        let freed = Folders::new(&self.root).delete_environment(project, environment.as_str(), choose).await?;
+        let freed = Folders::new(&self.root).delete_environment(folder, environment.as_str(), choose).await?;
         Ok(Removed { environments, freed })
     }
 
     /// Deletes what no commit has named until now.
-    async fn erase_rest(&self, project: &str, environment: &Slug) -> Result<Removed, StoreError> {
-        let freed = Folders::new(&self.root).delete_environment(project, environment.as_str(), |_| true).await?;
+    async fn erase_rest(&self, folder: &str, environment: &Slug) -> Result<Removed, StoreError> {
+        let freed = Folders::new(&self.root).delete_environment(folder, environment.as_str(), |_| true).await?;
         let mut removed = Removed { freed, ..Removed::default() };
         if freed != Freed::default()
-            && let Some(mut spans) = Spans::open(&self.root, project).await?
+            && let Some(mut spans) = Spans::open(&self.root, folder).await?
         {
             // Should one have been committed at this very moment.
             removed.environments = self.empty_environment(&mut spans, environment).await?;

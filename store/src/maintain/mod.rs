@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use weir_pipeline::clock::Environment as Clock;
-use weir_pipeline::tenant::{Organization, Slug};
+use weir_pipeline::tenant::{Organization, Project, Slug};
 
 pub use self::amounts::{Amount, Freed, Removed, Stored};
 pub use self::background::Background;
@@ -109,6 +109,20 @@ impl From<object_store::Error> for MaintainError {
     }
 }
 
+/// A project's data.
+#[derive(Debug)]
+struct Place {
+    /// The project's slug, or the folder of one that the registry does not know.
+    name: String,
+    folder: String,
+}
+
+impl Place {
+    fn of(project: &Project) -> Self {
+        Self { name: project.slug.to_string(), folder: project.folder() }
+    }
+}
+
 /// Looks after one store. Any number of processes may do so at once.
 #[derive(Debug, Clone)]
 pub struct Maintenance {
@@ -150,9 +164,17 @@ impl Maintenance {
     /// What is stored of a project, by environment; nothing if it has no table yet.
     ///
     /// # Errors
-    /// If the table cannot be read.
-    pub async fn stored(&self, project: &str) -> Result<Stored, StoreError> {
-        match Spans::open(&self.root, project).await? {
+    /// If the registry or the table cannot be read.
+    pub async fn stored(&self, project: &str) -> Result<Stored, MaintainError> {
+        let folder = match project.parse::<Slug>() {
+            Ok(slug) => self.registry.folder_of(&slug).await?,
+            Err(_) => project.to_owned(),
+        };
+        Ok(self.stored_in(&folder).await?)
+    }
+
+    async fn stored_in(&self, folder: &str) -> Result<Stored, StoreError> {
+        match Spans::open(&self.root, folder).await? {
             Some(spans) => Ok(spans.files()?.iter().map(|file| (file.environment.as_str(), file.amount())).collect()),
             None => Ok(Stored::default()),
         }
@@ -164,23 +186,26 @@ impl Maintenance {
     /// If a table cannot be read.
     pub async fn stored_everywhere(&self, environment: &Slug) -> Result<Vec<(String, Amount)>, MaintainError> {
         let mut all = Vec::new();
-        for project in self.projects().await? {
-            let amount = self.stored(&project).await?.of(environment.as_str());
+        for Place { name, folder } in self.places().await? {
+            let amount = self.stored_in(&folder).await?.of(environment.as_str());
             if amount != Amount::default() {
-                all.push((project, amount));
+                all.push((name, amount));
             }
         }
         Ok(all)
     }
 
     /// All that have data, whether the registry knows them or not, and all that the registry knows.
-    async fn projects(&self) -> Result<Vec<String>, MaintainError> {
-        let mut projects = Folders::new(&self.root).projects().await?;
+    async fn places(&self) -> Result<Vec<Place>, MaintainError> {
         let (known, _) = self.registry.projects().await?;
-        projects.extend(known.iter().map(|project| project.slug.to_string()));
-        projects.sort_unstable();
-        projects.dedup();
-        Ok(projects)
+        let mut places: Vec<Place> = known.iter().map(Place::of).collect();
+        for folder in Folders::new(&self.root).projects().await? {
+            if !places.iter().any(|place| place.folder == folder) {
+                places.push(Place { name: folder.clone(), folder });
+            }
+        }
+        places.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(places)
     }
 
     async fn organization(&self) -> Result<Organization, MaintainError> {

@@ -59,11 +59,13 @@ impl Maintenance {
         let skipped: Vec<String> = unreadable.iter().filter_map(RegistryError::project).collect();
         report.problems.extend(unreadable.iter().map(|error| one_line(error)));
         self.finish(&organization, &projects, dry_run, &mut report).await;
-        let known: BTreeMap<&str, &Project> = projects.iter().map(|p| (p.slug.as_str(), p)).collect();
+        let known: BTreeMap<String, &Project> = projects.iter().map(|p| (p.folder(), p)).collect();
         let folders = Folders::new(&self.root);
         for name in folders.projects().await? {
             let project = known.get(name.as_str()).copied();
-            if skipped.contains(&name) || project.is_some_and(|project| project.deleting) {
+            // A later project of a slug has a folder of its own.
+            let slug = name.split_once('.').map_or(name.as_str(), |(slug, _)| slug);
+            if skipped.iter().any(|skipped| skipped == slug) || project.is_some_and(|project| project.deleting) {
                 continue;
             }
             if let Err(error) = self.tend(&folders, &name, project, &organization, dry_run, &mut report).await {

@@ -16,20 +16,27 @@
 //! back by a change of its own, and a new project of the name goes on counting.
 //!
 //! An object that cannot be read shuts out its project only: its keys are refused, and the error says which object.
+//!
+//! What follows the registry is a [`Watch`]; when keys were last used is kept beside it ([`Registry::key_uses`]).
 
 mod issue;
 mod states;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use object_store::Error;
 use weir_pipeline::clock::Environment as Clock;
-use weir_pipeline::tenant::{Organization, Project, RecordError, Slug};
+use weir_pipeline::tenant::{KeyUse, Organization, Project, RecordError, Slug};
 
 use self::states::{Folder, Next, States};
-pub use self::watch::Watch;
+use self::uses::Uses;
+pub use self::watch::{Watch, Watched};
 use crate::StoreError;
 use crate::objects::Root;
 
@@ -40,6 +47,7 @@ const READS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Registry {
     states: States,
+    uses: Arc<Uses>,
     clock: Clock,
 }
 
@@ -89,7 +97,8 @@ impl Registry {
     /// The registry of a store. Nothing is read or written yet.
     pub fn new(root: &Root, clock: Clock) -> Self {
         let (store, path) = root.place("_weir");
-        Self { states: States::new(store, path.join("registry"), clock.clone()), clock }
+        let uses = Arc::new(Uses::new(root, clock.clone()));
+        Self { states: States::new(store, path.join("registry"), clock.clone()), uses, clock }
     }
 
     /// The organization; one without environments of its own if nothing was stored yet.
@@ -138,9 +147,13 @@ impl Registry {
         let project = Project::new(name, self.clock.now_unix_nanos())?;
         let slug = project.slug.clone();
         self.states
-            .change(&Folder::Project(slug.clone()), |current: Option<Project>| match current {
+            .change(&Folder::Project(slug.clone()), |number, current: Option<Project>| match current {
                 Some(_) => Err(RecordError::Exists { what: "project", slug: slug.clone() }),
-                None => Ok((Next::Alive(project.clone()), project.clone())),
+                None => {
+                    // States are counted through deletions, so this is one that no former project had.
+                    let project = Project { generation: number + 1, ..project.clone() };
+                    Ok((Next::Alive(project.clone()), project))
+                }
             })
             .await
     }
@@ -155,7 +168,7 @@ impl Registry {
         mut change: impl FnMut(&mut Project) -> Result<R, RecordError>,
     ) -> Result<R, RegistryError> {
         let folder = Folder::Project(slug.clone());
-        let changed = self.states.change(&folder, |current: Option<Project>| {
+        let changed = self.states.change(&folder, |_, current: Option<Project>| {
             let Some(mut project) = current else { return Ok((Next::Nothing, None)) };
             let result = change(&mut project)?;
             Ok((Next::Alive(project), Some(result)))
@@ -175,7 +188,7 @@ impl Registry {
         mut change: impl FnMut(&mut Organization) -> Result<R, RecordError>,
     ) -> Result<R, RegistryError> {
         self.states
-            .change(&Folder::Organization, |current: Option<Organization>| {
+            .change(&Folder::Organization, |_, current: Option<Organization>| {
                 let mut organization = current.unwrap_or_default();
                 let result = change(&mut organization)?;
                 Ok((Next::Alive(organization), result))
@@ -190,10 +203,56 @@ impl Registry {
     pub async fn remove_project(&self, slug: &Slug) -> Result<(), RegistryError> {
         let now = self.clock.now_unix_nanos();
         let folder = Folder::Project(slug.clone());
-        let removed = self.states.change(&folder, |current: Option<Project>| {
+        let removed = self.states.change(&folder, |_, current: Option<Project>| {
             Ok(if current.is_some() { (Next::Deleted(now), true) } else { (Next::Nothing, false) })
         });
         if removed.await? { Ok(()) } else { Err(self.unknown(slug).await) }
+    }
+
+    /// The folder of a project's data: what the registry says, and the name itself for a project that it does not know.
+    ///
+    /// # Errors
+    /// As [`Self::organization`].
+    pub async fn folder_of(&self, slug: &Slug) -> Result<String, RegistryError> {
+        let project = self.states.latest::<Project>(&Folder::Project(slug.clone())).await?.document;
+        Ok(project.map_or_else(|| slug.to_string(), |project| project.folder()))
+    }
+
+    /// Makes an environment of a project, and the project, unless they are there already.
+    ///
+    /// # Errors
+    /// If the project is on its way out, or a limit is reached; else as [`Self::organization`].
+    pub async fn ensure(&self, slug: &Slug, environment: &Slug) -> Result<(), RegistryError> {
+        let organization = self.organization().await?;
+        match self.create_project(slug.as_str()).await {
+            Ok(_) | Err(RegistryError::Record(RecordError::Exists { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        let now = self.clock.now_unix_nanos();
+        let added = self.change_project(slug, |project| {
+            project.add_environment(&organization, environment.as_str(), now).map(drop)
+        });
+        match added.await {
+            Ok(()) | Err(RegistryError::Record(RecordError::Exists { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes when keys were last used.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), RegistryError> {
+        self.uses.note(uses).await
+    }
+
+    /// When keys were last used, by project and id, in nanoseconds since the epoch. Processes write it down about every
+    /// minute.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn key_uses(&self) -> Result<BTreeMap<(Slug, Box<str>), u64>, RegistryError> {
+        self.uses.all().await
     }
 
     async fn unknown(&self, slug: &Slug) -> RegistryError {

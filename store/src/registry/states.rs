@@ -129,16 +129,17 @@ impl States {
         }
     }
 
-    /// Makes the next state of a document out of its newest one, again and again until nobody was faster.
+    /// Makes the next state of a document out of the number and content of its newest one, again and again until nobody
+    /// was faster.
     pub(super) async fn change<T: Document, R>(
         &self,
         folder: &Folder,
-        mut step: impl FnMut(Option<T>) -> Result<(Next<T>, R), RecordError>,
+        mut step: impl FnMut(u64, Option<T>) -> Result<(Next<T>, R), RecordError>,
     ) -> Result<R, RegistryError> {
         let backoff = Backoff::default();
         for failures in 1..=backoff.attempts {
             let State { number, document } = self.latest(folder).await?;
-            let (next, result) = step(document)?;
+            let (next, result) = step(number, document)?;
             let json = match next {
                 Next::Alive(document) => serde_json::to_vec_pretty(&document),
                 Next::Deleted(deleted_unix_nano) => serde_json::to_vec_pretty(&Deleted { deleted_unix_nano }),

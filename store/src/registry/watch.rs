@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::StreamExt as _;
-use weir_pipeline::tenant::{Directory, Organization, Project, StaticKey};
+use weir_pipeline::tenant::{self, Directory, KeyUse, Look, Organization, Project, Slug, StaticKey, Unreachable};
 
 use super::states::Folder;
 use super::{READS, Registry, RegistryError};
+use crate::objects::one_line;
 
 /// What was last seen of a registry.
 ///
@@ -31,8 +33,8 @@ struct Seen {
 enum Known {
     Organization(Arc<Organization>),
     Project(Arc<Project>),
-    /// Deleted, or unreadable.
-    Nothing,
+    Deleted,
+    Unreadable,
 }
 
 impl Watch {
@@ -74,7 +76,7 @@ impl Watch {
                 Ok(document) => document,
                 Err(error @ RegistryError::Corrupt { .. }) => {
                     unreadable.push(error);
-                    Known::Nothing
+                    Known::Unreadable
                 }
                 Err(error) => return Err(error),
             };
@@ -85,6 +87,11 @@ impl Watch {
         self.seen.extend(changed);
         self.directory = Arc::new(self.compile());
         Ok(unreadable)
+    }
+
+    /// Whether every object could be read.
+    pub fn is_complete(&self) -> bool {
+        !self.seen.values().any(|seen| matches!(seen.document, Known::Unreadable))
     }
 
     fn compile(&self) -> Directory {
@@ -104,10 +111,56 @@ impl Watch {
 async fn read(registry: &Registry, folder: &Folder) -> Result<Known, RegistryError> {
     Ok(match folder {
         Folder::Organization => {
-            registry.states.latest(folder).await?.document.map_or(Known::Nothing, |o| Known::Organization(Arc::new(o)))
+            registry.states.latest(folder).await?.document.map_or(Known::Deleted, |o| Known::Organization(Arc::new(o)))
         }
         Folder::Project(_) => {
-            registry.states.latest(folder).await?.document.map_or(Known::Nothing, |p| Known::Project(Arc::new(p)))
+            registry.states.latest(folder).await?.document.map_or(Known::Deleted, |p| Known::Project(Arc::new(p)))
         }
     })
+}
+
+/// A watch that several tasks may look through.
+#[derive(Debug)]
+pub struct Watched {
+    registry: Registry,
+    watch: tokio::sync::Mutex<Watch>,
+}
+
+impl Watched {
+    /// Nothing was seen yet.
+    pub fn new(registry: Registry, static_keys: Vec<StaticKey>) -> Self {
+        Self { watch: tokio::sync::Mutex::new(Watch::new(registry.clone(), static_keys)), registry }
+    }
+}
+
+#[async_trait]
+impl tenant::Registry for Watched {
+    async fn look(&self) -> Result<Look, Unreachable> {
+        let mut watch = self.watch.lock().await;
+        let unreadable = watch.look().await.map_err(|error| unreachable(&error))?;
+        Ok(Look {
+            directory: Arc::clone(watch.directory()),
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
+            is_complete: watch.is_complete(),
+        })
+    }
+
+    async fn ensure(&self, wanted: &[(Slug, Slug)]) -> Result<(), Unreachable> {
+        for (project, environment) in wanted {
+            match self.registry.ensure(project, environment).await {
+                // It cannot be had, now or later; whoever asks sees that it is not there.
+                Ok(()) | Err(RegistryError::Record(_) | RegistryError::Corrupt { .. }) => {}
+                Err(error) => return Err(unreachable(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_uses(&self, uses: Vec<KeyUse>) -> Result<(), Unreachable> {
+        self.registry.note_uses(uses).await.map_err(|error| unreachable(&error))
+    }
+}
+
+fn unreachable(error: &RegistryError) -> Unreachable {
+    Unreachable(one_line(error))
 }

@@ -18,6 +18,8 @@ use deltalake::parquet::schema::types::ColumnPath;
 use indexmap::IndexMap;
 use object_store::ObjectStore;
 use tokio::task::JoinSet;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::tenant::Slug;
 
 use crate::StoreError;
 use crate::convert::{Converter, Partition, Rows, Stamp};
@@ -36,18 +38,42 @@ const TARGET_BYTES: u64 = 256 << 20;
 /// however few its rows are, and a flush may have as many files as spans.
 const MAX_CLOSING: usize = 4;
 
-/// Writes the spans of validated `ExportTraceServiceRequest`s to new files, one per partition and one after the other.
+/// Spans to write.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A validated `ExportTraceServiceRequest`.
+    pub bytes: Bytes,
+    /// The environment they belong to, whatever their resources say.
+    pub environment: Option<Slug>,
+}
+
+impl Request {
+    /// The spans of a batch, all of which is one tenant's.
+    pub fn of(batch: &Batch) -> Self {
+        Self { bytes: batch.encode(), environment: batch.tenant().map(|tenant| tenant.environment.clone()) }
+    }
+}
+
+impl From<Bytes> for Request {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, environment: None }
+    }
+}
+
+/// Writes the spans of requests to new files, one per partition and one after the other.
 /// The files belong to no table until they are committed.
 ///
 /// # Errors
 /// [`StoreError::Arrow`] if a request is too large; anything else may work later.
 pub async fn write_files(
     files: Arc<dyn ObjectStore>,
-    requests: &[Bytes],
+    requests: &[Request],
     stamp: &Stamp,
 ) -> Result<Vec<DataFile>, StoreError> {
     let mut rows = Rows::default();
-    requests.iter().for_each(|request| rows.add(request));
+    for Request { bytes, environment } in requests {
+        rows.add(bytes, environment.as_ref().map(Slug::as_str));
+    }
     rows.sort();
     let mut converter = Converter::default();
     let mut closing = Closing::default();

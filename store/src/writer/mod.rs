@@ -1,4 +1,4 @@
-//! The writer: one per table and process, shared by all lanes.
+//! The writer: one per table and process, shared by all lanes. Those of several tables share a [`Pool`].
 //!
 //! ```text
 //! lanes ─ write() ─► buffer ─┬─ max_bytes ─► encode ─┐ in order,   ┌─► receipts: Done
@@ -16,13 +16,13 @@
 
 mod committer;
 mod encode;
+mod pool;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
-use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,8 +31,8 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use self::committer::Committer;
-pub use self::encode::{properties, write_files};
+pub use self::encode::{Request, properties, write_files};
+pub use self::pool::Pool;
 use crate::StoreError;
 use crate::commit::Backoff;
 use crate::convert::Stamp;
@@ -73,10 +73,8 @@ pub type Open = Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Table>, StoreE
 #[derive(Debug)]
 pub struct Writer {
     commands: mpsc::UnboundedSender<Command>,
-    room: Arc<Semaphore>,
-    limit: u32,
+    pool: Arc<Pool>,
     counters: ExporterCounters,
-    runtime: Mutex<Option<Runtime>>,
 }
 
 #[derive(Debug)]
@@ -96,7 +94,7 @@ struct Pending {
 }
 
 impl Writer {
-    /// Starts the writer's threads. The table is opened in the background; batches wait for it.
+    /// A writer with a [`Pool`] of its own, for who has one table.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -106,38 +104,11 @@ impl Writer {
         counters: ExporterCounters,
         open: Open,
     ) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(settings.threads.max(1))
-            .thread_name("weir-store")
-            .enable_all()
-            .build()?;
-        let limit = u32::try_from(settings.max_buffered_bytes.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let (hurry, hurried) = watch::channel(false);
-        let (store, stores) = watch::channel(StoreState::Opening);
-        let source = format!("writer/{}", uuid::Uuid::new_v4().simple());
-        let encoder = Encoder {
-            stores,
-            slots: Arc::new(Semaphore::new(settings.threads.max(1))),
-            backoff: settings.backoff,
-            environment: environment.clone(),
-            source: source.clone(),
-        };
-        let committer =
-            Committer { source, backoff: settings.backoff, environment, counters: counters.clone(), hurried };
-        runtime.spawn(collect(inbox, jobs, hurry, encoder, settings));
-        runtime.spawn(committer.run(open, store, queue));
-        Ok(Self {
-            commands,
-            room: Arc::new(Semaphore::new(limit as usize)),
-            limit,
-            counters,
-            runtime: Mutex::new(Some(runtime)),
-        })
+        Ok(Pool::start(settings, environment)?.writer(counters, open))
     }
 
-    /// Takes a batch of spans over, waiting for room. Its receipts are settled when it is stored.
+    /// Takes a batch of spans over, waiting for room. Its receipts are settled when it is stored. All of it is one
+    /// tenant's, or nobody's.
     pub async fn write(&self, batch: Batch) {
         let (records, bytes) = (batch.len(), batch.size_hint());
         self.counters.take(records);
@@ -145,9 +116,9 @@ impl Writer {
             batch.settle(&Outcome::Done);
             return;
         }
-        let want = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
+        let want = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.pool.limit);
         // The semaphore is never closed, so there is always a permit.
-        let room = Arc::clone(&self.room).acquire_many_owned(want).await.ok();
+        let room = Arc::clone(&self.pool.room).acquire_many_owned(want).await.ok();
         let pending = Pending { batch, records, bytes, _room: room };
         if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
             let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
@@ -170,23 +141,10 @@ impl Writer {
         let _ = self.commands.send(Command::Hurry);
     }
 
-    /// Drains, then stops the threads. Batches that come later are not taken.
+    /// Drains, then stops the threads of its pool, which is to be its own. Batches that come later are not taken.
     pub async fn close(&self) {
         self.drain().await;
-        self.stop();
-    }
-
-    fn stop(&self) {
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.stop();
+        self.pool.stop();
     }
 }
 
@@ -350,7 +308,7 @@ impl Encoder {
             // A task of its own, so that a panic is an answer too.
             let writing = tokio::spawn(async move {
                 let chosen = group.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
-                let requests: Vec<_> = chosen.map(|(_, pending)| pending.batch.encode()).collect();
+                let requests: Vec<Request> = chosen.map(|(_, pending)| Request::of(&pending.batch)).collect();
                 Box::pin(write_files(store, &requests, &stamp)).await
             });
             let error = match writing.await {

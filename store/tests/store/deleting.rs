@@ -180,7 +180,7 @@ async fn on_s3() {
     assert!(keys.iter().all(|key| !key.contains("environment=canary") || !key.starts_with("1/")), "{keys:?}");
     assert!(keys.iter().all(|key| !key.contains("environment=qa") || !key.starts_with("2/")), "{keys:?}");
     // The project was made again with one span.
-    let web = keys.iter().filter(|key| key.starts_with("0/projects/web/") && key.ends_with(".parquet")).count();
+    let web = keys.iter().filter(|key| key.starts_with("0/projects/web.") && key.ends_with(".parquet")).count();
     assert_eq!(web, 1);
 }
 

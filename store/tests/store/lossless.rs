@@ -25,7 +25,7 @@ use crate::support::{self, assert_same_spans, canonical};
 fn through_columns(request: &[u8]) -> Vec<u8> {
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
     let mut rows = Rows::default();
-    rows.add(request);
+    rows.add(request, None);
     rows.sort();
     let mut converter = Converter::default();
     let mut out = Vec::new();

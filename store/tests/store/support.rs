@@ -28,8 +28,9 @@ use weir_store::commit::Backoff;
 use weir_store::convert::Stamp;
 use weir_store::objects::{DEFAULT_PROJECT, Root};
 use weir_store::query::{Engine, Format, write};
+use weir_store::registry::Registry;
 use weir_store::table::{AppTransaction, DataFile, Delta, Table};
-use weir_store::writer::{Open, Settings, Writer, write_files};
+use weir_store::writer::{Open, Request, Settings, Writer, write_files};
 
 /// Every trace request of the corpus, by name; those in JSON as protobuf.
 pub(crate) fn corpus() -> Vec<(String, Bytes)> {
@@ -171,14 +172,19 @@ pub(crate) async fn upload(root: &Root, project: &str, environment: &str, days_a
     let spans =
         (0..spans).map(|n| Span { start_time_unix_nano: start, end_time_unix_nano: start + 5, ..span(n, vec![]) });
     let request = request(vec![string("deployment.environment.name", environment)], spans.collect());
-    let files = Delta::create(root, project).await.unwrap().files();
+    let files = Delta::create(root, &folder(root, project).await).await.unwrap().files();
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
-    write_files(files, &[request], &stamp).await.unwrap()
+    write_files(files, &[Request { bytes: request, environment: None }], &stamp).await.unwrap()
+}
+
+/// Where a project's data are; of one that is not there, where those of the first of its name would be.
+async fn folder(root: &Root, project: &str) -> String {
+    Registry::new(root, Environment::system()).folder_of(&project.parse().unwrap()).await.unwrap()
 }
 
 pub(crate) async fn commit(root: &Root, project: &str, files: &[DataFile]) {
     static WRITERS: AtomicU64 = AtomicU64::new(0);
-    let mut table = Delta::create(root, project).await.unwrap();
+    let mut table = Delta::create(root, &folder(root, project).await).await.unwrap();
     let application = format!("test/{}", WRITERS.fetch_add(1, Ordering::SeqCst));
     table.try_append(files, &AppTransaction { application, version: 1 }).await.unwrap();
 }

@@ -74,7 +74,7 @@ pub(super) async fn list(
         known.map_err(|error| Problem::unprocessable(error.to_string()))?;
     }
     let now = state.maintenance.now_unix_nanos();
-    Ok(answer(StatusCode::OK, KeyList::of(&document, environment.as_ref(), now)))
+    Ok(answer(StatusCode::OK, KeyList::of(&document, environment.as_ref(), &registry.key_uses().await?, now)))
 }
 
 pub(super) async fn create(
@@ -94,7 +94,7 @@ pub(super) async fn create(
         error => error.into(),
     })?;
     let location = format!("/v2/projects/{project}/keys/{}", record.id);
-    let view = NewKeyView { key: key.expose().to_owned(), record: KeyView::of(&record, now) };
+    let view = NewKeyView { key: key.expose().to_owned(), record: KeyView::of(&record, None, now) };
     Ok(([(LOCATION, location)], answer(StatusCode::CREATED, view)).into_response())
 }
 

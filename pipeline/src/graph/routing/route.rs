@@ -6,6 +6,7 @@ use crate::batch::Batch;
 use crate::batch::view::Resource;
 use crate::condition::{Context, Subject};
 use crate::signal::Signal;
+use crate::tenant::Tenant;
 
 /// Where each span goes, or each resource of metrics and logs, in the order of the batch: sets of targets.
 pub(super) enum Plan {
@@ -46,13 +47,13 @@ impl Plan {
                 let resource = span.resource();
                 let by_resource = match &mut last {
                     Some((bytes, holds)) if std::ptr::eq(*bytes, resource.as_bytes()) => holds,
-                    last => &mut last.insert((resource.as_bytes(), rules.ask(resource))).1,
+                    last => &mut last.insert((resource.as_bytes(), rules.ask(resource, span.tenant()))).1,
                 };
                 parts.push(rules.mask(by_resource, Some(Subject::Span(span))));
             }
         } else {
-            batch.retain_resources(|resource| {
-                parts.push(rules.mask(&rules.ask(resource), None));
+            batch.retain_resources(|resource, tenant| {
+                parts.push(rules.mask(&rules.ask(resource, tenant), None));
                 true
             });
         }
@@ -87,7 +88,7 @@ impl Plan {
         let mut next = || parts.next().is_some_and(|mask| wanted(*mask));
         match batch.signal() {
             Signal::Traces => batch.retain(|_| next()),
-            Signal::Metrics | Signal::Logs => batch.retain_resources(|_| next()),
+            Signal::Metrics | Signal::Logs => batch.retain_resources(|_, _| next()),
         };
     }
 }
@@ -100,8 +101,9 @@ struct Rules<'r> {
 
 impl Rules<'_> {
     /// Which of the rows hold for a resource.
-    fn ask(&self, resource: Resource<'_>) -> Vec<bool> {
-        let holds = |row: &Row| row.context == Context::Resource && row.condition.holds(Subject::Resource(resource));
+    fn ask(&self, resource: Resource<'_>, tenant: Option<&Tenant>) -> Vec<bool> {
+        let subject = Subject::Resource(resource, tenant);
+        let holds = |row: &Row| row.context == Context::Resource && row.condition.holds(subject);
         self.open.iter().map(|(row, _)| holds(row)).collect()
     }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_pipeline::batch::view::{Resource, Value};
 use weir_pipeline::telemetry::{Counter, Telemetry};
+use weir_pipeline::tenant::Tenant;
 
 use crate::cost::{CostStatus, Usage, Usd};
 
@@ -42,8 +43,8 @@ pub(super) struct LaneMeter {
     ids: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
     series: Vec<Series>,
     key: Vec<u8>,
-    /// Where the resource of the last span is, and its labels.
-    resource: Option<usize>,
+    /// Where the resource of the last span is, and its tenant; and its labels.
+    resource: Option<(usize, usize)>,
     origin: Origin,
 }
 
@@ -127,12 +128,13 @@ impl LaneMeter {
         self.resource = None;
     }
 
-    /// Project and environment of the resource.
-    pub(super) fn origin(&mut self, resource: Resource<'_>) -> &Origin {
-        let place = resource.as_bytes().as_ptr() as usize;
-        if self.resource != Some(place) {
-            self.resource = Some(place);
-            self.origin = Origin::of(resource);
+    /// Project and environment of the resource: its tenant's, and where nobody knows it what its attributes say.
+    pub(super) fn origin(&mut self, resource: Resource<'_>, tenant: Option<&Tenant>) -> &Origin {
+        let tenant_place = tenant.map_or(0, |tenant| std::ptr::from_ref(tenant) as usize);
+        let place = Some((resource.as_bytes().as_ptr() as usize, tenant_place));
+        if self.resource != place {
+            self.resource = place;
+            self.origin = tenant.map_or_else(|| Origin::of(resource), Origin::of_tenant);
         }
         &self.origin
     }
@@ -218,6 +220,10 @@ impl LaneMeter {
 }
 
 impl Origin {
+    fn of_tenant(tenant: &Tenant) -> Self {
+        Self { project: tenant.project.to_string(), environment: tenant.environment.to_string() }
+    }
+
     fn of(resource: Resource<'_>) -> Self {
         let (mut project, mut environment) = ([""; 2], [""; 2]);
         for (key, value) in resource.attributes().iter() {

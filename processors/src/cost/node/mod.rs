@@ -233,7 +233,7 @@ impl CostProcessor {
         }
         let method = self.estimate(span, &mut reading);
         let rank = self.rank(scope);
-        let origin = self.meter.origin(span.resource());
+        let origin = self.meter.origin(span.resource(), span.tenant());
         let project = self.pricer.catalog().project(&origin.project);
         let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
         if method.is_some() {

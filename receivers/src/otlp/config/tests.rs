@@ -19,7 +19,7 @@ impl Extension for Both {
 
 impl Authenticator for Both {
     fn authenticate<'h>(&self, _: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
-        Err(Denied("nobody"))
+        Err(Denied::Unknown("nobody"))
     }
 }
 
