@@ -71,9 +71,6 @@ impl Directory {
         static_keys: &[StaticKey],
     ) -> Self {
         let mut directory = Self { keys: HashMap::new(), projects: BTreeMap::new(), organization };
-        for key in static_keys {
-            directory.add(key.hash, &Holder::new(key.tenant.clone()), u64::MAX, "");
-        }
         for project in projects {
             let mut holders: BTreeMap<&Slug, Holder> = BTreeMap::new();
             for key in project.keys.iter().filter(|key| !project.deleting && key.revoked_unix_nano.is_none()) {
@@ -86,6 +83,16 @@ impl Directory {
                 directory.add(key.hash, holder, key.expires_unix_nano.unwrap_or(u64::MAX), &key.id);
             }
             directory.projects.insert(project.slug.clone(), Arc::clone(&project));
+        }
+        for key in static_keys {
+            let mut tenant = key.tenant.clone();
+            // Where the registry knows the project, its data lie where the registry says, and a deletion holds for all.
+            match directory.projects.get(&tenant.project) {
+                Some(project) if project.deleting => continue,
+                Some(project) => tenant.generation = project.generation,
+                None => {}
+            }
+            directory.add(key.hash, &Holder::new(tenant), u64::MAX, "");
         }
         directory
     }
