@@ -23,6 +23,8 @@ use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabili
 use weir_receivers::file::FileReceiver;
 use weir_receivers::otlp::OtlpReceiver;
 
+use crate::missing::MISSING;
+
 const TRACES: &[Signal] = &[Signal::Traces];
 
 /// All components. A type that the Collector has renamed is known by both its names.
@@ -59,6 +61,7 @@ pub(crate) fn all() -> Components {
             beta("bearertokenauth", &[], &Signal::ALL, bearertokenauth::schema, bearertokenauth::build),
             beta("headers_setter", &[], &Signal::ALL, headers_setter::schema, headers_setter::build),
             beta("health_check", &[], &Signal::ALL, health_check::schema, health_check::build),
+            beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build_extension),
             #[cfg(feature = "pprof")]
             beta("pprof", &[], &Signal::ALL, weir_extensions::pprof::schema, weir_extensions::pprof::build),
             beta("zpages", &[], &Signal::ALL, zpages::schema, zpages::build),
@@ -67,6 +70,7 @@ pub(crate) fn all() -> Components {
             beta("forward", &[], &Signal::ALL, Forward::schema, Forward::build),
             beta("routing", &[], &Signal::ALL, Routing::schema, Routing::build),
         ],
+        missing: MISSING,
     }
 }
 

@@ -3,6 +3,7 @@
 mod cli;
 mod components;
 mod logging;
+mod missing;
 mod telemetry;
 
 use std::process::ExitCode;

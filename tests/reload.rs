@@ -21,6 +21,13 @@ use weir_pipeline::batch::Batch;
 use weir_pipeline::batch::wire::put_bytes;
 use weir_pipeline::signal::Signal;
 
+/// How many times a configuration is loaded anew under load, if WEIR_RELOADS does not say.
+const RELOADS: u64 = 40;
+
+fn reloads() -> u64 {
+    std::env::var("WEIR_RELOADS").ok().map_or(RELOADS, |text| text.parse().unwrap())
+}
+
 /// A request of one span with this id.
 fn span(id: u64) -> Vec<u8> {
     let mut span = Vec::new();
@@ -144,51 +151,111 @@ async fn metrics(client: &HttpClient, ports: Ports) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
 }
 
+/// Clients that send one span after the other, over both protocols.
+struct Load {
+    done: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+    senders: tokio::task::JoinSet<Vec<u64>>,
+}
+
+impl Load {
+    fn start(ports: Ports) -> Self {
+        let (done, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut senders = tokio::task::JoinSet::new();
+        for n in 0..6 {
+            let (done, next) = (Arc::clone(&done), Arc::clone(&next));
+            senders.spawn(async move {
+                let is_grpc = n % 2 == 0;
+                let client = if is_grpc { client::http2() } else { client::http1() };
+                let to = if is_grpc { ports.grpc } else { ports.http };
+                let mut delivered = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let id = next.fetch_add(1, Ordering::Relaxed);
+                    deliver(&client, to, is_grpc, id).await;
+                    delivered.push(id);
+                }
+                delivered
+            });
+        }
+        Self { done, next, senders }
+    }
+
+    /// Waits until so many more spans are under way.
+    async fn flows(&self, more: u64) {
+        let before = self.next.load(Ordering::Relaxed);
+        while self.next.load(Ordering::Relaxed) < before + more {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends it: the ids of the spans that were acknowledged.
+    async fn stop(self) -> BTreeSet<u64> {
+        self.done.store(true, Ordering::Relaxed);
+        self.senders.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+/// Stops Weir and looks for what was acknowledged.
+fn assert_nothing_lost(weir: Weir, delivered: &BTreeSet<u64>, sink: &Sink) {
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert!(!log.contains("unaccounted for"), "{log}");
+    let missing: Vec<_> = delivered.difference(&ids(sink)).copied().collect();
+    assert!(missing.is_empty(), "{} of {} are lost: {missing:?}", missing.len(), delivered.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_and_nobody_is_refused_in_twenty_reloads() {
+async fn nothing_is_lost_and_nobody_is_refused_in_many_reloads() {
     let (_guard, folder) = folder();
     let sink = Sink::start().await;
     let (weir, ports) = start(&folder, &sink).await;
-    let (done, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut senders = tokio::task::JoinSet::new();
-    for n in 0..6 {
-        let (done, next) = (Arc::clone(&done), Arc::clone(&next));
-        senders.spawn(async move {
-            let is_grpc = n % 2 == 0;
-            let client = if is_grpc { client::http2() } else { client::http1() };
-            let to = if is_grpc { ports.grpc } else { ports.http };
-            let mut delivered = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                let id = next.fetch_add(1, Ordering::Relaxed);
-                deliver(&client, to, is_grpc, id).await;
-                delivered.push(id);
-            }
-            delivered
-        });
-    }
+    let load = Load::start(ports);
     let client = client::http1();
-    for round in 1..=20 {
+    let reloads = reloads();
+    for round in 1..=reloads {
         // Each bit changes at its own pace: alone and together with others.
         let bit = |n: u32| round >> n & 1 == 1;
         let variant = Variant { batches: bit(0), waits_longer: bit(1), larger_requests: bit(2), connects: bit(3) };
         std::fs::write(folder.join("weir.yaml"), config(sink.address, Some(ports), variant)).unwrap();
-        let before = next.load(Ordering::Relaxed);
         assert_eq!(reload(&client, ports).await, (200, "the configuration was loaded anew\n".to_owned()));
         // Data flows between any two reloads.
-        while next.load(Ordering::Relaxed) < before + 50 {
-            tokio::task::yield_now().await;
-        }
+        load.flows(50).await;
     }
-    done.store(true, Ordering::Relaxed);
-    let delivered: BTreeSet<u64> = senders.join_all().await.into_iter().flatten().collect();
+    let delivered = load.stop().await;
     let text = metrics(&client, ports).await;
-    assert!(text.contains("weir_config_reloads{result=\"success\"} 20\n"), "{text}");
-    let (status, log) = weir.stop();
-    assert!(status.success(), "{log}");
-    assert!(!log.contains("unaccounted for"), "{log}");
-    assert!(delivered.len() >= 1000, "{}", delivered.len());
-    let missing: Vec<_> = delivered.difference(&ids(&sink)).copied().collect();
-    assert!(missing.is_empty(), "{} of {} are lost: {missing:?}", missing.len(), delivered.len());
+    assert!(text.contains(&format!("weir_config_reloads{{result=\"success\"}} {reloads}\n")), "{text}");
+    assert!(delivered.len() as u64 >= 50 * reloads, "{}", delivered.len());
+    assert_nothing_lost(weir, &delivered, &sink);
+    println!("{reloads} reloads, {} spans", delivered.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_configurations_disturb_no_client() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let (weir, ports) = start(&folder, &sink).await;
+    let load = Load::start(ports);
+    let client = client::http1();
+    let good = config(sink.address, Some(ports), Variant { connects: true, batches: true, ..Variant::default() });
+    let wrong = [
+        good.replace("batch:", "bach:"),
+        good.replace("timeout: 5ms", "timeout: 5 parsecs"),
+        "receivers: [".to_owned(),
+        // What is wrong is found only when the sockets are bound.
+        good.replace(&ports.http.to_string(), &sink.address.to_string()),
+        String::new(),
+    ];
+    let rounds = reloads();
+    for text in wrong.iter().cycle().take(usize::try_from(rounds).unwrap()) {
+        std::fs::write(folder.join("weir.yaml"), text).unwrap();
+        let (status, answer) = reload(&client, ports).await;
+        assert_eq!(status, 400, "{answer}");
+        load.flows(50).await;
+    }
+    let delivered = load.stop().await;
+    let text = metrics(&client, ports).await;
+    assert!(text.contains(&format!("weir_config_reloads{{result=\"refused\"}} {rounds}\n")), "{text}");
+    assert_nothing_lost(weir, &delivered, &sink);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -184,11 +184,14 @@ impl Outlet {
     /// Hands a batch to every pipeline, waiting while their channels are full. The receipts tell how it ended.
     pub async fn send(&self, batch: Batch) {
         let routes = self.routes();
-        if let Some((last, others)) = routes.inlets.split_last() {
-            for inlet in others {
-                inlet.send(batch.fork()).await;
+        match &routes.inlets[..] {
+            [] => {}
+            [only] => only.send(batch).await,
+            inlets => {
+                for (inlet, copy) in inlets.iter().zip(batch.fan_out(inlets.len())) {
+                    inlet.send(copy).await;
+                }
             }
-            last.send(batch).await;
         }
     }
 }

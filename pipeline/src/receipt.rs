@@ -3,11 +3,26 @@
 //! A receiver makes a [`Receipt`] with every batch and answers its client when the [`Waiter`] resolves. Every branch the
 //! batch takes holds a branch of the receipt and settles it; when the last branch is gone the worst outcome wins. A
 //! branch that is dropped without being settled settles as [`Outcome::Lost`]: forgetting cannot look like success.
+//!
+//! # Several destinations
+//!
+//! Where the same data goes to several destinations, each has a receipt of its own ([`Receipt::fan_out`]), because there
+//! is something between taken and not taken: a queue in memory that has no room ([`Receipt::full`]).
+//!
+//! ```text
+//!                    ┌─ a: done ─┐
+//!  parents ─ fan out ┼─ b: full ─┼─ all settled ─► parents: done, and b has dropped (and counted) what it had no room for
+//!                    └─ c: done ─┘
+//! ```
+//!
+//! Decision: if one of the others has taken the data, a full queue is no reason to ask the client for it again: it would
+//! send it to all of them again, and the destination that is away would double the data of those that are not. Where
+//! nobody has taken it, the client is asked to come again. The Collector asks always.
 
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -47,17 +62,112 @@ impl Outcome {
     }
 }
 
+/// What the branches of one promise have said.
+#[derive(Debug)]
+struct Verdict {
+    worst: Outcome,
+    /// Somebody has taken responsibility.
+    is_taken: bool,
+    /// A queue had no room: why, for the client's log.
+    full: Option<Cow<'static, str>>,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self { worst: Outcome::Done, is_taken: false, full: None }
+    }
+}
+
+impl Verdict {
+    fn add(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Done {
+            self.is_taken = true;
+        } else {
+            let so_far = std::mem::replace(&mut self.worst, Outcome::Done);
+            self.worst = so_far.worst(outcome);
+        }
+    }
+
+    /// As one outcome, for someone who must either send again or not.
+    fn into_outcome(self) -> Outcome {
+        match self.full {
+            Some(reason) => self.worst.worst(Outcome::Retry { after: None, reason }),
+            None => self.worst,
+        }
+    }
+
+    /// Adds what one of several destinations has said.
+    fn add_destination(&mut self, other: Self) {
+        let is_taken = other.is_taken && other.full.is_none() && other.worst == Outcome::Done;
+        self.is_taken |= is_taken;
+        if other.worst != Outcome::Done {
+            self.add(other.into_outcome());
+        } else if let Some(reason) = other.full {
+            self.full.get_or_insert(reason);
+        }
+    }
+}
+
+/// Whom to tell when all branches are settled.
+enum Then {
+    Waiter(oneshot::Sender<Outcome>),
+    /// One of several destinations.
+    FanOut(Arc<FanOut>),
+}
+
 struct Shared {
-    worst: Mutex<Outcome>,
-    waiter: Mutex<Option<oneshot::Sender<Outcome>>>,
+    verdict: Mutex<Verdict>,
+    then: Mutex<Option<Then>>,
+}
+
+impl Shared {
+    fn new(then: Then) -> Arc<Self> {
+        Arc::new(Self { verdict: Mutex::default(), then: Mutex::new(Some(then)) })
+    }
+
+    fn verdict(&self) -> MutexGuard<'_, Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let outcome = std::mem::replace(self.worst.get_mut().unwrap_or_else(PoisonError::into_inner), Outcome::Done);
-        if let Some(waiter) = self.waiter.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        let verdict = std::mem::take(self.verdict.get_mut().unwrap_or_else(PoisonError::into_inner));
+        match self.then.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             // A client that has gone away is nobody to tell.
-            let _ = waiter.send(outcome);
+            Some(Then::Waiter(waiter)) => drop(waiter.send(verdict.into_outcome())),
+            Some(Then::FanOut(fan_out)) => {
+                fan_out.verdict.lock().unwrap_or_else(PoisonError::into_inner).add_destination(verdict);
+            }
+            None => {}
+        }
+    }
+}
+
+/// The point where data goes to several destinations.
+struct FanOut {
+    verdict: Mutex<Verdict>,
+    parents: Vec<Receipt>,
+}
+
+impl Drop for FanOut {
+    fn drop(&mut self) {
+        let mut verdict = std::mem::take(self.verdict.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if verdict.is_taken {
+            verdict.full = None;
+        }
+        let parents = std::mem::take(&mut self.parents);
+        for parent in parents {
+            match (&verdict.worst, &verdict.full, verdict.is_taken) {
+                (Outcome::Done, None, true) => parent.settle(Outcome::Done),
+                (Outcome::Done, None, false) => parent.ignore(),
+                (Outcome::Done, Some(reason), _) => parent.full(reason.clone()),
+                (worst, None, _) => parent.settle(worst.clone()),
+                (worst, Some(reason), _) => {
+                    let full = Outcome::Retry { after: None, reason: reason.clone() };
+                    parent.settle(worst.clone().worst(full));
+                }
+            }
         }
     }
 }
@@ -71,8 +181,13 @@ impl Receipt {
     /// A receipt and the future that resolves when all its branches are settled.
     pub fn pair() -> (Self, Waiter) {
         let (sender, receiver) = oneshot::channel();
-        let shared = Shared { worst: Mutex::new(Outcome::Done), waiter: Mutex::new(Some(sender)) };
-        (Self { shared: Some(Arc::new(shared)) }, Waiter(receiver))
+        (Self { shared: Some(Shared::new(Then::Waiter(sender))) }, Waiter(receiver))
+    }
+
+    /// A receipt for each of several destinations that get the same data. When all are settled, so are the parents.
+    pub fn fan_out(parents: Vec<Self>, destinations: usize) -> impl Iterator<Item = Self> {
+        let fan_out = Arc::new(FanOut { verdict: Mutex::default(), parents });
+        (0..destinations).map(move |_| Self { shared: Some(Shared::new(Then::FanOut(Arc::clone(&fan_out)))) })
     }
 
     /// Another branch of the same promise.
@@ -85,12 +200,22 @@ impl Receipt {
         self.record(outcome);
     }
 
+    /// Settles this branch of data that was let go of on purpose, and that nobody has taken.
+    pub fn ignore(mut self) {
+        self.shared = None;
+    }
+
+    /// Settles this branch of data for which a queue in memory had no room, and which it has counted as dropped. If
+    /// another destination has taken the same data, that is the end of it; otherwise the client should send it again.
+    pub fn full(mut self, reason: Cow<'static, str>) {
+        if let Some(shared) = self.shared.take() {
+            shared.verdict().full.get_or_insert(reason);
+        }
+    }
+
     fn record(&mut self, outcome: Outcome) {
-        let Some(shared) = self.shared.take() else { return };
-        if outcome != Outcome::Done {
-            let mut worst = shared.worst.lock().unwrap_or_else(PoisonError::into_inner);
-            let so_far = std::mem::replace(&mut *worst, Outcome::Done);
-            *worst = so_far.worst(outcome);
+        if let Some(shared) = self.shared.take() {
+            shared.verdict().add(outcome);
         }
     }
 }
@@ -139,6 +264,74 @@ mod tests {
         let (receipt, waiter) = Receipt::pair();
         receipt.branch().settle(Outcome::Done);
         drop(receipt);
+        assert_eq!(waiter.await, Outcome::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_matters_only_where_nobody_else_has_taken_the_data() {
+        #[derive(Clone, Copy)]
+        enum End {
+            Done,
+            Full,
+            /// A part of it was taken.
+            HalfFull,
+            Ignored,
+            Retry,
+            Rejected,
+        }
+        use End::{Done, Full, HalfFull, Ignored, Rejected, Retry};
+        let retry = |reason: &'static str| Outcome::Retry { after: None, reason: reason.into() };
+        let settle = |receipt: Receipt, end| match end {
+            Done => receipt.settle(Outcome::Done),
+            Full => receipt.full("full".into()),
+            HalfFull => {
+                receipt.branch().settle(Outcome::Done);
+                receipt.full("full".into());
+            }
+            Ignored => receipt.ignore(),
+            Retry => receipt.settle(retry("busy")),
+            Rejected => receipt.settle(Outcome::Rejected("no".into())),
+        };
+        for (ends, outcome) in [
+            (&[Done, Full][..], Outcome::Done),
+            (&[Full, Done, Full], Outcome::Done),
+            (&[Full, Full], retry("full")),
+            (&[Full, Ignored], retry("full")),
+            (&[HalfFull, Full], retry("full")),
+            (&[HalfFull, Done], Outcome::Done),
+            (&[HalfFull], retry("full")),
+            (&[Ignored, Ignored], Outcome::Done),
+            (&[Done, Retry, Full], retry("busy")),
+            (&[Full, Rejected], retry("full")),
+            (&[Done, Rejected], Outcome::Rejected("no".into())),
+            // Somebody has it, and a repetition would be rejected again.
+            (&[Done, Full, Rejected], Outcome::Rejected("no".into())),
+        ] {
+            let (receipt, waiter) = Receipt::pair();
+            Receipt::fan_out(vec![receipt], ends.len()).zip(ends).for_each(|(receipt, end)| settle(receipt, *end));
+            assert_eq!(waiter.await, outcome);
+        }
+        // Without a fan-out there is nobody else.
+        for end in [Full, HalfFull] {
+            let (receipt, waiter) = Receipt::pair();
+            settle(receipt, end);
+            assert_eq!(waiter.await, retry("full"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fan_out_within_a_fan_out_counts_as_one_destination() {
+        let (receipt, waiter) = Receipt::pair();
+        let mut outer: Vec<Receipt> = Receipt::fan_out(vec![receipt], 2).collect();
+        Receipt::fan_out(vec![outer.remove(0)], 2).for_each(|receipt| receipt.full("full".into()));
+        outer.remove(0).settle(Outcome::Done);
+        assert_eq!(waiter.await, Outcome::Done);
+        // A destination that forgets its receipt is still lost.
+        let (receipt, waiter) = Receipt::pair();
+        let mut receipts = Receipt::fan_out(vec![receipt], 2);
+        receipts.next().unwrap().settle(Outcome::Done);
+        drop(receipts.next());
+        drop(receipts);
         assert_eq!(waiter.await, Outcome::Lost);
     }
 

@@ -4,7 +4,6 @@
 
 use weir_pipeline::batch::Batch;
 use weir_pipeline::node::Context;
-use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
@@ -41,7 +40,7 @@ impl Flow {
     /// Counts what is left of a batch and hands it on; if nothing is, its clients are told that all is well.
     pub(crate) fn leave(&self, batch: Batch, out: &mut dyn FnMut(Batch)) {
         if batch.is_empty() {
-            return batch.settle(&Outcome::Done);
+            return batch.ignore();
         }
         self.items[batch.signal() as usize].1.add(batch.len());
         out(batch);

@@ -10,7 +10,7 @@ use super::answer;
 use crate::components;
 
 pub(super) fn components() -> anyhow::Result<ExitCode> {
-    let Components { receivers, processors, exporters, extensions, connectors } = components::all();
+    let Components { receivers, processors, exporters, extensions, connectors, missing: _ } = components::all();
     let signal = |signal: &Signal| signal.to_string();
     let build = [
         ("command", env!("CARGO_PKG_NAME")),

@@ -50,7 +50,7 @@ enum Command {
     /// Run the collector (the default)
     Run(run::RunArguments),
     /// Check a configuration and say what an OK to a client means in each of its pipelines
-    Validate(ConfigArguments),
+    Validate(validate::ValidateArguments),
     /// List the components of this build, as YAML
     Components,
     /// Print the configuration as the components get it: merged and expanded, without defaults

@@ -23,7 +23,7 @@ pub(super) fn print_schema() -> anyhow::Result<ExitCode> {
 pub(super) fn schema() -> ConfigSchema {
     let mut generator = generator();
     let g = &mut generator;
-    let Components { receivers, processors, exporters, extensions, connectors } = components::all();
+    let Components { receivers, processors, exporters, extensions, connectors, missing: _ } = components::all();
     let root = json_schema!({
         "title": format!("Configuration of weir {}", env!("CARGO_PKG_VERSION")),
         "type": "object",

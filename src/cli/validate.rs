@@ -3,13 +3,23 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use clap::Args;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::telemetry::Telemetry;
 
 use super::{ConfigArguments, answer};
 
-pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
-    let configuration = arguments.load()?;
+#[derive(Args)]
+pub(super) struct ValidateArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Also print what would run and what is connected with what
+    #[arg(long)]
+    graph: bool,
+}
+
+pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
+    let configuration = arguments.config.load()?;
     configuration.telemetry()?;
     let graph = configuration.graph(&Telemetry::default(), &Environment::system())?;
     let mut out = String::new();
@@ -19,6 +29,9 @@ pub(super) fn validate(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> 
     writeln!(out, "{} is valid", configuration.name)?;
     for (pipeline, exporter, promise) in graph.promises() {
         writeln!(out, "  {pipeline} → {exporter}: {promise}")?;
+    }
+    if arguments.graph {
+        write!(out, "\n{}", graph.outline())?;
     }
     answer(&out)
 }

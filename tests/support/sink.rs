@@ -30,7 +30,11 @@ pub struct Sink {
 impl Sink {
     /// Starts it on the current runtime.
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts it on a socket that others may have connected to already.
+    pub fn on(listener: tokio::net::TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let sink = Self { address, requests: Arc::default() };
         let shared = sink.clone();

@@ -41,7 +41,6 @@ use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
-use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 
@@ -204,7 +203,8 @@ impl Exporter for Lane {
             Ok(()) => self.counters.succeed(records),
             Err(_) => self.counters.fail(records, "write_error"),
         }
-        batch.settle(&Outcome::Done);
+        // What is shown is not kept.
+        batch.ignore();
     }
 
     async fn drain(&self) {}

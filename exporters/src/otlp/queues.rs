@@ -8,7 +8,7 @@ use weir_pipeline::signal::Signal;
 use super::exchange::Exchange;
 use crate::queue::Queue;
 use crate::queue::capacity::{Bytes, DEFAULT_BYTES};
-use crate::queue::settings::{QueueSettings, RetrySettings, Sizer};
+use crate::queue::settings::{Overflow, QueueSettings, RetrySettings, Sizer};
 
 pub(super) struct Queues {
     context: Context,
@@ -57,13 +57,21 @@ impl Queues {
     /// What an OK to the client means.
     pub(super) fn promise(&self, address: &str) -> String {
         match (self.is_queued, self.settings.wait_for_result) {
-            (true, false) if self.settings.drop_on_overflow => format!(
+            (true, false) if self.settings.overflow == Overflow::Drop => format!(
                 "OK means little: the data waits in memory to be sent to {address}, and is dropped if there is no room"
             ),
-            (true, false) => format!(
-                "OK means that the data waits in memory to be sent to {address}: it is lost if the process dies, \
-                 or if {address} stays away for longer than retrying lasts"
-            ),
+            (true, false) => {
+                let or_full = match self.settings.overflow {
+                    Overflow::Yield if !self.settings.block_on_overflow => {
+                        ", and dropped if there is no room for it and another destination has it"
+                    }
+                    _ => "",
+                };
+                format!(
+                    "OK means that the data waits in memory to be sent to {address}: it is lost if the process dies, \
+                     or if {address} stays away for longer than retrying lasts{or_full}"
+                )
+            }
             _ => format!("OK means that {address} has taken the data"),
         }
     }

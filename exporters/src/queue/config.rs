@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_pipeline::config::{ConfigError, Node, Optional, units};
 
-use super::settings::{BatchSettings, BatchSizer, QueueSettings, RetrySettings, Sizer};
+use super::settings::{BatchSettings, BatchSizer, Overflow, QueueSettings, RetrySettings, Sizer};
 
 /// `sending_queue`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -16,7 +16,7 @@ pub(crate) struct QueueConfig {
     queue_size: usize,
     sizer: Option<Sizer>,
     block_on_overflow: bool,
-    drop_on_overflow: bool,
+    drop_on_overflow: Option<bool>,
     wait_for_result: bool,
     batch: Optional<BatchConfig>,
 }
@@ -42,7 +42,7 @@ struct PartitionConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        let QueueSettings { num_consumers, queue_size, block_on_overflow, wait_for_result, drop_on_overflow, .. } =
+        let QueueSettings { num_consumers, queue_size, block_on_overflow, wait_for_result, .. } =
             QueueSettings::default();
         Self {
             enabled: true,
@@ -50,7 +50,7 @@ impl Default for QueueConfig {
             queue_size,
             sizer: None,
             block_on_overflow,
-            drop_on_overflow,
+            drop_on_overflow: None,
             wait_for_result,
             batch: Optional::default(),
         }
@@ -91,7 +91,7 @@ impl QueueConfig {
                 return error(key, "must be positive");
             }
         }
-        if block_on_overflow && drop_on_overflow {
+        if block_on_overflow && drop_on_overflow == Some(true) {
             return error(
                 "drop_on_overflow",
                 "cannot be set beside `block_on_overflow`: a full queue does one of both",
@@ -108,7 +108,13 @@ impl QueueConfig {
             sizer,
             block_on_overflow,
             wait_for_result,
-            drop_on_overflow,
+            overflow: match drop_on_overflow {
+                Some(true) => Overflow::Drop,
+                Some(false) => Overflow::Refuse,
+                // An OK must then mean that this destination has it.
+                None if wait_for_result => Overflow::Refuse,
+                None => Overflow::Yield,
+            },
             batch,
         }))
     }

@@ -8,7 +8,7 @@
 //!   sizer: requests         # requests | items | bytes
 //!   block_on_overflow: false
 //!   wait_for_result: false
-//!   drop_on_overflow: false # Weir's own: what a full queue has no room for is dropped and counted, and the client told OK
+//!   drop_on_overflow:       # Weir's own, see below: true, false; default: only if another destination has it
 //!   batch:                  # off unless it is there
 //!     flush_timeout: 200ms
 //!     min_size: 8192
@@ -27,8 +27,7 @@
 //! # What it guarantees
 //!
 //! * Memory is bounded: in units of `sizer`, and in bytes ([`capacity::DEFAULT_BYTES`]) whatever the sizer is. What is
-//!   being sent counts until it is settled. A full queue refuses; it waits if `block_on_overflow` is set, and drops if
-//!   `drop_on_overflow` is.
+//!   being sent counts until it is settled. What a full queue does is a choice, below.
 //! * A batch is queued and sent on the lane that brought it, and `batch` joins what one lane brings. Capacity and the
 //!   number of requests under way are those of the whole process, as they are in the Collector.
 //! * Batches of different values of `metadata_keys` are never joined; a joined batch keeps the metadata of these keys
@@ -43,10 +42,20 @@
 //!
 //! # One destination that is away
 //!
-//! With the defaults a destination that is away fills its own queue and disturbs nobody until that is full. What happens
-//! then is a choice between evils, since a client that is told to come again sends its data to the other destinations
-//! again too: refuse (the default, which loses nothing and makes duplicates), wait (which makes the pipeline wait), or
-//! drop (which loses data for this destination, counted, and disturbs nobody).
+//! A destination that is away fills its own queue and disturbs nobody until that is full. What happens then is a choice
+//! between evils, since a client that is told to come again sends its data to the other destinations again too:
+//!
+//! | setting | the others | the data that this queue has no room for |
+//! |---|---|---|
+//! | default | undisturbed | dropped and counted if another destination has taken it; else the client comes again |
+//! | `drop_on_overflow: true` | undisturbed | dropped and counted |
+//! | `drop_on_overflow: false`, or `wait_for_result: true` | get it twice | the client comes again |
+//! | `block_on_overflow: true` | wait | waits |
+//!
+//! Decision: the default differs from the Collector's, which is `drop_on_overflow: false`: there one backend that is
+//! away for some minutes doubles the data of all others, and the client gives up in the end all the same. A queue in
+//! memory promises little; who needs more says `wait_for_result`. What only prints or discards (`debug`, `nop`) has not
+//! taken anything, so a single real destination always pushes back.
 
 mod backoff;
 pub(crate) mod capacity;
@@ -79,7 +88,10 @@ use self::capacity::{Capacity, Space};
 use self::deliver::Learned;
 use self::forming::Forming;
 use self::report::{Kind, Report};
-use self::settings::{QueueSettings, RetrySettings};
+use self::settings::{Overflow, QueueSettings, RetrySettings};
+
+/// What a client reads, in the Collector's words.
+const FULL: &str = "sending queue is full";
 
 /// One lane's way to a destination.
 pub(crate) trait Destination: Send + Sync + 'static {
@@ -229,12 +241,14 @@ impl<D: Destination> Exporter for Lane<D> {
         };
         let Some(space) = space else {
             queue.counters.overflow(records);
-            queue.report.tell(Kind::Full, records, "sending queue is full");
-            let outcome = match queue.settings.drop_on_overflow {
-                true => Outcome::Done,
-                false => Outcome::Retry { after: None, reason: Cow::Borrowed("sending queue is full") },
-            };
-            batch.settle(&outcome);
+            queue.report.tell(Kind::Full, records, FULL);
+            match queue.settings.overflow {
+                Overflow::Drop => batch.settle(&Outcome::Done),
+                Overflow::Refuse => {
+                    batch.settle(&Outcome::Retry { after: None, reason: Cow::Borrowed(FULL) });
+                }
+                Overflow::Yield => batch.full(FULL),
+            }
             return;
         };
         if !queue.settings.wait_for_result {

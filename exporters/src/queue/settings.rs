@@ -19,9 +19,8 @@ pub(crate) struct QueueSettings {
     pub(crate) block_on_overflow: bool,
     /// Whether receipts settle when the destination has answered rather than when the batch is queued.
     pub(crate) wait_for_result: bool,
-    /// Whether the client of a batch for which there is no room is told OK, so that it does not send it again to other
-    /// destinations.
-    pub(crate) drop_on_overflow: bool,
+    /// What becomes of a batch for which there is no room, if it cannot wait.
+    pub(crate) overflow: Overflow,
     /// Whether and how batches are joined before they are sent.
     pub(crate) batch: Option<BatchSettings>,
 }
@@ -39,6 +38,17 @@ pub(crate) struct BatchSettings {
     pub(crate) sizer: BatchSizer,
     /// Lower-case names of headers; only batches with the same values are joined.
     pub(crate) metadata_keys: Vec<String>,
+}
+
+/// What a queue does that has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// Drops the batch if another destination has taken it; otherwise the client is to come again.
+    Yield,
+    /// Drops it, and the client is told OK.
+    Drop,
+    /// The client is to come again.
+    Refuse,
 }
 
 /// What the sizes of batches are counted in.
@@ -62,7 +72,7 @@ impl QueueSettings {
             sizer: Sizer::Requests,
             block_on_overflow: true,
             wait_for_result: true,
-            drop_on_overflow: false,
+            overflow: Overflow::Yield,
             batch: None,
         }
     }
@@ -76,7 +86,7 @@ impl Default for QueueSettings {
             sizer: Sizer::Requests,
             block_on_overflow: false,
             wait_for_result: false,
-            drop_on_overflow: false,
+            overflow: Overflow::Yield,
             batch: None,
         }
     }

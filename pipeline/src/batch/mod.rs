@@ -298,6 +298,20 @@ impl Batch {
         }
     }
 
+    /// The same data for each of several destinations, which settle receipts of their own; see
+    /// [`Receipt::fan_out`].
+    pub fn fan_out(mut self, destinations: usize) -> Vec<Self> {
+        let parents = self.take_receipts();
+        let is_awaited = !parents.is_empty();
+        let mut receipts = Receipt::fan_out(parents, if is_awaited { destinations } else { 0 });
+        let mut copies: Vec<Self> = (1..destinations).map(|_| self.fork()).collect();
+        copies.push(self);
+        for copy in &mut copies {
+            copy.receipts.extend(receipts.next());
+        }
+        copies
+    }
+
     /// Adds someone who waits for the batch.
     pub fn with_receipt(mut self, receipt: Receipt) -> Self {
         self.receipts.push(receipt);
@@ -326,6 +340,16 @@ impl Batch {
         for receipt in self.receipts {
             receipt.settle(outcome.clone());
         }
+    }
+
+    /// Settles every receipt of data that was let go of on purpose, and that nobody has taken.
+    pub fn ignore(self) {
+        self.receipts.into_iter().for_each(Receipt::ignore);
+    }
+
+    /// Settles every receipt of data for which a queue in memory had no room; see [`Receipt::full`].
+    pub fn full(self, reason: &'static str) {
+        self.receipts.into_iter().for_each(|receipt| receipt.full(reason.into()));
     }
 
     /// Takes the receipts out, for a consumer that answers before it is done with the data (an in-memory queue).

@@ -25,10 +25,50 @@ pub(crate) fn hint(name: &str, kind: &str, candidates: &[&str]) -> Option<String
     if candidates.is_empty() {
         return None;
     }
-    let all = format!("{kind}: {}", candidates.join(", "));
+    let named: Vec<&str> = candidates.iter().copied().filter(|name| !name.is_empty()).collect();
+    let all = format!("{kind}: {}", named.join(", "));
     Some(match closest(name, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? {all}"),
         None => all,
+    })
+}
+
+/// What to do about a key that the Collector knows, or once knew, and that no component here has.
+pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "read_buffer_size" | "write_buffer_size" => "Weir sizes its network buffers itself: remove the key",
+        "enforcement_policy" => {
+            "the HTTP/2 implementation answers clients' pings itself, and limits them: remove the key"
+        }
+        "balancer_name" => {
+            "one connection at a time carries the data: let a load balancer spread it, and remove the key"
+        }
+        "max_idle_conns" | "max_idle_conns_per_host" | "max_conns_per_host" => {
+            "connections are opened as `sending_queue::num_consumers` needs them: remove the key"
+        }
+        "cookies" => "no cookies are kept: remove the key",
+        "storage" => {
+            "queues are in memory: remove the key; with `wait_for_result: true` a client is answered when the destination \
+             has the data"
+        }
+        "tls_settings" | "tls_setting" => "it is called `tls`",
+        "retry" => "it is called `retry_on_failure`",
+        "queue" => "it is called `sending_queue`",
+        "loglevel" => "it has become `verbosity: basic|normal|detailed`",
+        "ballast_size_mib" | "size_mib" => "there is no garbage collector to calm: remove the key",
+        "periodic" => {
+            "Weir's own metrics are served and not sent: use `pull`, and let a Prometheus or Collector fetch them"
+        }
+        "views" => "all of Weir's own metrics are shown as they are: remove the key",
+        "propagators" => "Weir makes no traces of itself: remove the key",
+        "disable_caller" | "disable_stacktrace" | "development" => {
+            "Weir's log has neither callers nor stack traces: remove the key"
+        }
+        "error_output_paths" => "the log has no errors of its own to write elsewhere: remove the key",
+        "profiles_endpoint" => "profiles are not supported: remove the key",
+        "group_by" | "group_by_attributes" => "all data goes to one file: remove the key",
+        "tpm" => "keys are read from files or texts: use `key_file` or `key_pem`",
+        _ => return None,
     })
 }
 

@@ -74,8 +74,8 @@ pub struct ExporterNode {
 pub(super) enum End {
     /// Index into [`Graph::exporters`].
     Exporter(usize),
-    /// A connector and the pipelines it can feed: indices into [`Graph::pipelines`], all before this pipeline.
-    Connector(Arc<dyn ConnectorFactory>, Vec<usize>),
+    /// A connector, its id, and the pipelines it can feed: indices into [`Graph::pipelines`], all before this pipeline.
+    Connector(ComponentId, Arc<dyn ConnectorFactory>, Vec<usize>),
 }
 
 impl PipelineNode {
@@ -125,8 +125,8 @@ impl Graph {
         let mut builder =
             Builder { document, host, environment, extensions, kept: BTreeSet::new(), errors: Vec::new() };
         // First, since the others may name them. One that `service` does not list is checked and not started.
-        let extensions =
-            builder.section("extensions", &document.extensions, &components.extensions, &before.extensions);
+        let all = components;
+        let extensions = builder.section("extensions", &document.extensions, all, &all.extensions, &before.extensions);
         let listed = document.service.extensions.iter();
         let started = listed.filter_map(|(id, _)| Some((id.clone(), Arc::clone(&extensions.get(id)?.component))));
         builder.extensions = Extensions::new(started.collect());
@@ -136,10 +136,10 @@ impl Graph {
         };
         builder.kept = extensions.keys().filter(|id| is_kept(id)).cloned().collect();
         let parts = Parts {
-            receivers: builder.section("receivers", &document.receivers, &components.receivers, &before.receivers),
-            processors: builder.section("processors", &document.processors, &components.processors, &before.processors),
-            exporters: builder.section("exporters", &document.exporters, &components.exporters, &before.exporters),
-            connectors: builder.section("connectors", &document.connectors, &components.connectors, &before.connectors),
+            receivers: builder.section("receivers", &document.receivers, all, &all.receivers, &before.receivers),
+            processors: builder.section("processors", &document.processors, all, &all.processors, &before.processors),
+            exporters: builder.section("exporters", &document.exporters, all, &all.exporters, &before.exporters),
+            connectors: builder.section("connectors", &document.connectors, all, &all.connectors, &before.connectors),
             extensions,
         };
         builder.check_connectors(&parts.connectors);
@@ -168,6 +168,7 @@ impl Graph {
                     let targets: Vec<&PipelineId> = fed.iter().map(|p| &p.id).collect();
                     builder.errors.extend(part.component.check(&targets).err());
                     ends.push(End::Connector(
+                        id.clone(),
                         Arc::clone(&part.component),
                         fed.iter().filter_map(|p| position(&p.id)).collect(),
                     ));
@@ -241,6 +242,7 @@ impl Builder<'_> {
         &mut self,
         section: &str,
         configured: &[(ComponentId, Node)],
+        all: &Components,
         types: &[Component<Arc<T>>],
         before: &Section<T>,
     ) -> Section<T> {
@@ -251,7 +253,7 @@ impl Builder<'_> {
                 parts.insert(id.clone(), part.clone());
                 continue;
             }
-            match self.part(section, id, node, signals, types) {
+            match self.part(section, id, node, signals, (all, types)) {
                 Ok(part) => drop(parts.insert(id.clone(), part)),
                 Err(error) => self.errors.push(error),
             }
@@ -265,11 +267,14 @@ impl Builder<'_> {
         id: &ComponentId,
         node: &Node,
         signals: Vec<Signal>,
-        types: &[Component<Arc<T>>],
+        (all, types): (&Components, &[Component<Arc<T>>]),
     ) -> Result<Part<T>, ConfigError> {
         let name = id.to_string();
         let path = format!("{section}::{name}");
-        let kind = find(types, section, &id.kind, &name, node)?;
+        let keys = self.document.root.get(section).map_or(&[][..], Node::entries);
+        let key =
+            keys.iter().find(|(key, _)| key.text == name).map_or_else(|| node.location(), |(key, _)| &key.location);
+        let kind = find(all, types, section, &id.kind, &name, key)?;
         let (extensions, sockets) = (self.extensions.watched(), self.host.sockets());
         let context = Context {
             id: name,
@@ -281,7 +286,7 @@ impl Builder<'_> {
         };
         let component = (kind.build)(&components::Section { node, path: &path, signals: &signals, context })?;
         let (node, uses) = (node.clone(), extensions.used());
-        Ok(Part { component, handles: kind.signals, sockets, node, signals, uses })
+        Ok(Part { component, kind: kind.name, handles: kind.signals, sockets, node, signals, uses })
     }
 
     /// A connector has two sides, and which signals it joins it alone knows.
@@ -339,16 +344,18 @@ fn fed<'d>(
     pipelines.filter(|to| connector.joins(from.id.signal, to.id.signal))
 }
 
-/// Pipelines ordered so that one which others feed through connectors comes before them. The document has no cycle.
+/// Pipelines ordered so that one which others feed through connectors comes before them, and otherwise the last of the
+/// document first: read backwards, the order is that of the data and of the text. The document has no cycle.
 fn downstream_first(document: &Document, connectors: &Connectors) -> Vec<usize> {
     fn visit(document: &Document, connectors: &Connectors, i: usize, seen: &mut [bool], order: &mut Vec<usize>) {
         if std::mem::replace(&mut seen[i], true) {
             return;
         }
         let pipelines = &document.service.pipelines;
-        for (id, _) in &pipelines[i].exporters {
+        for (id, _) in pipelines[i].exporters.iter().rev() {
             let Some(connector) = connectors.get(id).map(|part| &part.component) else { continue };
-            for to in fed(document, id, connector.as_ref(), &pipelines[i]) {
+            let fed: Vec<&Pipeline> = fed(document, id, connector.as_ref(), &pipelines[i]).collect();
+            for to in fed.into_iter().rev() {
                 if let Some(j) = pipelines.iter().position(|p| p.id == to.id) {
                     visit(document, connectors, j, seen, order);
                 }
@@ -359,6 +366,6 @@ fn downstream_first(document: &Document, connectors: &Connectors) -> Vec<usize> 
     let count = document.service.pipelines.len();
     let mut order = Vec::with_capacity(count);
     let mut seen = vec![false; count];
-    (0..count).for_each(|i| visit(document, connectors, i, &mut seen, &mut order));
+    (0..count).rev().for_each(|i| visit(document, connectors, i, &mut seen, &mut order));
     order
 }

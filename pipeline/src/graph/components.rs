@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::{Schema, SchemaGenerator};
 
 use crate::channel::Inlet;
-use crate::config::{ConfigError, Node, PipelineId, suggest};
+use crate::config::{ConfigError, Location, Node, PipelineId, suggest};
 use crate::extension::Extension;
 use crate::node::{Context, Exporter, ExporterFactory, ProcessorFactory, Receiver, Shutdown};
 use crate::signal::Signal;
@@ -76,6 +76,39 @@ pub struct Components {
     pub extensions: Vec<Component<Arc<dyn Extension>>>,
     /// Connectors by type.
     pub connectors: Vec<Component<Arc<dyn ConnectorFactory>>>,
+    /// Types that people know from elsewhere and will look for.
+    pub missing: &'static [Missing],
+}
+
+/// Component types that a binary does not have, and what to do without them.
+#[derive(Debug, Clone, Copy)]
+pub struct Missing {
+    /// The section they belong to: `receivers`.
+    pub section: &'static str,
+    /// Their names and aliases.
+    pub names: &'static [&'static str],
+    /// What to use instead.
+    pub instead: &'static str,
+}
+
+impl Components {
+    /// What to say of a type that a section does not know, if it is known otherwise.
+    fn advice(&self, section: &str, kind: &str) -> Option<String> {
+        let missing = self.missing.iter().find(|m| m.section == section && m.names.contains(&kind));
+        if let Some(Missing { instead, .. }) = missing {
+            return Some(format!("Weir does not have this component of the Collector: {instead}"));
+        }
+        let known = |name: &'static str, aliases: &[&str]| name == kind || aliases.contains(&kind);
+        let elsewhere = [
+            ("receivers", self.receivers.iter().any(|c| known(c.name, c.aliases))),
+            ("processors", self.processors.iter().any(|c| known(c.name, c.aliases))),
+            ("exporters", self.exporters.iter().any(|c| known(c.name, c.aliases))),
+            ("connectors", self.connectors.iter().any(|c| known(c.name, c.aliases))),
+            ("extensions", self.extensions.iter().any(|c| known(c.name, c.aliases))),
+        ];
+        let (place, _) = elsewhere.into_iter().find(|(_, is_known)| *is_known)?;
+        Some(format!("it belongs under `{place}`"))
+    }
 }
 
 /// Makes one connector per lane: an exporter of one pipeline that feeds others.
@@ -103,18 +136,23 @@ pub trait ConnectorFactory: Send + Sync + 'static {
     ) -> Arc<dyn Exporter>;
 }
 
-/// Finds a type by its name or an alias.
+/// Finds a type by its name or an alias; `at` is where a configuration names it.
 ///
 /// # Errors
-/// Names the type that might have been meant, and all there are.
+/// Says what to use instead, or names the type that might have been meant, and all there are.
 pub(super) fn find<'a, T>(
+    all: &Components,
     types: &'a [Component<T>],
     section: &str,
     kind: &str,
     id: &str,
-    node: &Node,
+    at: &Location,
 ) -> Result<&'a Component<T>, ConfigError> {
     types.iter().find(|t| t.name == kind || t.aliases.contains(&kind)).ok_or_else(|| {
+        let error = ConfigError::new(at, section, format!("unknown type: {kind:?} for id: {id:?}"));
+        if let Some(advice) = all.advice(section, kind) {
+            return error.with_hint(advice);
+        }
         let names: Vec<&str> = types.iter().map(|t| t.name).collect();
         let mut hint = match suggest::closest(kind, names.iter().copied()) {
             Some(close) => format!("did you mean `{close}`? "),
@@ -125,6 +163,6 @@ pub(super) fn find<'a, T>(
         } else {
             hint.push_str(&format!("valid values: [{}]", names.join(" ")));
         }
-        node.error(section, format!("unknown type: {kind:?} for id: {id:?}")).with_hint(hint)
+        error.with_hint(hint)
     })
 }

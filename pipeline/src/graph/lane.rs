@@ -133,7 +133,7 @@ impl Lane {
         for node in &graph.pipelines {
             let ends = node.ends.iter().map(|end| match end {
                 End::Exporter(i) => self.exporter(&graph, *i, node.id.signal, &mut exporters),
-                End::Connector(factory, fed) => self.connector(node, factory, fed, &pipes, &mut connectors),
+                End::Connector(_, factory, fed) => self.connector(node, factory, fed, &pipes, &mut connectors),
             });
             let ends = ends.collect();
             let pipe = match self.pipes.iter().position(|pipe| pipe.id == node.id) {

@@ -16,6 +16,7 @@ mod build;
 mod components;
 mod forward;
 mod lane;
+mod outline;
 mod parts;
 mod pipe;
 mod routing;
@@ -25,7 +26,7 @@ mod stage;
 mod tests;
 
 pub use self::build::{ExporterNode, Graph, PipelineNode, ProcessorNode, ReceiverNode};
-pub use self::components::{Component, Components, ConnectorFactory, Section, Stability};
+pub use self::components::{Component, Components, ConnectorFactory, Missing, Section, Stability};
 pub use self::forward::Forward;
 pub use self::routing::Routing;
 pub use self::run::{RunError, Running, start};

@@ -26,6 +26,8 @@ pub(super) type Section<T> = BTreeMap<ComponentId, Part<T>>;
 /// A component and what it was built from.
 pub(super) struct Part<T: ?Sized> {
     pub(super) component: Arc<T>,
+    /// The name of its type, whatever alias the configuration uses.
+    pub(super) kind: &'static str,
     /// The signals that its type handles.
     pub(super) handles: &'static [Signal],
     pub(super) sockets: Sockets,
@@ -47,6 +49,7 @@ impl<T: ?Sized> Clone for Part<T> {
     fn clone(&self) -> Self {
         Self {
             component: Arc::clone(&self.component),
+            kind: self.kind,
             handles: self.handles,
             sockets: self.sockets.clone(),
             node: self.node.clone(),

@@ -126,10 +126,9 @@ impl Pipe {
                 continue;
             }
             let mut handing: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(self.ends.len());
-            for end in others {
-                handing.push(Box::pin(end.consume(batch.fork())));
+            for (end, copy) in self.ends.iter().zip(batch.fan_out(self.ends.len())) {
+                handing.push(Box::pin(end.consume(copy)));
             }
-            handing.push(Box::pin(last.consume(batch)));
             std::future::poll_fn(|cx| {
                 handing.retain_mut(|consume| consume.as_mut().poll(cx).is_pending());
                 if handing.is_empty() { Poll::Ready(()) } else { Poll::Pending }

@@ -151,6 +151,7 @@ fn components() -> Components {
             Component { signals: &Signal::ALL, ..component("forward", &[], Forward::build) },
             Component { signals: &Signal::ALL, ..component("routing", &[], Routing::build) },
         ],
+        missing: &[],
     }
 }
 

@@ -13,6 +13,8 @@ struct Raw {
     send_batch_bytes: ByteSize,
     send_batch_max_size: u32,
     timeout: GoDuration,
+    metadata_keys: Vec<String>,
+    metadata_cardinality_limit: u32,
 }
 
 impl Default for Raw {
@@ -22,6 +24,8 @@ impl Default for Raw {
             send_batch_bytes: ByteSize(2 << 20),
             send_batch_max_size: 0,
             timeout: GoDuration(Duration::from_millis(200)),
+            metadata_keys: Vec::new(),
+            metadata_cardinality_limit: 1000,
         }
     }
 }
@@ -42,6 +46,10 @@ pub struct Settings {
     pub send_batch_max_size: usize,
     /// Longest wait; zero = send at once.
     pub timeout: Duration,
+    /// Lower-case names of headers; only batches with the same values are joined.
+    pub metadata_keys: Vec<String>,
+    /// Combinations of values for which a batch may wait at once.
+    pub metadata_cardinality_limit: usize,
 }
 
 impl Settings {
@@ -54,11 +62,26 @@ impl Settings {
             );
             return Err(node.get("send_batch_max_size").unwrap_or(node).error(path, message));
         }
+        let mut metadata_keys: Vec<String> = Vec::with_capacity(raw.metadata_keys.len());
+        for (i, key) in raw.metadata_keys.iter().map(|key| key.to_ascii_lowercase()).enumerate() {
+            if metadata_keys.contains(&key) {
+                let place = node.get("metadata_keys").and_then(|keys| keys.items().get(i)).unwrap_or(node);
+                let message = format!("duplicate entry in metadata_keys: {key:?} (case-insensitive)");
+                return Err(place.error(&format!("{path}::metadata_keys[{i}]"), message));
+            }
+            metadata_keys.push(key);
+        }
         Ok(Self {
             send_batch_size: raw.send_batch_size as usize,
             send_batch_bytes: usize::try_from(raw.send_batch_bytes.0).unwrap_or(usize::MAX),
             send_batch_max_size: raw.send_batch_max_size as usize,
             timeout: raw.timeout.0,
+            metadata_keys,
+            metadata_cardinality_limit: match raw.metadata_cardinality_limit {
+                // As in the Collector: no limit.
+                0 => usize::MAX,
+                limit => limit as usize,
+            },
         })
     }
 }

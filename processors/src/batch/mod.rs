@@ -7,12 +7,20 @@
 //!     send_batch_bytes: 2MiB       # bytes that trigger one; 0 = no such trigger (not in the Collector)
 //!     send_batch_max_size: 0       # larger batches are split; 0 = never
 //!     timeout: 200ms               # longest wait; 0 = send at once, only send_batch_max_size applies
+//!     metadata_keys: [x-tenant]    # join only what was sent with the same values of these headers; default: none
+//!     metadata_cardinality_limit: 1000   # combinations of values that may wait at once; 0 = no limit
 //! ```
 //!
 //! Unlike the Collector's, this one suppresses no errors and answers nobody early: a joined batch carries the receipts
 //! of all its parts, and every client hears what became of its own data.
 //!
+//! With `metadata_keys` a joined batch keeps the metadata of these keys alone; it needs `include_metadata` at the
+//! receiver.
+//!
 //! Decision: `send_batch_bytes` is on by default, because 8,192 LLM spans can be half a gigabyte.
+//!
+//! Decision: where one combination of values too many comes, the one that has waited longest is sent. The Collector
+//! refuses the data, for as long as it runs.
 
 mod config;
 #[cfg(test)]
@@ -25,6 +33,7 @@ use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::Section;
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 
 pub use self::config::{Settings, schema};
@@ -43,17 +52,22 @@ struct Batching {
 
 impl ProcessorFactory for Batching {
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
-        Box::new(Batcher { settings: self.settings.clone(), pending: None })
+        Box::new(Batcher { settings: self.settings.clone(), pending: Vec::new() })
     }
 }
 
 struct Batcher {
     settings: Settings,
-    pending: Option<Pending>,
+    /// The longest waiting first; without `metadata_keys` there is one at most.
+    pending: Vec<Pending>,
 }
+
+/// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
+type Partition = Vec<Vec<Box<str>>>;
 
 /// What has been joined so far.
 struct Pending {
+    partition: Partition,
     batch: Batch,
     /// Kept beside the batch: counting walks its chunks.
     records: usize,
@@ -75,6 +89,26 @@ impl Batcher {
         out(batch);
     }
 
+    fn send_pending(&mut self, at: usize, out: &mut dyn FnMut(Batch)) {
+        let pending = self.pending.remove(at);
+        self.send(pending.batch, out);
+    }
+
+    /// The partition of a batch, and the batch with the metadata that all of the partition have in common.
+    fn partition(&self, batch: Batch) -> (Partition, Batch) {
+        let keys = &self.settings.metadata_keys;
+        if keys.is_empty() {
+            return (Partition::new(), batch);
+        }
+        let Some(metadata) = batch.metadata() else { return (vec![Vec::new(); keys.len()], batch) };
+        let values = |key: &String| metadata.values(key).map(Box::from).collect();
+        let partition: Partition = keys.iter().map(values).collect();
+        let headers = keys.iter().zip(&partition);
+        let kept = headers.flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), &**value)));
+        let kept = Arc::new(Metadata::new(kept));
+        (partition, batch.with_metadata(kept))
+    }
+
     fn is_full(&self, records: usize, bytes: usize) -> bool {
         let Settings { send_batch_size, send_batch_bytes, .. } = self.settings;
         send_batch_size > 0 && records >= send_batch_size || send_batch_bytes > 0 && bytes >= send_batch_bytes
@@ -87,30 +121,41 @@ impl Processor for Batcher {
             return self.send(batch, out);
         }
         let (records, bytes) = (batch.len(), batch.size_hint());
-        match &mut self.pending {
-            Some(pending) => {
+        let (partition, batch) = self.partition(batch);
+        let at = match self.pending.iter().position(|pending| pending.partition == partition) {
+            Some(at) => {
+                let pending = &mut self.pending[at];
                 pending.batch.append(batch);
                 pending.records += records;
                 pending.bytes += bytes;
+                at
             }
-            None => self.pending = Some(Pending { batch, records, bytes, since: Instant::now() }),
-        }
-        if self.pending.as_ref().is_some_and(|p| self.is_full(p.records, p.bytes)) {
-            self.drain(out);
+            None => {
+                if self.pending.len() >= self.settings.metadata_cardinality_limit {
+                    self.send_pending(0, out);
+                }
+                self.pending.push(Pending { partition, batch, records, bytes, since: Instant::now() });
+                self.pending.len() - 1
+            }
+        };
+        if self.is_full(self.pending[at].records, self.pending[at].bytes) {
+            self.send_pending(at, out);
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.pending.as_ref().map(|p| p.since + self.settings.timeout)
+        self.pending.first().map(|p| p.since + self.settings.timeout)
     }
 
-    fn tick(&mut self, _now: Instant, out: &mut dyn FnMut(Batch)) {
-        self.drain(out);
+    fn tick(&mut self, now: Instant, out: &mut dyn FnMut(Batch)) {
+        while self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.send_pending(0, out);
+        }
     }
 
     fn drain(&mut self, out: &mut dyn FnMut(Batch)) {
-        if let Some(pending) = self.pending.take() {
-            self.send(pending.batch, out);
+        while !self.pending.is_empty() {
+            self.send_pending(0, out);
         }
     }
 }

@@ -19,7 +19,7 @@ fn spans(n: usize) -> (Batch, Waiter) {
 
 fn batcher(yaml: &str) -> Batcher {
     let node = Node::parse("test.yaml", yaml).unwrap();
-    Batcher { settings: Settings::parse(&node, "processors::batch").unwrap(), pending: None }
+    Batcher { settings: Settings::parse(&node, "processors::batch").unwrap(), pending: Vec::new() }
 }
 
 fn feed(batcher: &mut Batcher, sizes: &[usize]) -> (Vec<Batch>, Vec<Waiter>) {
@@ -90,4 +90,52 @@ fn a_maximum_below_the_trigger_is_refused_where_it_stands() {
     let node = Node::parse("weir.yaml", "send_batch_size: 10\nsend_batch_max_size: 5\n").unwrap();
     let error = Settings::parse(&node, "processors::batch").unwrap_err().to_string();
     assert!(error.starts_with("weir.yaml:2:22: processors::batch: send_batch_max_size (5) must be greater"), "{error}");
+}
+
+fn tagged(n: usize, headers: &[(&str, &str)]) -> Batch {
+    spans(n).0.with_metadata(Arc::new(Metadata::new(headers.iter().copied())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_with_other_headers_is_not_joined() {
+    let mut batcher = batcher("{timeout: 1s, metadata_keys: [X-Tenant]}");
+    let mut out = Vec::new();
+    for (n, headers) in [
+        (1, &[("x-tenant", "a"), ("x-other", "1")][..]),
+        (2, &[("x-tenant", "b")]),
+        (4, &[("X-TENANT", "a"), ("x-other", "2")]),
+        (8, &[]),
+        (16, &[("x-tenant", "")]),
+        (32, &[]),
+    ] {
+        batcher.process(tagged(n, headers), &mut |b| out.push(b));
+    }
+    batcher.process(spans(64).0, &mut |b| out.push(b));
+    assert!(out.is_empty());
+    batcher.tick(batcher.deadline().unwrap(), &mut |b| out.push(b));
+    assert_eq!(lens(&out), [5, 2, 104, 16]);
+    let tenant = |batch: &Batch| batch.metadata().and_then(|m| m.first("x-tenant").map(str::to_owned));
+    assert_eq!(out.iter().map(tenant).collect::<Vec<_>>(), [Some("a".into()), Some("b".into()), None, Some("".into())]);
+    assert!(out.iter().all(|batch| batch.metadata().is_none_or(|m| m.first("x-other").is_none())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_many_headers_the_oldest_goes_first() {
+    let mut batcher = batcher("{timeout: 1s, metadata_keys: [x-tenant], metadata_cardinality_limit: 2}");
+    let mut out = Vec::new();
+    for (n, tenant) in [(1, "a"), (2, "b"), (4, "a"), (8, "c")] {
+        batcher.process(tagged(n, &[("x-tenant", tenant)]), &mut |b| out.push(b));
+    }
+    assert_eq!(lens(&out), [5]);
+    batcher.drain(&mut |b| out.push(b));
+    assert_eq!(lens(&out), [5, 2, 8]);
+    assert_eq!(batcher.deadline(), None);
+}
+
+#[test]
+fn a_header_cannot_be_named_twice() {
+    let node = Node::parse("test.yaml", "metadata_keys: [a, A]").unwrap();
+    let error = Settings::parse(&node, "processors::batch").unwrap_err().to_string();
+    let wanted = "test.yaml:1:20: processors::batch::metadata_keys[1]: duplicate entry in metadata_keys: \"a\"";
+    assert!(error.starts_with(wanted), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The `memory_limiter` processor: a bound on the bytes in flight (I7).
+//! `memory_limiter`: a bound on the bytes in flight (I7), as a processor of pipelines and as an extension.
 //!
 //! ```yaml
 //! processors:
@@ -7,6 +7,9 @@
 //!     limit_mib: 1000              # or limit_percentage: 75, of the container's or the machine's memory
 //!     spike_limit_mib: 200         # default: 20 % of the limit
 //! ```
+//!
+//! As an extension with the same settings it is named in `middlewares` of receivers, which then take memory from it for
+//! whatever pipeline the data is for.
 //!
 //! The Collector polls the heap and refuses after decoding. Weir counts bytes: a receiver takes the memory of a request
 //! from the limiter *before* it reads or inflates the body, and gives it back when the last copy of the data is gone.
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::budget::Budget;
 use weir_pipeline::config::ConfigError;
+use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 
@@ -33,12 +37,32 @@ pub use self::config::{Settings, schema};
 /// # Errors
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    let settings = Settings::parse(section.node, section.path, config::total_memory)?;
-    Ok(Arc::new(MemoryLimiter { budget: Budget::new(settings.bytes_in_flight) }))
+    Ok(Arc::new(MemoryLimiter::parse(section)?))
+}
+
+/// Builds the extension from its configuration.
+///
+/// # Errors
+/// If the settings are wrong.
+pub fn build_extension(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
+    Ok(Arc::new(MemoryLimiter::parse(section)?))
 }
 
 struct MemoryLimiter {
     budget: Arc<Budget>,
+}
+
+impl MemoryLimiter {
+    fn parse(section: &Section<'_>) -> Result<Self, ConfigError> {
+        let settings = Settings::parse(section.node, section.path, config::total_memory)?;
+        Ok(Self { budget: Budget::new(settings.bytes_in_flight) })
+    }
+}
+
+impl Extension for MemoryLimiter {
+    fn budget(&self) -> Option<Arc<Budget>> {
+        Some(Arc::clone(&self.budget))
+    }
 }
 
 impl ProcessorFactory for MemoryLimiter {

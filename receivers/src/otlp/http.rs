@@ -18,6 +18,7 @@ use super::cors::Cors;
 use super::encoding::{Encoding, Encodings};
 use super::entry::{Entries, Format, Message};
 use super::refusal::Refusal;
+use super::traceloop;
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -85,7 +86,8 @@ impl Http {
         B::Error: std::fmt::Display,
     {
         let HttpRules { paths, access, .. } = &self.rules;
-        let signal = paths.signal(&without_repeated_slashes(request.uri().path()));
+        let path = without_repeated_slashes(request.uri().path());
+        let signal = paths.signal(&path);
         let format = format_of(request.headers().get(CONTENT_TYPE));
         // Before all else: who is not let in learns nothing.
         let sender = match access.admit(&request) {
@@ -99,7 +101,8 @@ impl Http {
             }
         };
         let Some(signal) = signal else {
-            return text(StatusCode::NOT_FOUND, self.not_found.clone());
+            let elsewhere = traceloop::answer(request.method(), &path);
+            return elsewhere.unwrap_or_else(|| text(StatusCode::NOT_FOUND, self.not_found.clone()));
         };
         if request.method() != Method::POST {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED);

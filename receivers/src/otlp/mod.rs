@@ -81,8 +81,9 @@
 //!     timeout: 20s                  # for the answer; the default
 //! ```
 //!
-//! `keepalive::enforcement_policy` is not there: the HTTP/2 implementation answers clients' pings by itself and tells
-//! nobody of them. Messages may be compressed with gzip, zstd, snappy or deflate.
+//! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
+//! Collector makes. `keepalive::enforcement_policy` is not there: the HTTP/2 implementation answers clients' pings by
+//! itself and tells nobody of them. Messages may be compressed with gzip, zstd, snappy or deflate.
 //!
 //! # HTTP
 //!
@@ -105,6 +106,8 @@
 //! idle_timeout: 90s                 # between requests; default read_timeout, else 2m (HTTP/2: no limit)
 //! keep_alives_enabled: true         # false: one request a connection
 //! ```
+//!
+//! What the Traceloop SDKs ask for beside, when they start, is answered so that they start (`traceloop`).
 //!
 //! Preflights are answered without authentication. Decision: where `write_timeout` passes before the pipelines have
 //! answered, the client is told to come again (503), where the Collector cuts the connection. Over HTTP/2
@@ -130,6 +133,7 @@ mod refusal;
 mod serve;
 mod socket;
 mod tls;
+mod traceloop;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

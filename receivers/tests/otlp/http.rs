@@ -134,6 +134,28 @@ async fn paths_can_be_configured() {
 }
 
 #[tokio::test]
+async fn the_traceloop_sdks_are_answered_what_lets_them_start() {
+    let server = Server::start(Options::default()).await;
+    for (method, path, status, body) in [
+        ("GET", "/v1/traceloop/prompts", 200, r#"{"prompts":[]}"#),
+        ("GET", "//v1/traceloop/prompts", 200, r#"{"prompts":[]}"#),
+        ("GET", "/v1/traceloop/pii/tracing-allow-list", 200, r#"{"associationPropertyAllowList":[]}"#),
+        ("POST", "/v1/traceloop/prompts", 404, r#"{"error":"#),
+        ("GET", "/v2/datasets", 404, r#"{"error":"#),
+        ("POST", "/v2/traces/226991000718967180462/spans/2386568533228472114/images", 404, r#"{"error":"#),
+    ] {
+        let request = post(path, JSON).method(method).body(Full::new("{}".into())).unwrap();
+        let reply = send(server.http, request).await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (status, JSON), "{path}");
+        assert!(reply.body.starts_with(body.as_bytes()), "{path}: {:?}", reply.body);
+    }
+    let request = post("/v1/prompts", JSON).method("GET").body(Full::default()).unwrap();
+    let reply = send(server.http, request).await;
+    assert_eq!((reply.status, reply.header("content-type")), (StatusCode::NOT_FOUND, "text/plain; charset=utf-8"));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_empty_request_succeeds_without_the_pipeline() {
     let mut server = Server::start(Options::default()).await;
     server.settle_with(Some(Outcome::Rejected("never asked".into())));

@@ -4,7 +4,7 @@ use weir_pipeline::extension::Extensions;
 
 use super::super::client::Keepalive;
 use super::*;
-use crate::queue::settings::{BatchSettings, BatchSizer, Sizer};
+use crate::queue::settings::{BatchSettings, BatchSizer, Overflow, Sizer};
 use crate::testing::settled;
 
 const PATH: &str = "exporters::under/test";
@@ -78,7 +78,7 @@ retry_on_failure:
         sizer: Sizer::Items,
         block_on_overflow: true,
         wait_for_result: true,
-        drop_on_overflow: false,
+        overflow: Overflow::Refuse,
         batch: Some(BatchSettings {
             flush_timeout: Duration::from_secs(1),
             min_size: 10,

@@ -123,8 +123,15 @@ async fn nor_when_it_is_full_if_it_may_drop() {
 }
 
 #[tokio::test]
-async fn by_default_a_full_queue_tells_the_client_to_come_again() {
+async fn by_default_a_full_queue_disturbs_nobody_who_has_taken_the_data() {
     let (outcomes, dropped) = through("{queue_size: 10}").await;
+    assert!(outcomes.iter().all(|o| *o == Outcome::Done), "{outcomes:?}");
+    assert_eq!(dropped, BATCHES as u64 - 10);
+}
+
+#[tokio::test]
+async fn one_that_may_not_drop_tells_the_client_to_come_again() {
+    let (outcomes, dropped) = through("{queue_size: 10, drop_on_overflow: false}").await;
     let full = Outcome::Retry { after: None, reason: "sending queue is full".into() };
     assert_eq!(outcomes.iter().filter(|o| **o == full).count(), BATCHES - 10);
     assert_eq!(dropped, BATCHES as u64 - 10);

@@ -141,7 +141,7 @@ async fn nothing_is_held_back_once_the_shutdown_is_requested() {
 
 #[tokio::test(start_paused = true)]
 async fn drop_on_overflow_drops_and_counts_and_says_ok() {
-    let settings = QueueSettings { queue_size: 1, drop_on_overflow: true, ..QueueSettings::default() };
+    let settings = QueueSettings { queue_size: 1, overflow: Overflow::Drop, ..QueueSettings::default() };
     let rig = rig(&settings, &exact(), Script::default().close());
     for _ in 0..3 {
         let (data, waiter) = batch(10);

@@ -133,7 +133,10 @@ impl Error for DeError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let hint = suggest::hint(field, "known keys", expected).unwrap_or_else(|| "there are no keys here".to_owned());
+        let hint = match suggest::known_elsewhere(field) {
+            Some(advice) => advice.to_owned(),
+            None => suggest::hint(field, "known keys", expected).unwrap_or_else(|| "there are no keys here".to_owned()),
+        };
         Self::new(Kind::UnknownKey(field.to_owned()), format!("unknown key `{field}`"), Some(hint))
     }
 

@@ -137,7 +137,7 @@ impl Exporter for Router {
             let mut lost = batch.fork();
             plan.retain(&mut lost, |mask| mask == 0);
             self.dropped.add(lost.len());
-            lost.settle(&Outcome::Done);
+            lost.ignore();
         }
         let mut rest = Some(batch);
         let used = self.targets.iter().enumerate().filter(|(n, _)| plan.any() >> n & 1 == 1);

@@ -225,6 +225,12 @@ impl OtlpSettings {
 
 fn grpc_settings(config: GrpcConfig, at: &At<'_>, extensions: &Extensions) -> Result<GrpcSettings, ConfigError> {
     let max_bytes = config.max_recv_msg_size_mib.checked_mul(1 << 20);
+    for (key, size) in [("read_buffer_size", config.read_buffer_size), ("write_buffer_size", config.write_buffer_size)]
+    {
+        if size.is_some() {
+            tracing::warn!("{}", at.key(key).error("has no effect: there is no copy that it could size"));
+        }
+    }
     let mut access = Access { include_metadata: config.include_metadata, ..Access::default() };
     if let Some(auth) = config.auth.0 {
         access.authenticator = Some(authenticator(&auth.authenticator, &at.key("auth"), extensions)?);

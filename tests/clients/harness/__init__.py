@@ -1,0 +1,1 @@
+"""Runs real OpenTelemetry programs against Weir. Python's standard library only."""
