@@ -109,6 +109,11 @@ fn assert_span_equal(view: Span<'_>, span: &otel::Span) {
     assert_eq!(fields.start_time_unix_nano, span.start_time_unix_nano);
     assert_eq!(fields.end_time_unix_nano, span.end_time_unix_nano);
     assert_eq!(view.end_time_unix_nano(), span.end_time_unix_nano);
+    assert_eq!(view.start_time_unix_nano(), span.start_time_unix_nano);
+    // Ids that are not of their length are none.
+    assert_eq!(view.trace_id().map(|id| &id[..]), Some(&span.trace_id[..]).filter(|id| id.len() == 16));
+    assert_eq!(view.span_id().map(|id| &id[..]), Some(&span.span_id[..]).filter(|id| id.len() == 8));
+    assert_eq!(view.parent_span_id().map(|id| &id[..]), Some(&span.parent_span_id[..]).filter(|id| id.len() == 8));
     assert_eq!(fields.flags, span.flags);
     assert_eq!(fields.dropped_attributes_count, span.dropped_attributes_count);
     assert_eq!(fields.dropped_events_count, span.dropped_events_count);

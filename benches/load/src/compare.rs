@@ -24,6 +24,9 @@ use tokio::time::sleep;
 /// measure commits and not spans.
 const PARQUET_CONNECTIONS: usize = 64;
 
+/// Requests in flight through the `batch` processor, which joins two megabytes before it sends them.
+const CHAIN_CONNECTIONS: usize = 32;
+
 /// Turns each contender gets within a round. Short ones, so that whatever else the machine does
 /// meets all contenders alike.
 const SLICES: u64 = 8;
@@ -42,6 +45,8 @@ pub(crate) enum Scenario {
     Forward,
     /// OTLP to OTLP through the cost processor, beside the proxy
     Cost,
+    /// OTLP to OTLP through attributes, cost and batch, beside the proxy
+    Chain,
     /// Gzip input beside plain input, both through the cost processor
     Gzip,
     /// OTLP/gRPC into Parquet files
@@ -117,7 +122,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         return bench.each(protocols, async |protocol, spans| bench.floor(protocol, spans).await).await;
     };
     let wanted = |scenario| bench.args.scenario.contains(&scenario) || bench.args.scenario.contains(&Scenario::All);
-    for (scenario, pipeline) in [(Scenario::Forward, Pipeline::Forward), (Scenario::Cost, Pipeline::Cost)] {
+    for (scenario, pipeline) in
+        [(Scenario::Forward, Pipeline::Forward), (Scenario::Cost, Pipeline::Cost), (Scenario::Chain, Pipeline::Chain)]
+    {
         if wanted(scenario) {
             bench.each(protocols, async |protocol, spans| bench.ratio(&weir, pipeline, protocol, spans).await).await?;
         }
@@ -227,12 +234,19 @@ impl Bench {
 
     async fn ratio(&self, weir: &Weir, pipeline: Pipeline, protocol: Protocol, spans: usize) -> Result<()> {
         let pool = self.pool(spans, Encoding::Identity)?;
-        let contenders = [
+        let mut contenders = [
             self.contender("proxy (floor)", Program::Proxy, protocol, &pool),
             self.contender("weir", Program::Weir(weir.clone(), pipeline), protocol, &pool),
         ];
+        if pipeline == Pipeline::Chain {
+            contenders.iter_mut().for_each(|contender| contender.connections = CHAIN_CONNECTIONS);
+        }
         let [floor, weir] = self.alternate(&contenders).await?.map(|measured| measured.series);
-        let through = if pipeline == Pipeline::Cost { " → cost" } else { "" };
+        let through = match pipeline {
+            Pipeline::Cost => " → cost",
+            Pipeline::Chain => " → attributes → cost → batch",
+            Pipeline::Forward | Pipeline::Parquet => "",
+        };
         self.title(&format!("{0}{through} → {0}", protocol.name()), &pool);
         let ratio = paired(&weir.cpu, &floor.cpu, |weir, floor| weir / floor);
         // Targets are set for the standard load only.
@@ -240,6 +254,7 @@ impl Bench {
         let target = match (pipeline, protocol) {
             (Pipeline::Cost, Protocol::Grpc) if standard => Some(1.35),
             (Pipeline::Cost, Protocol::Http) if standard => Some(1.7),
+            (Pipeline::Chain, Protocol::Grpc) if standard => Some(1.4),
             _ => None,
         };
         let more = paired(&weir.cpu, &floor.cpu, |weir, floor| weir - floor);

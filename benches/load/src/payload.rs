@@ -10,7 +10,10 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status},
 };
 use prost::Message;
-use std::io::Write;
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// What a span looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +64,10 @@ pub(crate) enum Encoding {
 pub(crate) struct Pool {
     messages: Vec<Bytes>,
     framed: Vec<Bytes>,
+    /// Where the ids of each message are that are made anew each time.
+    ids: Vec<Ids>,
+    /// Requests made anew so far.
+    serial: AtomicU64,
     /// Spans in each request.
     pub(crate) spans_per_request: usize,
     pub(crate) encoding: Encoding,
@@ -73,11 +80,17 @@ impl Pool {
         let mut pool = Self {
             messages: Vec::with_capacity(distinct),
             framed: Vec::with_capacity(distinct),
+            ids: Vec::with_capacity(distinct),
+            serial: AtomicU64::new(0),
             spans_per_request: spans,
             encoding,
         };
         for _ in 0..distinct {
-            let plain = request(shape, spans, &mut random).encode_to_vec();
+            let request = request(shape, spans, &mut random);
+            let plain = request.encode_to_vec();
+            if encoding == Encoding::Identity {
+                pool.ids.push(Ids::of(&request, &plain));
+            }
             let message = match encoding {
                 Encoding::Identity => plain,
                 Encoding::Gzip => {
@@ -97,7 +110,8 @@ impl Pool {
     pub(crate) fn of(messages: &[Bytes]) -> Self {
         let encoding = Encoding::Identity;
         let framed = messages.iter().map(|message| frame(message, encoding).unwrap()).collect();
-        Self { messages: messages.to_vec(), framed, spans_per_request: 1, encoding }
+        let (ids, serial) = (Vec::new(), AtomicU64::new(0));
+        Self { messages: messages.to_vec(), framed, ids, serial, spans_per_request: 1, encoding }
     }
 
     /// The `turn`th request of the rotation as a bare protobuf message, for OTLP/HTTP.
@@ -110,9 +124,52 @@ impl Pool {
         pick(&self.framed, turn)
     }
 
+    /// The `turn`th request with a trace id and response ids that no request before had, as a collector gets it: what
+    /// remembers spans would take repeated ones for repeated. Compressed requests stay as they are.
+    pub(crate) fn fresh(&self, turn: u64, is_framed: bool) -> Bytes {
+        let message = if is_framed { self.framed(turn) } else { self.message(turn) };
+        let index = turn.checked_rem(self.ids.len() as u64).unwrap_or(0);
+        let Some(ids) = self.ids.get(index as usize) else { return message };
+        let head = if is_framed { PREFIX } else { 0 };
+        let serial = self.serial.fetch_add(1, Relaxed) + 1;
+        let mut fresh = BytesMut::from(&message[..]);
+        for at in &ids.traces {
+            let id = fresh.iter_mut().skip(head + at);
+            id.zip(serial.to_le_bytes()).for_each(|(byte, other)| *byte ^= other);
+        }
+        for at in &ids.responses {
+            let letters = fresh.iter_mut().skip(head + at).take(8).enumerate();
+            letters.for_each(|(n, letter)| *letter = LETTERS[(serial >> (5 * n)) as usize % LETTERS.len()]);
+        }
+        fresh.freeze()
+    }
+
     /// Mean size of a request body in bytes, gRPC framing excluded.
     pub(crate) fn mean_bytes(&self) -> usize {
         self.messages.iter().map(Bytes::len).sum::<usize>() / self.messages.len().max(1)
+    }
+}
+
+/// Places of ids in a message.
+#[derive(Debug, Default)]
+struct Ids {
+    /// Where the trace id of a span begins.
+    traces: Vec<usize>,
+    /// Where the varying part of a response id begins.
+    responses: Vec<usize>,
+}
+
+impl Ids {
+    fn of(request: &ExportTraceServiceRequest, message: &[u8]) -> Self {
+        let spans = request.resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans);
+        let trace_id = spans.map(|span| &span.trace_id[..]).next().unwrap_or_default();
+        let places = |pattern: &[u8]| {
+            let windows = message.windows(pattern.len().max(1)).enumerate();
+            windows.filter(|(_, window)| *window == pattern).map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let mut responses = places(RESPONSE.as_bytes());
+        responses.iter_mut().for_each(|at| *at += RESPONSE.len());
+        Self { traces: places(trace_id), responses }
     }
 }
 
@@ -121,10 +178,16 @@ pub(crate) fn distinct_requests(shape: Shape, spans: usize) -> usize {
     (8_000_000 / (shape.span_bytes() * spans.max(1))).clamp(16, 64)
 }
 
+/// How OpenAI's response ids begin.
+const RESPONSE: &str = "chatcmpl-";
+const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefgh";
+/// Bytes of gRPC framing before a message.
+const PREFIX: usize = 5;
+
 /// Puts the five bytes of gRPC framing before a message.
 fn frame(message: &[u8], encoding: Encoding) -> Result<Bytes> {
     let length = u32::try_from(message.len()).context("a gRPC message is limited to 4 GiB")?;
-    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    let mut framed = BytesMut::with_capacity(message.len() + PREFIX);
     framed.put_u8(u8::from(encoding == Encoding::Gzip));
     framed.put_u32(length);
     framed.put_slice(message);
@@ -252,7 +315,7 @@ fn chat_attributes(random: &mut Random) -> Vec<KeyValue> {
         text("gen_ai.prompt.1.role", "user"),
         text("gen_ai.prompt.1.content", ""),
         text("gen_ai.response.model", served),
-        text("gen_ai.response.id", format!("chatcmpl-{}", random.letters(29))),
+        text("gen_ai.response.id", format!("{RESPONSE}{}", random.letters(29))),
         text("gen_ai.openai.system_fingerprint", format!("fp_{:010x}", random.next() >> 24)),
         integer("gen_ai.usage.input_tokens", input),
         integer("gen_ai.usage.output_tokens", output),
@@ -324,7 +387,6 @@ impl Random {
     }
 
     fn letters(&mut self, count: usize) -> String {
-        const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefgh";
         (0..count).map(|_| char::from(LETTERS[self.below(LETTERS.len())])).collect()
     }
 
@@ -393,6 +455,24 @@ mod tests {
             assert_eq!(a.message(turn), a.message(turn + 5));
             assert_eq!(a.framed(turn).slice(5..), a.message(turn));
         }
+    }
+
+    #[test]
+    fn fresh_requests_differ_in_their_ids_alone() {
+        let pool = Pool::generate(Shape::Llm, 3, 2, Encoding::Identity).unwrap();
+        let (first, second) = (pool.fresh(1, false), pool.fresh(1, true).slice(PREFIX..));
+        let (before, first, second) = (decode(&pool.message(1)), decode(&first), decode(&second));
+        let response = |span: &Span| span.attributes.iter().find(|a| a.key == "gen_ai.response.id").cloned();
+        for ((before, first), second) in before.iter().zip(&first).zip(&second) {
+            let traces = [&before.trace_id, &first.trace_id, &second.trace_id];
+            assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);
+            assert!(response(first) != response(second));
+            assert_eq!((&first.name, first.attributes.len()), (&before.name, before.attributes.len()));
+            assert_eq!(first.encoded_len(), before.encoded_len());
+        }
+        assert_eq!(first[0].trace_id, first[2].trace_id, "of one trace");
+        let small = Pool::generate(Shape::Llm, 3, 2, Encoding::Gzip).unwrap();
+        assert_eq!(small.fresh(1, false), small.message(1));
     }
 
     #[test]

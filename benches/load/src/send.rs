@@ -128,10 +128,7 @@ impl Worker {
     }
 
     async fn export(&mut self, pool: &Pool, turn: u64) -> Result<()> {
-        let body = match self.protocol {
-            Protocol::Grpc => pool.framed(turn),
-            Protocol::Http => pool.message(turn),
-        };
+        let body = pool.fresh(turn, self.protocol == Protocol::Grpc);
         let gzip = pool.encoding == Encoding::Gzip;
         let request = export_request(self.protocol, self.to, body, gzip, self.tuning.frame_size)?;
         let response = self.connection.send(request).await?;

@@ -25,6 +25,8 @@ pub(crate) enum Pipeline {
     Forward,
     /// OTLP through the cost processor on to the same protocol.
     Cost,
+    /// OTLP through `attributes`, `cost` and `batch` on to the same protocol.
+    Chain,
     /// OTLP into Parquet files in the process's temporary directory.
     Parquet,
 }
@@ -164,6 +166,11 @@ fn configuration(
     };
     let (processors, named) = match pipeline {
         Pipeline::Cost => ("processors: {cost: {}}\n", "processors: [cost], "),
+        Pipeline::Chain => (
+            "processors:\n  attributes: {actions: [{key: team, value: support, action: insert}, \
+             {key: llm.headers, action: delete}]}\n  cost: {}\n  batch: {}\n",
+            "processors: [attributes, cost, batch], ",
+        ),
         Pipeline::Forward | Pipeline::Parquet => ("", ""),
     };
     format!(

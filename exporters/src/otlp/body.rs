@@ -4,51 +4,52 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use weir_pipeline::batch::{Encoded, EncodedReader};
 
 /// Largest response that is read.
 pub(super) const MAX_RESPONSE: usize = 64 << 10;
 
-/// A request's body: a head of a few bytes and the data, each sent as it is.
-#[derive(Debug, Clone)]
-pub(super) struct Payload {
-    head: Bytes,
-    data: Bytes,
-}
+/// A request's body, which goes out as it is, piece by piece.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Payload(EncodedReader);
 
 impl Payload {
     /// A body of `data` alone.
-    pub(super) fn plain(data: Bytes) -> Self {
-        Self { head: Bytes::new(), data }
+    pub(super) fn plain(data: Encoded) -> Self {
+        Self(data.into())
     }
 
     /// A gRPC message: flag, length, data. `None` if the length does not fit its 32 bits.
-    pub(super) fn grpc(data: Bytes, is_compressed: bool) -> Option<Self> {
+    pub(super) fn grpc(data: Encoded, is_compressed: bool) -> Option<Self> {
         let mut head = BytesMut::with_capacity(5);
         head.extend_from_slice(&[u8::from(is_compressed)]);
         head.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
-        Some(Self { head: head.freeze(), data })
+        Some(Self(data.with_prefix(head.freeze()).into()))
     }
 }
 
 impl Body for Payload {
-    type Data = Bytes;
+    type Data = EncodedReader;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = if self.head.is_empty() { std::mem::take(&mut self.data) } else { std::mem::take(&mut self.head) };
-        Poll::Ready((!next.is_empty()).then(|| Ok(Frame::data(next))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<EncodedReader>, Infallible>>> {
+        let all = std::mem::take(&mut self.0);
+        Poll::Ready(all.has_remaining().then(|| Ok(Frame::data(all))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.head.is_empty() && self.data.is_empty()
+        !self.0.has_remaining()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact((self.head.len() + self.data.len()) as u64)
+        SizeHint::with_exact(self.0.remaining() as u64)
     }
 }
 

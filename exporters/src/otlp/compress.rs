@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use weir_pipeline::batch::Encoded;
 
 /// Above this size a batch is compressed, or written as JSON, on the blocking pool: it would hold up everything else on
 /// its lane.
@@ -84,16 +85,16 @@ impl Compress {
     }
 
     /// Compresses; hands `data` back where nothing is to be done.
-    pub(super) async fn run(&self, data: Bytes) -> Result<Bytes, CompressError> {
+    pub(super) async fn run(&self, data: Encoded) -> Result<Encoded, CompressError> {
         let (compression, level) = (self.compression, self.level);
         if compression == Compression::None {
             return Ok(data);
         }
         if data.len() <= INLINE {
-            return run(compression, level, &self.engine, &data);
+            return run(compression, level, &self.engine, data);
         }
         let engine = Arc::clone(&self.engine);
-        let task = tokio::task::spawn_blocking(move || run(compression, level, &engine, &data));
+        let task = tokio::task::spawn_blocking(move || run(compression, level, &engine, data));
         task.await.unwrap_or_else(|e| Err(CompressError(e.to_string())))
     }
 }
@@ -102,14 +103,14 @@ fn run(
     compression: Compression,
     level: i32,
     engine: &Mutex<Option<Engine>>,
-    data: &[u8],
-) -> Result<Bytes, CompressError> {
+    data: Encoded,
+) -> Result<Encoded, CompressError> {
     let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
     let engine = match &mut *engine {
         Some(engine) => engine,
         none => none.insert(Engine::new(compression, level)?),
     };
-    engine.run(data)
+    engine.run(&data.into_bytes()).map(Encoded::from)
 }
 
 impl Engine {
@@ -214,7 +215,7 @@ mod tests {
             let compress = Compress::new(compression, level);
             for size in [0, 1, 1_000, INLINE + 1] {
                 let data: Vec<u8> = (0..size).map(|i| (i * i % 251) as u8).collect();
-                let packed = compress.run(Bytes::from(data.clone())).await.unwrap();
+                let packed = compress.run(Bytes::from(data.clone()).into()).await.unwrap().into_bytes();
                 assert!(decoded(compression, &packed) == data, "{compression:?} of {size} bytes");
             }
         }
@@ -228,7 +229,8 @@ mod tests {
         for compression in [Compression::Gzip, Compression::Zlib, Compression::Zstd] {
             let mut sizes = Vec::new();
             for level in [None, Some(9)] {
-                sizes.push(Compress::new(compression, level).run(Bytes::from(data.clone())).await.unwrap().len());
+                sizes
+                    .push(Compress::new(compression, level).run(Bytes::from(data.clone()).into()).await.unwrap().len());
             }
             assert!(sizes[1] < sizes[0], "{compression:?}: {sizes:?}");
         }

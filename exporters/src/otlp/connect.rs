@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::body::Payload;
 use super::client::{ClientError, Protocol, Target, address};
+use super::gather::Gathering;
 use super::pool::Sender;
 
 /// HTTP/2 flow-control window of streams and connections: large enough that responses never wait for it.
@@ -42,6 +43,7 @@ pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
     let failed = |e: io::Error| ClientError::Connect(address(host, port), Arc::new(e));
     let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
+    let stream = Gathering::new(stream);
     match (&target.tls, &target.proxy) {
         // Plain requests carry the whole URL, and the proxy sends them on.
         (None, _) => handshake(target, stream, target.protocol == Protocol::Http2).await,
@@ -54,13 +56,13 @@ pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
 async fn tunnel(
     target: &Target,
     proxy: &Proxy,
-    stream: TcpStream,
+    stream: Gathering,
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, ClientError> {
     let through = format!("{} through the proxy {}", target.address(), address(&proxy.host, proxy.port));
     let failed = |e: hyper::Error| ClientError::Http(through.clone(), Arc::new(e));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(async move { connection.with_upgrades().await.is_ok() });
-    let mut request = Request::new(Payload::plain(bytes::Bytes::new()));
+    let mut request = Request::new(Payload::default());
     *request.method_mut() = Method::CONNECT;
     let authority = target.address();
     let refused = |message: String| ClientError::Proxy(through.clone(), message);

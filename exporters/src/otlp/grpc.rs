@@ -36,12 +36,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
-use weir_pipeline::batch::Batch;
+use weir_pipeline::batch::{Batch, Encoded};
 use weir_pipeline::config::{ConfigError, Node, Optional, units, units::ByteSize};
 use weir_pipeline::extension::Extensions;
 use weir_pipeline::metadata::Metadata;
@@ -218,11 +217,11 @@ struct GrpcDestination {
 impl Destination for GrpcDestination {
     type Payload = Outgoing;
 
-    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
-        Ok(batch.encode())
+    async fn encode(&self, batch: &Batch) -> Result<Encoded, Failure> {
+        Ok(batch.encode_pieces())
     }
 
-    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
+    async fn pack(&self, request: Encoded, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
         let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
         let body = Payload::grpc(data, self.exchange.compression != Compression::None);
         body.map(|body| Outgoing { body, metadata: metadata.cloned() })

@@ -37,7 +37,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
-use weir_pipeline::batch::{Batch, message_of};
+use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
 use weir_pipeline::extension::Extensions;
@@ -306,20 +306,20 @@ struct HttpDestination {
 impl Destination for HttpDestination {
     type Payload = Outgoing;
 
-    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
-        let protobuf = batch.encode();
+    async fn encode(&self, batch: &Batch) -> Result<Encoded, Failure> {
         if self.encoding == Encoding::Proto {
-            return Ok(protobuf);
+            return Ok(batch.encode_pieces());
         }
+        let protobuf = batch.encode();
         let message = message_of(batch.signal());
         if protobuf.len() <= INLINE {
-            return Ok(to_json(message, &protobuf).into());
+            return Ok(Bytes::from(to_json(message, &protobuf)).into());
         }
         let written = tokio::task::spawn_blocking(move || to_json(message, &protobuf)).await;
-        written.map(Bytes::from).map_err(|e| Failure::transient(e.to_string()))
+        written.map(|json| Bytes::from(json).into()).map_err(|e| Failure::transient(e.to_string()))
     }
 
-    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
+    async fn pack(&self, request: Encoded, metadata: Option<&Arc<Metadata>>) -> Result<Outgoing, Failure> {
         let data = self.compress.run(request).await.map_err(|e| Failure::transient(e.to_string()))?;
         Ok(Outgoing { body: Payload::plain(data), metadata: metadata.cloned() })
     }

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod endpoint;
 mod exchange;
+mod gather;
 mod grpc;
 mod headers;
 mod http;

@@ -75,9 +75,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
-use weir_pipeline::batch::Batch;
+use weir_pipeline::batch::{Batch, Encoded};
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, Shutdown};
 use weir_pipeline::receipt::Outcome;
@@ -99,12 +98,12 @@ pub(crate) trait Destination: Send + Sync + 'static {
     type Payload: Send + Sync;
 
     /// A batch as a request, before it is compressed.
-    fn encode(&self, batch: &Batch) -> impl Future<Output = Result<Bytes, Failure>> + Send;
+    fn encode(&self, batch: &Batch) -> impl Future<Output = Result<Encoded, Failure>> + Send;
 
     /// Makes an encoded request ready to be sent; `metadata` is that of its batch.
     fn pack(
         &self,
-        request: Bytes,
+        request: Encoded,
         metadata: Option<&Arc<Metadata>>,
     ) -> impl Future<Output = Result<Self::Payload, Failure>> + Send;
 

@@ -76,12 +76,12 @@ impl Script {
 impl Destination for Script {
     type Payload = Request;
 
-    async fn encode(&self, batch: &Batch) -> Result<Bytes, Failure> {
-        Ok(batch.encode())
+    async fn encode(&self, batch: &Batch) -> Result<Encoded, Failure> {
+        Ok(batch.encode_pieces())
     }
 
-    async fn pack(&self, request: Bytes, metadata: Option<&Arc<Metadata>>) -> Result<Request, Failure> {
-        let spans = Batch::decode(Signal::Traces, request.clone()).unwrap().len();
+    async fn pack(&self, request: Encoded, metadata: Option<&Arc<Metadata>>) -> Result<Request, Failure> {
+        let spans = Batch::decode(Signal::Traces, request.clone().into_bytes()).unwrap().len();
         Ok(Request { at: Instant::now(), spans, bytes: request.len(), metadata: metadata.cloned() })
     }
 

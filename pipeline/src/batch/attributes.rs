@@ -32,6 +32,9 @@ const ATTRIBUTE: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
 /// At most one attribute in this many bytes of a request is noted.
 const MIN_BYTES: usize = 16;
 
+/// Distinct keys that the spans of a request mostly have together.
+const USUAL_KEYS: usize = 48;
+
 /// One attribute.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -107,7 +110,7 @@ impl<'b> Recorder<'b> {
         Self {
             bytes,
             keys: vec![Key::default()],
-            by_text: HashMap::new(),
+            by_text: HashMap::with_capacity(USUAL_KEYS),
             entries: Vec::with_capacity(bytes.len() / 64),
             limit: bytes.len() / MIN_BYTES,
             last: START,

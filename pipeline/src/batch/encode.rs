@@ -1,16 +1,20 @@
-//! Encoding a chunk again: slice copies, and three rewritten length prefixes around each changed span.
+//! Encoding a chunk again: pieces of its bytes, and three rewritten length prefixes around each changed span.
 //!
-//! Sizes first, bytes second: one allocation of the exact size, one pass of copies. Whatever is not a known container
-//! (unknown fields, schema URLs, the resource, the scope) is copied as the bytes between the containers; a container in
-//! which nothing changed is copied as a whole, including its tag and a length prefix that may not be minimal.
+//! Sizes first, pieces second. Whatever is not a known container (unknown fields, schema URLs, the resource, the scope)
+//! is kept as the bytes between the containers; a container in which nothing changed is kept as a whole, including its
+//! tag and a length prefix that may not be minimal.
 
 use std::ops::Range;
 
 use super::Chunk;
+use super::encoded::Encoder;
 use super::index::{Extent, Index, ResourceEntry, ScopeEntry};
 use super::overlay::{Overlay, SPAN_ATTRIBUTES};
 use super::view::KeyValue;
 use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_varint};
+
+/// Bytes of the tag and the length of a span at most, which is far below 4 GiB.
+const MAX_PREFIX: usize = 6;
 
 /// What becomes of a container or span.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,39 +43,46 @@ struct Plan {
     resources: Vec<Fate>,
     scopes: Vec<Fate>,
     spans: Vec<Fate>,
-    total: usize,
+    cuts: Vec<Cut>,
+}
+
+/// A field of a span that is left out, as a range of the chunk's bytes.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    span: usize,
+    start: usize,
+    end: usize,
 }
 
 /// Appends the chunk's encoded form.
-pub(super) fn encode_into(chunk: &Chunk, index: &Index, out: &mut Vec<u8>) {
+pub(super) fn encode_into(chunk: &Chunk, index: &Index, out: &mut Encoder) {
     let plan = Plan::of(chunk, index);
-    out.reserve(plan.total);
-    let bytes = &chunk.bytes[..];
+    let added = chunk.overlay.as_ref().map_or(0, |overlay| overlay.len_bytes());
+    out.source(&chunk.bytes, index.spans.len(), added + index.spans.len() * MAX_PREFIX);
     let mut pos = 0;
     for (id, (resource, &fate)) in index.resources.iter().zip(&plan.resources).enumerate() {
-        out.extend_from_slice(&bytes[pos..resource.extent.field as usize]);
+        out.keep(pos..resource.extent.field as usize);
         pos = resource.extent.end as usize;
-        put_field(out, bytes, 1, resource.extent, fate, |out| put_scopes(chunk, index, &plan, id, out));
+        put_field(out, 1, resource.extent, fate, |out| put_scopes(chunk, index, &plan, id, out));
     }
-    out.extend_from_slice(&bytes[pos..]);
+    out.keep(pos..chunk.bytes.len());
 }
 
-fn put_scopes(chunk: &Chunk, index: &Index, plan: &Plan, id: usize, out: &mut Vec<u8>) {
-    let bytes = &chunk.bytes[..];
+fn put_scopes(chunk: &Chunk, index: &Index, plan: &Plan, id: usize, out: &mut Encoder) {
     let resource = &index.resources[id];
     let changed = ChangedResource::of(chunk, resource, id);
     if let Some(changed) = &changed {
-        put_bytes(out, 1, changed.message);
+        put_bytes(out.new_bytes(), 1, changed.message);
     }
     let replaced = changed.as_ref().and_then(|c| c.replaced.as_ref());
     let mut pos = resource.extent.body as usize;
     for id in resource.first_scope as usize..resource.end_scope as usize {
         let scope = &index.scopes[id];
-        put_without(out, bytes, pos..scope.extent.field as usize, replaced);
+        put_without(out, pos..scope.extent.field as usize, replaced);
         pos = scope.extent.end as usize;
-        put_field(out, bytes, 2, scope.extent, plan.scopes[id], |out| put_spans(chunk, index, plan, scope, out));
+        put_field(out, 2, scope.extent, plan.scopes[id], |out| put_spans(chunk, index, plan, scope, out));
     }
-    put_without(out, bytes, pos..resource.extent.end as usize, replaced);
+    put_without(out, pos..resource.extent.end as usize, replaced);
 }
 
 /// A Resource that was changed.
@@ -96,60 +107,49 @@ impl<'a> ChangedResource<'a> {
     }
 }
 
-/// Copies a range of the bytes except for a field that lies within it or outside of it.
-fn put_without(out: &mut Vec<u8>, bytes: &[u8], range: Range<usize>, field: Option<&Range<usize>>) {
+/// Keeps a range of the bytes except for a field that lies within it or outside of it.
+fn put_without(out: &mut Encoder, range: Range<usize>, field: Option<&Range<usize>>) {
     match field {
         Some(field) if range.contains(&field.start) => {
-            out.extend_from_slice(&bytes[range.start..field.start]);
-            out.extend_from_slice(&bytes[field.end..range.end]);
+            out.keep(range.start..field.start);
+            out.keep(field.end..range.end);
         }
-        _ => out.extend_from_slice(&bytes[range]),
+        _ => out.keep(range),
     }
 }
 
-fn put_spans(chunk: &Chunk, index: &Index, plan: &Plan, scope: &ScopeEntry, out: &mut Vec<u8>) {
-    let bytes = &chunk.bytes[..];
+fn put_spans(chunk: &Chunk, index: &Index, plan: &Plan, scope: &ScopeEntry, out: &mut Encoder) {
     let mut pos = scope.extent.body as usize;
     for id in scope.first_span as usize..scope.end_span as usize {
         let extent = index.spans[id].extent;
-        out.extend_from_slice(&bytes[pos..extent.field as usize]);
+        out.keep(pos..extent.field as usize);
         pos = extent.end as usize;
-        put_field(out, bytes, 2, extent, plan.spans[id], |out| {
-            let body = extent.payload(bytes);
+        put_field(out, 2, extent, plan.spans[id], |out| {
             let Some(overlay) = &chunk.overlay else { return };
+            let (mut from, end) = (extent.body as usize, extent.end as usize);
             if overlay.is_cutting(id) {
-                let mut kept = 0;
-                for hidden in hidden_fields(overlay, id, body) {
-                    out.extend_from_slice(&body[kept..hidden.0]);
-                    kept = hidden.1;
+                for cut in plan.cuts_of(id) {
+                    out.keep(from..cut.start);
+                    from = cut.end;
                 }
-                out.extend_from_slice(&body[kept..]);
-            } else {
-                out.extend_from_slice(body);
             }
-            overlay.put_added(id, out);
+            out.keep(from..end);
+            overlay.put_added(id, out.new_bytes());
         });
     }
-    out.extend_from_slice(&bytes[pos..scope.extent.end as usize]);
+    out.keep(pos..scope.extent.end as usize);
 }
 
-fn put_field(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
-    number: u32,
-    extent: Extent,
-    fate: Fate,
-    body: impl FnOnce(&mut Vec<u8>),
-) {
+fn put_field(out: &mut Encoder, number: u32, extent: Extent, fate: Fate, body: impl FnOnce(&mut Encoder)) {
     match fate {
-        Fate::Keep => out.extend_from_slice(&bytes[extent.field as usize..extent.end as usize]),
+        Fate::Keep => out.keep(extent.field as usize..extent.end as usize),
         Fate::Drop => {}
         Fate::Rewrite(len) => {
-            put_tag(out, number, LEN);
-            put_varint(out, len as u64);
+            put_tag(out.new_bytes(), number, LEN);
+            put_varint(out.new_bytes(), len as u64);
             let start = out.len();
             body(out);
-            debug_assert_eq!(out.len() - start, len, "the plan and the copy must agree");
+            debug_assert_eq!(out.len() - start, len, "the plan and the pieces must agree");
         }
     }
 }
@@ -167,10 +167,9 @@ fn hidden_fields<'a>(overlay: &'a Overlay, span: usize, body: &'a [u8]) -> impl 
 
 impl Plan {
     fn of(chunk: &Chunk, index: &Index) -> Self {
-        let spans = span_fates(chunk, index);
+        let (spans, cuts) = span_fates(chunk, index);
         let mut scopes = Vec::with_capacity(index.scopes.len());
         let mut resources = Vec::with_capacity(index.resources.len());
-        let mut total = chunk.bytes.len();
         for (id, resource) in index.resources.iter().enumerate() {
             for scope in &index.scopes[resource.first_scope as usize..resource.end_scope as usize] {
                 let children = index.spans[scope.first_span as usize..scope.end_span as usize]
@@ -189,30 +188,39 @@ impl Plan {
                 }
                 fate => fate,
             };
-            total = total + fate.field_len(resource.extent) - resource.extent.field_len();
             resources.push(fate);
         }
-        Self { resources, scopes, spans, total }
+        Self { resources, scopes, spans, cuts }
+    }
+
+    fn cuts_of(&self, span: usize) -> &[Cut] {
+        let from = self.cuts.partition_point(|cut| cut.span < span);
+        let cuts = &self.cuts[from..];
+        &cuts[..cuts.iter().take_while(|cut| cut.span == span).count()]
     }
 }
 
-fn span_fates(chunk: &Chunk, index: &Index) -> Vec<Fate> {
+fn span_fates(chunk: &Chunk, index: &Index) -> (Vec<Fate>, Vec<Cut>) {
     let mut fates = Vec::with_capacity(index.spans.len());
+    let mut cuts = Vec::new();
     for (id, span) in index.spans.iter().enumerate() {
         fates.push(match &chunk.overlay {
             _ if !chunk.alive.contains(id) => Fate::Drop,
             Some(overlay) if overlay.is_touched(id) => {
                 let mut len = span.extent.body_len() + overlay.added_len(id);
                 if overlay.is_cutting(id) {
-                    let body = span.extent.payload(&chunk.bytes);
-                    len -= hidden_fields(overlay, id, body).map(|(start, end)| end - start).sum::<usize>();
+                    let base = span.extent.body as usize;
+                    for (start, end) in hidden_fields(overlay, id, span.extent.payload(&chunk.bytes)) {
+                        len -= end - start;
+                        cuts.push(Cut { span: id, start: base + start, end: base + end });
+                    }
                 }
                 Fate::Rewrite(len)
             }
             _ => Fate::Keep,
         });
     }
-    fates
+    (fates, cuts)
 }
 
 /// A container whose children all went goes too; one that never had any stays. `growth`: by how many bytes the rest of

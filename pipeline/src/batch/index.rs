@@ -14,8 +14,11 @@ use super::attributes::{Attributes, Recorder};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located, MAX_DEPTH, Malformed, Progress};
 use super::view::{Resource, Scope, Text};
-use super::wire::{FIXED64, Fields, LEN, Reader};
+use super::wire::{FIXED32, FIXED64, Fields, LEN, Reader, VARINT};
 use crate::otlp::schema;
+
+/// Room is made for so many spans that each has these bytes.
+const SPAN_BYTES: usize = 1024;
 
 /// A length-delimited field in the bytes: tag at `field`, payload `body..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +74,32 @@ pub(crate) struct SpanEntry {
     pub(crate) attributes: (u32, u32),
     /// Where its first attributes stand in a row, as offsets within the payload: what a reader of other fields skips.
     pub(crate) row: (u32, u32),
-    /// Which prices and what else holds depends on the end of a span: it is asked of most.
+    /// What is asked of most spans.
+    pub(crate) head: SpanHead,
+}
+
+/// What tells a span apart from others: where its ids are, and when it was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SpanHead {
+    /// Where the ids begin; 0 where one is absent or not of the usual length.
+    pub(crate) trace_id: u32,
+    pub(crate) span_id: u32,
+    pub(crate) parent_span_id: u32,
+    pub(crate) start_time_unix_nano: u64,
     pub(crate) end_time_unix_nano: u64,
+}
+
+impl SpanHead {
+    /// Takes an id of this field number and length; of several the last counts.
+    #[inline]
+    fn take_id(&mut self, number: u32, len: usize, start: usize) {
+        let (place, usual) = match number {
+            1 => (&mut self.trace_id, 16),
+            2 => (&mut self.span_id, 8),
+            _ => (&mut self.parent_span_id, 8),
+        };
+        *place = if len == usual { start as u32 } else { 0 };
+    }
 }
 
 /// Where everything is.
@@ -91,7 +118,8 @@ impl Index {
     /// The three levels of containers and the attributes of spans are walked here; everything else is checked by
     /// [`check_field`], so that there is one validator.
     pub(crate) fn build(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut builder = Builder { index: Self::default(), recorder: Recorder::new(bytes) };
+        let spans = Vec::with_capacity(bytes.len() / SPAN_BYTES);
+        let mut builder = Builder { index: Self { spans, ..Self::default() }, recorder: Recorder::new(bytes) };
         builder.request(bytes).map_err(|located| validate::malformed(&schema::TRACES, bytes, located))?;
         let Builder { mut index, recorder } = builder;
         index.attributes = recorder.finish();
@@ -181,7 +209,7 @@ impl<'b> Builder<'b> {
         const DEPTH: usize = MAX_DEPTH - 3;
         let base = at.body as usize;
         let first = self.recorder.start_span();
-        let (mut row, mut end_time_unix_nano) = ((0, 0), 0);
+        let (mut row, mut head) = ((0, 0), SpanHead::default());
         let mut reader = Reader::new(bytes);
         let mut progress = Progress::default();
         while !reader.is_empty() {
@@ -202,19 +230,28 @@ impl<'b> Builder<'b> {
                     self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
                     reader = ahead;
                 }
-                // What every span has, and whose contents need no check: ids and times.
-                Ok((1 | 2 | 4, LEN)) if ahead.len_delimited().is_ok() => reader = ahead,
-                Ok((7, FIXED64)) if ahead.skip(8).is_ok() => reader = ahead,
-                Ok((8, FIXED64)) if let Ok(time) = ahead.fixed64() => {
-                    end_time_unix_nano = time;
+                // What every span has: ids, name, kind, times, flags.
+                Ok((number @ (1 | 2 | 4), LEN)) if let Ok(id) = ahead.len_delimited() => {
+                    head.take_id(number, id.len(), base + ahead.pos() - id.len());
                     reader = ahead;
                 }
+                Ok((5, LEN)) if ahead.len_delimited().is_ok_and(validate::is_utf8) => reader = ahead,
+                Ok((6, VARINT)) if ahead.varint().is_ok() => reader = ahead,
+                Ok((7, FIXED64)) if let Ok(time) = ahead.fixed64() => {
+                    head.start_time_unix_nano = time;
+                    reader = ahead;
+                }
+                Ok((8, FIXED64)) if let Ok(time) = ahead.fixed64() => {
+                    head.end_time_unix_nano = time;
+                    reader = ahead;
+                }
+                Ok((16, FIXED32)) if ahead.skip(4).is_ok() => reader = ahead,
                 _ => validate::check_field(&schema::SPAN, &mut reader, &mut progress, DEPTH)
                     .map_err(|(offset, fault)| (base + offset, fault))?,
             }
         }
         let attributes = (first, self.recorder.position());
-        self.index.spans.push(SpanEntry { extent: at, scope, attributes, row, end_time_unix_nano });
+        self.index.spans.push(SpanEntry { extent: at, scope, attributes, row, head });
         Ok(())
     }
 }

@@ -23,6 +23,7 @@
 mod alive;
 mod attributes;
 mod encode;
+mod encoded;
 mod index;
 mod overlay;
 mod resource;
@@ -38,11 +39,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::attributes::KeyReader;
+pub use self::encoded::{Encoded, EncodedReader};
 pub use self::overlay::{AttributeBlock, DoubleSlot, NewValue};
 pub use self::resource::AttributesMut;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
-use self::{alive::Alive, index::Index, overlay::Overlay, view::Resource, wire::Fields};
+use self::{alive::Alive, encoded::Encoder, index::Index, overlay::Overlay, view::Resource, wire::Fields};
 use crate::budget::Lease;
 use crate::metadata::Metadata;
 use crate::otlp::schema;
@@ -228,21 +230,29 @@ impl Batch {
         dropped
     }
 
-    /// The protobuf bytes of the batch as one request. No copy if nothing was changed, joined or split.
+    /// The protobuf bytes of the batch as one request, in one piece. No copy if nothing was changed, joined or split.
     pub fn encode(&self) -> Bytes {
+        self.encode_pieces().into_bytes()
+    }
+
+    /// The same, without copying what has not changed.
+    pub fn encode_pieces(&self) -> Encoded {
         if let [only] = &self.chunks[..]
             && only.is_untouched()
         {
-            return only.bytes.clone();
+            return only.bytes.clone().into();
         }
-        let mut out = Vec::new();
+        let mut out = Encoder::default();
         for chunk in &self.chunks {
             match &chunk.index {
                 Some(index) if !chunk.is_untouched() => encode::encode_into(chunk, index, &mut out),
-                _ => out.extend_from_slice(&chunk.bytes),
+                _ => {
+                    out.source(&chunk.bytes, 1, 0);
+                    out.keep(0..chunk.bytes.len());
+                }
             }
         }
-        out.into()
+        out.finish()
     }
 
     /// Takes over the chunks, receipts and leases of `other`, which must hold the same signal. Metadata is kept if

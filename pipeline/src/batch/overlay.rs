@@ -339,7 +339,7 @@ impl Overlay {
             self.spans.resize(span_count, UNTOUCHED);
             // A processor that changes one span mostly changes all of them.
             self.entries.reserve(span_count);
-            self.arena.reserve(span_count * 256);
+            self.arena.reserve(span_count * 384);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A span of a batch, to read and to change.
 
 use super::attributes::KeyReader;
-use super::index::{Index, SpanEntry};
+use super::index::{Index, SpanEntry, SpanHead};
 use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES, SpanField};
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
 use super::wire::{Fields, Repeated, put_bytes, put_uint};
@@ -56,9 +56,38 @@ impl<'a> Span<'a> {
         fields
     }
 
+    /// The id of its trace, unless it is absent or not of 16 bytes.
+    pub fn trace_id(self) -> Option<&'a [u8; 16]> {
+        self.id_at(self.head().trace_id)
+    }
+
+    /// Its id, unless it is absent or not of 8 bytes.
+    pub fn span_id(self) -> Option<&'a [u8; 8]> {
+        self.id_at(self.head().span_id)
+    }
+
+    /// The id of the span above it, unless it is absent or not of 8 bytes.
+    pub fn parent_span_id(self) -> Option<&'a [u8; 8]> {
+        self.id_at(self.head().parent_span_id)
+    }
+
+    /// When the span began, in nanoseconds since the epoch.
+    pub fn start_time_unix_nano(self) -> u64 {
+        self.head().start_time_unix_nano
+    }
+
     /// When the span ended, in nanoseconds since the epoch.
     pub fn end_time_unix_nano(self) -> u64 {
-        self.entry().map_or(0, |s| s.end_time_unix_nano)
+        self.head().end_time_unix_nano
+    }
+
+    fn head(self) -> SpanHead {
+        self.entry().map_or_else(SpanHead::default, |s| s.head)
+    }
+
+    /// No id begins at 0: its tag comes before it.
+    fn id_at<const N: usize>(self, start: u32) -> Option<&'a [u8; N]> {
+        if start == 0 { None } else { self.bytes.get(start as usize..)?.first_chunk() }
     }
 
     /// The name of the instrumentation scope, empty if unknown.
@@ -81,11 +110,25 @@ impl<'a> Span<'a> {
     #[inline]
     pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, mut on_attribute: impl FnMut(M, KeyValue<'a>)) {
         let overlay = self.overlay.filter(|o| o.is_touched(self.id));
-        if let (None, Some(attributes), Some(entry)) = (overlay, &self.index.attributes, self.entry()) {
+        let (Some(attributes), Some(entry)) = (&self.index.attributes, self.entry()) else {
+            for kv in self.raw_attributes() {
+                if let Some(meaning) = reader.find(kv.key.as_bytes()) {
+                    on_attribute(meaning, kv);
+                }
+            }
+            return;
+        };
+        let Some(overlay) = overlay else {
             reader.read(attributes, entry.attributes, self.bytes, on_attribute);
             return;
-        }
-        for kv in self.raw_attributes() {
+        };
+        let is_shadowing = overlay.is_shadowing(self.id);
+        reader.read(attributes, entry.attributes, self.bytes, |meaning, kv| {
+            if !is_shadowing || !overlay.hides(self.id, kv.key.as_bytes()) {
+                on_attribute(meaning, kv);
+            }
+        });
+        for kv in overlay.added(self.id) {
             if let Some(meaning) = reader.find(kv.key.as_bytes()) {
                 on_attribute(meaning, kv);
             }

@@ -172,7 +172,7 @@ fn short_prefix(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Most strings are short and ASCII, which is cheaper to see than to decode.
 #[inline]
-fn is_utf8(bytes: &[u8]) -> bool {
+pub(super) fn is_utf8(bytes: &[u8]) -> bool {
     is_ascii(bytes) || simdutf8::basic::from_utf8(bytes).is_ok()
 }
 

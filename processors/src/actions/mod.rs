@@ -202,19 +202,15 @@ impl Run<'_> {
                         attributes.set(key, NewValue::Raw(&self.value));
                     }
                 }
-                Action::Delete(keys) => {
-                    keys.collect(attributes, &mut self.keys);
-                    self.keys.iter().for_each(|key| attributes.remove(key));
-                }
-                Action::Hash(keys) => {
-                    keys.collect(attributes, &mut self.keys);
-                    for key in &self.keys {
-                        let hashed = attributes.raw_attr(key).map(|kv| hash(kv.value()));
-                        if let Some(hashed) = hashed {
-                            attributes.set(key, NewValue::Str(&hashed));
-                        }
+                Action::Delete(keys) => keys.for_each(attributes, &mut self.keys, |attributes, key| {
+                    attributes.remove(key);
+                }),
+                Action::Hash(keys) => keys.for_each(attributes, &mut self.keys, |attributes, key| {
+                    let hashed = attributes.raw_attr(key).map(|kv| hash(kv.value()));
+                    if let Some(hashed) = hashed {
+                        attributes.set(key, NewValue::Str(&hashed));
                     }
-                }
+                }),
                 Action::Extract { key, pattern, names } => extract(attributes, key, pattern, names),
                 Action::Convert { key, to } => convert(attributes, key, *to),
             }
@@ -256,17 +252,19 @@ impl Source {
 }
 
 impl Keys {
-    /// The keys that are there, each once.
-    fn collect(&self, attributes: &impl Editable, keys: &mut Vec<String>) {
-        keys.clear();
-        if !self.key.is_empty() && attributes.raw_attr(&self.key).is_some() {
-            keys.push(self.key.clone());
-        }
+    /// Calls `change` for each of the keys that are there, once. `matching` is scratch space.
+    fn for_each<E: Editable>(&self, attributes: &mut E, matching: &mut Vec<String>, change: impl Fn(&mut E, &str)) {
+        matching.clear();
         if let Some(pattern) = &self.pattern {
-            attributes.matching(pattern, keys);
-            keys.sort_unstable();
-            keys.dedup();
+            attributes.matching(pattern, matching);
+            matching.retain(|key| *key != self.key);
+            matching.sort_unstable();
+            matching.dedup();
         }
+        if !self.key.is_empty() && attributes.raw_attr(&self.key).is_some() {
+            change(attributes, &self.key);
+        }
+        matching.iter().for_each(|key| change(attributes, key));
     }
 }
 

@@ -160,7 +160,7 @@ async fn idle_connections_are_closed() {
         let template =
             super::super::client::Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, HeaderMap::new()) };
         let client = super::super::client::Client::new(to, template);
-        let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x"));
+        let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x").into());
         client.send(&body, &[], &mut None).await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), stub.until_closed(1)).await.unwrap();
         assert_eq!(client.idle(), 0);

@@ -182,30 +182,29 @@ impl Calls {
 
     /// Decides whether the span is billed, and remembers what it decided. `now` is the time of arrival in nanoseconds.
     pub fn claim(&self, call: &Call, now: u64) -> Claim {
-        let mut trace = lock(&self.traces, self.key(&call.id.trace));
-        let own = self.relation(Relation::Is, call.id);
+        let trace_key = self.key(&call.id.trace);
+        let related = |relation, span| self.related(trace_key, relation, span);
+        let mut trace = lock(&self.traces, trace_key);
+        let own = related(Relation::Is, call.id.span);
         if let Some(before) = trace.get(own, now) {
             return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
         }
         let mut response = call.response.map(|key| (key.0, lock(&self.responses, key.0)));
-        let same_counts = call
-            .rank
-            .is_half_of_a_stream()
-            .then(|| self.key(&(Relation::SameCounts as u8, &call.id.trace, call.counts)));
-        let parent = call.parent.map(|span| SpanId { span, ..call.id });
+        let same_counts =
+            call.rank.is_half_of_a_stream().then(|| self.key(&(Relation::SameCounts as u8, trace_key, call.counts)));
 
         let mut is_above = false;
         let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
         let found = of_response
             .filter(|billed| billed.is_same_response(call))
             .or_else(|| {
-                let below = trace.get(self.relation(Relation::ParentOf, call.id), now);
+                let below = trace.get(related(Relation::ParentOf, call.id.span), now);
                 let below = below.filter(|below| below.has_counts_of(call))?;
                 is_above = true;
                 Some(below)
             })
             .or_else(|| {
-                let above = trace.get(self.relation(Relation::Is, parent?), now);
+                let above = trace.get(related(Relation::Is, call.parent?), now);
                 above.filter(|above| above.has_counts_of(call))
             })
             .or_else(|| {
@@ -221,8 +220,8 @@ impl Calls {
         };
 
         trace.insert(own, billed, now);
-        if let Some(parent) = parent {
-            let above = self.relation(Relation::ParentOf, parent);
+        if let Some(parent) = call.parent {
+            let above = related(Relation::ParentOf, parent);
             // Siblings of one call are counted once.
             if found.is_none() || is_above {
                 trace.update(above, billed, now, |below| below.add(&billed));
@@ -250,10 +249,11 @@ impl Calls {
     /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
     /// too.
     pub fn below(&self, id: SpanId, parent: Option<[u8; 8]>, now: u64) -> Option<SpanId> {
-        let mut trace = lock(&self.traces, self.key(&id.trace));
-        let below = trace.get(self.relation(Relation::ParentOf, id), now)?;
-        if let Some(span) = parent {
-            let above = self.relation(Relation::ParentOf, SpanId { span, ..id });
+        let trace_key = self.key(&id.trace);
+        let mut trace = lock(&self.traces, trace_key);
+        let below = trace.get(self.related(trace_key, Relation::ParentOf, id.span), now)?;
+        if let Some(parent) = parent {
+            let above = self.related(trace_key, Relation::ParentOf, parent);
             if trace.get(above, now).is_none() {
                 trace.insert(above, below, now);
             }
@@ -271,13 +271,13 @@ impl Calls {
         self.len() == 0
     }
 
-    fn relation(&self, relation: Relation, id: SpanId) -> Key {
-        self.key(&(relation as u8, &id.trace, &id.span))
+    fn related(&self, trace: Key, relation: Relation, span: [u8; 8]) -> Key {
+        self.key(&(relation as u8, trace, u64::from_le_bytes(span)))
     }
 
     fn key(&self, value: &impl std::hash::Hash) -> Key {
         let [first, second] = &self.hashers;
-        u128::from(first.hash_one(value)) << 64 | u128::from(second.hash_one(value))
+        (first.hash_one(value), second.hash_one(value))
     }
 }
 
@@ -308,6 +308,6 @@ fn gap([a_start, a_end]: [u64; 2], [b_start, b_end]: [u64; 2]) -> u64 {
 }
 
 fn lock(shards: &[Mutex<Table<Billed>>], key: Key) -> MutexGuard<'_, Table<Billed>> {
-    let shard = &shards[key as usize % shards.len()];
+    let shard = &shards[key.0 as usize % shards.len()];
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,14 +1,15 @@
 //! A map that forgets: entries not used for a while, and the least recently used one where there are too many.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A keyed hash of what is looked up. 128 bits: two that are equal by chance do not happen.
-pub(super) type Key = u128;
+pub(super) type Key = (u64, u64);
 
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    entries: HashMap<Key, Entry<V>, BuildHasherDefault<Truncate>>,
+    entries: HashMap<Key, Remembered<V>, BuildHasherDefault<Second>>,
     /// Keys with the time at which they were put in line, the oldest first. An entry used since then is put in line
     /// again instead of being forgotten.
     line: VecDeque<(Key, u64)>,
@@ -17,7 +18,7 @@ pub(super) struct Table<V> {
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct Remembered<V> {
     value: V,
     used: u64,
 }
@@ -41,7 +42,7 @@ impl<V: Copy> Table<V> {
 
     /// Puts a value in the place of what is there.
     pub(super) fn insert(&mut self, key: Key, value: V, now: u64) {
-        if self.entries.insert(key, Entry { value, used: now }).is_none() {
+        if self.entries.insert(key, Remembered { value, used: now }).is_none() {
             self.line.push_back((key, now));
             self.forget(now);
         }
@@ -65,30 +66,30 @@ impl<V: Copy> Table<V> {
                 break;
             }
             self.line.pop_front();
-            let Some(used) = self.entries.get(&key).map(|e| e.used) else { continue };
+            let Entry::Occupied(entry) = self.entries.entry(key) else { continue };
+            let used = entry.get().used;
             if used > since && now.saturating_sub(used) <= self.window {
                 self.line.push_back((key, used));
             } else {
-                self.entries.remove(&key);
+                entry.remove();
             }
         }
     }
 }
 
-/// The keys are hashes already.
+/// The keys are hashes already. The shard was chosen by the first half, so the second one is taken.
 #[derive(Debug, Default)]
-pub(super) struct Truncate(u64);
+pub(super) struct Second(u64);
 
-impl Hasher for Truncate {
+impl Hasher for Second {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
     }
 
-    fn write_u128(&mut self, key: u128) {
-        // The shard was chosen by the lowest bits, which are thus all the same here.
-        self.0 = (key >> 64) as u64;
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
     }
 
     fn finish(&self) -> u64 {

@@ -249,7 +249,7 @@ impl Shared {
         let older =
             std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&catalog));
         self.generation.fetch_add(1, Ordering::AcqRel);
-        set(&self.info(older.version()), 0);
+        self.info(older.version()).set(0);
         self.publish(&catalog);
         match kept {
             Some(Err(e)) => Err(format!("the new ones are used, but their history is not kept: {e}")),
@@ -269,16 +269,16 @@ impl Shared {
     }
 
     fn publish(&self, catalog: &Catalog) {
-        set(&self.info(catalog.version()), 1);
-        set(&self.level("weir_cost_catalog_models"), catalog.model_count() as u64);
+        self.info(catalog.version()).set(1);
+        self.level("weir_cost_catalog_models").set(catalog.model_count());
     }
 
     fn measure_age(&self) {
         let age = u64::try_from(seconds(&self.environment) - self.current().date_unix_seconds()).unwrap_or(0);
-        set(&self.level("weir_cost_catalog_age_seconds"), age);
+        self.level("weir_cost_catalog_age_seconds").set(age as usize);
         let Some(max_age) = self.settings.max_age else { return };
         let is_stale = age > max_age.as_secs();
-        set(&self.level("weir_cost_catalog_stale"), u64::from(is_stale));
+        self.level("weir_cost_catalog_stale").set(usize::from(is_stale));
         let mut state = lock(&self.state);
         if is_stale && !state.is_stale {
             let version = self.current().version().to_owned();
@@ -289,11 +289,11 @@ impl Shared {
 
     fn info(&self, version: &str) -> Counter {
         let labels = [("processor", self.processor.as_str()), ("version", version)];
-        self.telemetry.counter("weir_cost_catalog_info", &labels)
+        self.telemetry.gauge("weir_cost_catalog_info", &labels)
     }
 
     fn level(&self, name: &str) -> Counter {
-        self.telemetry.counter(name, &[("processor", self.processor.as_str())])
+        self.telemetry.gauge(name, &[("processor", self.processor.as_str())])
     }
 }
 
@@ -308,16 +308,6 @@ fn report(processor: &str, litellm: &Litellm) {
 
 fn seconds(environment: &Environment) -> i64 {
     (environment.now_unix_nanos() / 1_000_000_000) as i64
-}
-
-/// Brings a level to a value. Each has one writer at a time.
-fn set(level: &Counter, value: u64) {
-    let now = level.get();
-    if value >= now {
-        level.add((value - now) as usize);
-    } else {
-        level.sub((now - value) as usize);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

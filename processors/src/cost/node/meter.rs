@@ -42,6 +42,8 @@ pub(super) struct LaneMeter {
     /// By the labels, with a zero byte behind each.
     ids: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
     series: Vec<Series>,
+    /// Those that the batch at hand adds to.
+    touched: Vec<SeriesId>,
     key: Vec<u8>,
     /// Where the resource of the last span is, and its tenant; and its labels.
     resource: Option<(usize, usize)>,
@@ -66,6 +68,15 @@ struct Series {
     tokens: [Counter; TOKEN_TYPES.len()],
     unpriced: [Option<Counter>; CostStatus::ALL.len()],
     given: Option<GivenSeries>,
+    sums: Sums,
+}
+
+/// What a batch adds to the counters of a series: one addition that other threads see instead of one a span.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    is_any: bool,
+    tokens: [usize; TOKEN_TYPES.len()],
+    cost: usize,
 }
 
 #[derive(Debug)]
@@ -74,6 +85,17 @@ struct GivenSeries {
     computed: Counter,
     /// Equal, higher, lower.
     results: [Counter; 3],
+}
+
+/// Tokens of a call, in the order of [`TOKEN_TYPES`]; 0 also where it does not tell.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tokens([u64; TOKEN_TYPES.len()]);
+
+impl Tokens {
+    pub(super) fn of(usage: &Usage) -> Self {
+        let counts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
+        Self(counts.map(|count| count.unwrap_or(0)))
+    }
 }
 
 const TOKEN_TYPES: [&str; 5] = ["input", "output", "cache_read", "cache_write", "reasoning"];
@@ -96,6 +118,7 @@ impl Meter {
             meter: self.clone(),
             ids: HashMap::default(),
             series: Vec::new(),
+            touched: Vec::new(),
             key: Vec::new(),
             resource: None,
             origin: Origin::default(),
@@ -172,23 +195,32 @@ impl LaneMeter {
             tokens: TOKEN_TYPES.map(|kind| meter.counter("weir_cost_tokens", &labels, Some(("type", kind)))),
             unpriced: Default::default(),
             given: None,
+            sums: Sums::default(),
             labels,
         });
         self.series.len() - 1
     }
 
+    /// To be called after each batch: what was counted is then seen.
+    pub(super) fn end(&mut self) {
+        for id in self.touched.drain(..) {
+            let Some(series) = self.series.get_mut(id.0) else { continue };
+            let Sums { tokens, cost, .. } = std::mem::take(&mut series.sums);
+            let counters = series.tokens.iter().chain([&series.cost]);
+            counters.zip(tokens.into_iter().chain([cost])).filter(|(_, n)| *n > 0).for_each(|(c, n)| c.add(n));
+        }
+    }
+
     /// Counts a call's tokens and, if it has one, its cost; else why it has none.
-    pub(super) fn count(&mut self, id: SeriesId, status: CostStatus, usage: &Usage, cost: Option<Usd>) {
+    pub(super) fn count(&mut self, id: SeriesId, status: CostStatus, tokens: Tokens, cost: Option<Usd>) {
         let Some(series) = self.series.get_mut(id.0) else { return };
-        let counts = [usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning];
-        for (counter, n) in series.tokens.iter().zip(counts) {
-            if let Some(n) = n.filter(|n| *n > 0) {
-                counter.add(n as usize);
-            }
+        if !std::mem::replace(&mut series.sums.is_any, true) {
+            self.touched.push(id);
         }
-        if let Some(cost) = cost {
-            series.cost.add(whole(cost));
+        for (sum, n) in series.sums.tokens.iter_mut().zip(tokens.0) {
+            *sum = sum.wrapping_add(n as usize);
         }
+        series.sums.cost = series.sums.cost.wrapping_add(cost.map_or(0, whole));
         if let (true, Some(counter)) = (status.is_unpriced(), series.unpriced.get_mut(status as usize)) {
             let reason = Some(("reason", status.as_str()));
             counter

@@ -9,7 +9,6 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use weir_pipeline::batch::view::Text;
@@ -22,7 +21,7 @@ use weir_pipeline::telemetry::{Counter, Telemetry};
 
 pub use self::config::schema;
 use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
-use self::meter::{LaneMeter, Meter, SeriesId};
+use self::meter::{LaneMeter, Meter, SeriesId, Tokens};
 use self::output::{Amounts, Extra, Given, Output, TemplateId, Words};
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
@@ -78,7 +77,7 @@ impl CostFactory {
             calls: self.calls.clone(),
             environment: self.environment.clone(),
             pending: Vec::new(),
-            order: Vec::new(),
+            turns: Vec::new(),
             keys: KeyReader::new(Meaning::of),
             scope: None,
         }
@@ -125,7 +124,7 @@ struct CostProcessor {
     /// The spans of the batch at hand that have to do with models.
     pending: Vec<Pending>,
     /// Those that may be one of several of a call, in the order of their claims.
-    order: Vec<(Order, usize)>,
+    turns: Vec<Turn>,
     keys: KeyReader<Meaning>,
     /// Where the scope's name of the last span is, and its rank.
     scope: Option<(usize, Rank)>,
@@ -148,13 +147,27 @@ struct Pending {
     deferred_to: Option<SpanId>,
     /// Whether it was counted when it came before.
     is_repeated: bool,
-    usage: Usage,
+    tokens: Tokens,
     series: SeriesId,
     call: Option<Call>,
 }
 
-/// Spans with a price first, then the most exact, then the innermost, then as they came.
-type Order = (bool, bool, Rank, Reverse<u64>);
+/// When a span's turn is: spans with a price first, then the most exact, then the innermost, which began last, then as
+/// they came. It is one number because a batch is sorted by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn(u128);
+
+impl Turn {
+    /// The turn of the pending span `at` this place.
+    fn new(is_priced: bool, is_estimate: bool, rank: Rank, start: u64, at: usize) -> Self {
+        let class = u32::from(!is_priced) << 16 | u32::from(is_estimate) << 8 | rank as u32;
+        Self(u128::from(class) << 96 | u128::from(!start) << 32 | at as u128)
+    }
+
+    fn at(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
 
 impl Processor for CostProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
@@ -190,6 +203,7 @@ impl Processor for CostProcessor {
                 at += 1;
             });
         }
+        self.meter.end();
         seen[CostStatus::NotLlm as usize] = spans - self.pending.len();
         self.counters.add(seen);
         out(batch);
@@ -253,16 +267,14 @@ impl CostProcessor {
                 Amounts { total: Some(given.total), input: given.input, output: given.output, ..Default::default() };
         }
         let call = self.calls.as_ref().and_then(|calls| {
-            let fields = span.fields();
-            let id = SpanId::new(fields.trace_id, fields.span_id)?;
-            let parent = fields.parent_span_id.try_into().ok();
+            let id = SpanId { trace: *span.trace_id()?, span: *span.span_id()? };
             let response = Some(reading.response_id.as_bytes()).filter(|id| !id.is_empty());
             Some(Call {
                 id,
-                parent,
+                parent: span.parent_span_id().copied(),
                 response: response.map(|id| calls.response_key(origin.project.as_bytes(), id)),
                 counts: counts(&priced.usage),
-                time: [fields.start_time_unix_nano, fields.end_time_unix_nano],
+                time: [span.start_time_unix_nano(), span.end_time_unix_nano()],
                 is_priced: status.has_cost(),
                 is_estimate: matches!(priced.status, CostStatus::Estimated | CostStatus::NoUsage),
                 rank: if reading.is_log { Rank::StreamLog } else { rank },
@@ -285,7 +297,7 @@ impl CostProcessor {
             is_settled: !reading.earlier_status.is_empty(),
             deferred_to: None,
             is_repeated: false,
-            usage: priced.usage,
+            tokens: Tokens::of(&priced.usage),
             series,
             call,
         });
@@ -331,17 +343,17 @@ impl CostProcessor {
     fn claim(&mut self) {
         let Some(calls) = &self.calls else { return };
         let now = self.environment.now_unix_nanos();
-        self.order.clear();
+        self.turns.clear();
         for (at, pending) in self.pending.iter().enumerate() {
             if let Some(call) = &pending.call
                 && pending.status != CostStatus::Aggregate
             {
-                self.order.push(((!call.is_priced, call.is_estimate, call.rank, Reverse(call.time[0])), at));
+                self.turns.push(Turn::new(call.is_priced, call.is_estimate, call.rank, call.time[0], at));
             }
         }
-        self.order.sort_unstable();
-        for (_, at) in &self.order {
-            let Some(pending) = self.pending.get_mut(*at) else { continue };
+        self.turns.sort_unstable();
+        for turn in &self.turns {
+            let Some(pending) = self.pending.get_mut(turn.at()) else { continue };
             let Some(call) = &pending.call else { continue };
             let (status, deferred_to) = match calls.claim(call, now) {
                 Claim::Billed | Claim::Unpriced => continue,
@@ -355,15 +367,15 @@ impl CostProcessor {
             (pending.status, pending.deferred_to) = (status, Some(deferred_to));
         }
         // Inner ones first, so that an agent of agents finds what its agents found.
-        self.order.clear();
+        self.turns.clear();
         let aggregates = self.pending.iter().enumerate().filter(|(_, p)| p.status == CostStatus::Aggregate);
-        self.order.extend(aggregates.filter_map(|(at, pending)| {
+        self.turns.extend(aggregates.filter_map(|(at, pending)| {
             let call = pending.call.filter(|_| pending.deferred_to.is_none())?;
-            Some(((false, false, Rank::Native, Reverse(call.time[0])), at))
+            Some(Turn::new(true, false, Rank::Native, call.time[0], at))
         }));
-        self.order.sort_unstable();
-        for (_, at) in &self.order {
-            if let Some(pending) = self.pending.get_mut(*at)
+        self.turns.sort_unstable();
+        for turn in &self.turns {
+            if let Some(pending) = self.pending.get_mut(turn.at())
                 && let Some(call) = &pending.call
             {
                 pending.deferred_to = calls.below(call.id, call.parent, now);
@@ -387,7 +399,7 @@ impl Pending {
         if self.is_repeated || !(self.status.has_cost() || self.status.is_unpriced()) {
             return;
         }
-        meter.count(self.series, self.status, &self.usage, self.amounts.total);
+        meter.count(self.series, self.status, self.tokens, self.amounts.total);
         if let Some(Given { total, computed: Some(computed) }) = self.extra.given {
             meter.compare(self.series, total, computed);
         }
