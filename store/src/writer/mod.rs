@@ -32,6 +32,7 @@ use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
 use self::committer::Committer;
+pub(crate) use self::encode::open_with;
 pub use self::encode::{properties, write_files};
 use crate::StoreError;
 use crate::commit::Backoff;

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod evolution;
 mod lossless;
 mod querying;
+mod recost;
 mod s3;
 mod support;
 mod writing;
