@@ -78,6 +78,17 @@ service:
     assert_eq!((spans, sum), (costs, "true"), "a priced span has a cost, and it is money");
     assert!(spans.parse::<usize>().unwrap() > 850, "{priced:?}");
 
+    // Of the spans of one call only the one that carries the cost has one.
+    let deferred = count(
+        "SELECT count(*) > 150, count(total_cost), count(price_key) FROM spans WHERE cost_status IN ('duplicate', 'aggregate')",
+    );
+    assert_eq!(deferred, ["true,0,0"]);
+    let billed = count(
+        "SELECT count(*) - count(total_cost) FROM spans WHERE cost_status = 'priced' UNION ALL \
+         SELECT count(*) FROM spans WHERE total_cost IS NOT NULL AND coalesce(cost_status, '') <> 'priced'",
+    );
+    assert_eq!(billed, ["0", "0"], "who is priced has a cost, and nobody else");
+
     let (status, log) = weir.stop();
     assert!(status.success(), "{log}");
     let all = corpus::SPANS;

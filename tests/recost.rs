@@ -229,7 +229,7 @@ fn mistakes_are_one_clear_line() {
     let cases: [(&[&str], &str); 9] = [
         (&[], "holds no spans yet"),
         (&["--to", "2025-06-09"], "--from must be before --to"),
-        (&["--from", "yesterday"], "expected a UTC date"),
+        (&["--to", "yesterday"], "expected a UTC date"),
         (&["--config", "two.yaml"], "name one with --processor: cost/b, cost"),
         (&["--config", "two.yaml", "--processor", "cost/c"], "has no cost processor cost/c"),
         (&["--config", "bad.yaml"], "a rate is a plain decimal"),

@@ -62,7 +62,12 @@ pub(super) fn recost(arguments: &RecostArguments) -> anyhow::Result<ExitCode> {
     let pricing = arguments.pricing.load(now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut table = Delta::open_for_change(&arguments.store.root()?, &arguments.store.project).await?;
+        let (root, project) = (arguments.store.root()?, &arguments.store.project);
+        // A dry run does not even add the columns that a table of an older version lacks.
+        let mut table = match arguments.dry_run {
+            true => Delta::open(&root, project).await?,
+            false => Delta::open_for_change(&root, project).await?,
+        };
         let (prepared, version) = run(arguments, to, &pricing, &mut table).await?;
         let differences = differences(&prepared.differences)?;
         match write(&[differences], arguments.format.into(), &mut std::io::stdout().lock()) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use deltalake::arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    new_null_array,
 };
 use deltalake::arrow::compute::cast;
 use deltalake::arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
@@ -154,12 +155,17 @@ impl Reader {
     }
 }
 
-/// A column with the type that it has in this version.
+/// A column with the type that it has in this version; nulls where a table of an older version lacks it.
 fn column(batch: &RecordBatch, name: &'static str) -> Result<ArrayRef, StoreError> {
-    let missing = || StoreError::Column { column: name, message: "it is not among the columns".to_owned() };
-    let array = batch.column_by_name(name).ok_or_else(missing)?;
     let schema = schema::spans();
-    let want: &DataType = schema.field_with_name(name)?.data_type();
+    let field = schema.field_with_name(name)?;
+    let want: &DataType = field.data_type();
+    let Some(array) = batch.column_by_name(name) else {
+        return match field.is_nullable() {
+            true => Ok(new_null_array(want, batch.num_rows())),
+            false => Err(StoreError::Column { column: name, message: "it is not among the columns".to_owned() }),
+        };
+    };
     Ok(if array.data_type() == want { Arc::clone(array) } else { cast(array, want)? })
 }
 

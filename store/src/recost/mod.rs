@@ -223,20 +223,12 @@ pub async fn commit(table: &mut Delta, prepared: &Prepared, options: &Options) -
 }
 
 async fn attempt(table: &mut Delta, replacement: &Replacement, options: &Options) -> Result<u64, StoreError> {
-    let version = |table: &Delta| table.delta().version().unwrap_or(0);
     let mut failures = 0;
     loop {
-        table.refresh().await?;
-        let present = table.paths().await?;
-        // All new files or none: a commit that failed may have been made.
-        if replacement.adds.first().is_some_and(|file| present.contains(&file.path)) {
-            return Ok(version(table));
-        }
-        let lost = replacement.removes.iter().filter(|file| !present.contains(&file.path)).count();
-        if lost > 0 {
-            return Err(StoreError::Overtaken { files: lost });
-        }
-        let Err(error) = table.try_replace(replacement).await else { return Ok(version(table)) };
+        let error = match attempt_once(table, replacement).await {
+            Err(error) if !matches!(error, StoreError::Overtaken { .. }) => error,
+            ended => return ended,
+        };
         failures += 1;
         tracing::debug!(attempt = failures, error = one_line(&error), "commit failed");
         if failures >= options.backoff.attempts {
@@ -247,6 +239,22 @@ async fn attempt(table: &mut Delta, replacement: &Replacement, options: &Options
         }
         tokio::time::sleep(options.backoff.pause(failures, &options.environment)).await;
     }
+}
+
+/// Commits on top of the latest version. If it fails, it may have been made: the next attempt finds that out, and so
+/// does whoever computes everything again.
+async fn attempt_once(table: &mut Delta, replacement: &Replacement) -> Result<u64, StoreError> {
+    table.refresh().await?;
+    let present = table.paths().await?;
+    let is_made = replacement.adds.first().is_some_and(|file| present.contains(&file.path));
+    if !is_made {
+        let lost = replacement.removes.iter().filter(|file| !present.contains(&file.path)).count();
+        if lost > 0 {
+            return Err(StoreError::Overtaken { files: lost });
+        }
+        table.try_replace(replacement).await?;
+    }
+    Ok(table.delta().version().unwrap_or(0))
 }
 
 /// Deletes files that belong to no table.

@@ -34,7 +34,7 @@ const ADDED: [&str; 8] = [
     "recost_time",
 ];
 
-fn call(n: u64) -> bytes::Bytes {
+pub(crate) fn call(n: u64) -> bytes::Bytes {
     let attributes = vec![
         string("weir.cost.status", "priced"),
         string("weir.cost.price_id", "openai/x"),
@@ -52,7 +52,7 @@ fn first() -> Schema {
 }
 
 /// What the first version did when it was started on an empty store.
-async fn old_table(folder: &Path) -> DeltaTable {
+pub(crate) async fn old_table(folder: &Path) -> DeltaTable {
     let folder = folder.join("projects/default/spans");
     std::fs::create_dir_all(&folder).unwrap();
     let columns: StructType = (&first()).try_into_kernel().unwrap();
@@ -65,7 +65,7 @@ async fn old_table(folder: &Path) -> DeltaTable {
 }
 
 /// What it did with a request.
-async fn append_as_of_old(table: &DeltaTable, request: &[u8]) {
+pub(crate) async fn append_as_of_old(table: &DeltaTable, request: &[u8]) {
     let mut rows = Rows::default();
     rows.add(request);
     rows.sort();

@@ -19,6 +19,7 @@ use weir_store::recost::{Costs, Options, Prepared, Recompute, Recomputed, Row, S
 use weir_store::table::Delta;
 use weir_store::{StoreError, rebuild};
 
+use crate::evolution;
 use crate::support::{self, assert_same_spans, attribute, canonical, string};
 use crate::writing::{Fault, Faulty};
 
@@ -269,6 +270,20 @@ async fn rows_of_the_same_file_are_shown_but_not_changed() {
     recompute.seen.sort();
     let seen: Vec<_> = recompute.seen.iter().map(|(selected, name)| (*selected, name.as_str())).collect();
     assert_eq!(seen, [(false, "span 1"), (false, "span 3"), (true, "span 2")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_an_older_version_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
+    evolution::append_as_of_old(&evolution::old_table(folder.path()).await, &evolution::call(1)).await;
+    let old = Delta::open(&root, DEFAULT_PROJECT).await.unwrap();
+    let dry = prepare(&old, &everything(), &mut Dearer::new(2, 0), &options(), true).await.unwrap();
+    assert_eq!(dry.changed(), 1);
+    assert_eq!(Delta::open(&root, DEFAULT_PROJECT).await.unwrap().delta().version(), Some(1), "as it was");
+    recost(&root, &everything(), Dearer::new(2, 0)).await;
+    let row = "select total_cost, previous_total_cost, cost_status, given_cost from spans";
+    assert_eq!(csv(&root, row).await, "2.000000000000,1.000000000000,priced,");
 }
 
 // === Beside others ===

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use weir_pipeline::fetch::{Fetch, FetchRequest, Fetched};
 
 use super::files::{self, MAX_BYTES};
@@ -44,7 +45,8 @@ struct Copy {
 /// The first line of a copy on disk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
-    url: String,
+    /// SHA-256 of the URL, which may hold a token.
+    source: String,
     etag: Option<String>,
     confirmed: i64,
 }
@@ -160,7 +162,9 @@ impl Copy {
             Ok::<_, String>((head, body.into()))
         };
         match parse() {
-            Ok((head, body)) if head.url == url => Some(Self { etag: head.etag, body, confirmed: head.confirmed }),
+            Ok((head, body)) if head.source == digest(url) => {
+                Some(Self { etag: head.etag, body, confirmed: head.confirmed })
+            }
             Ok(_) => None,
             Err(problem) => {
                 tracing::warn!(file = %file.display(), problem, "the kept copy of a price list is not used");
@@ -173,8 +177,12 @@ impl Copy {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;
         }
-        let head = Head { url: url.to_owned(), etag: self.etag.clone(), confirmed: self.confirmed };
+        let head = Head { source: digest(url), etag: self.etag.clone(), confirmed: self.confirmed };
         let head = serde_json::to_string(&head)?;
         files::replace(file, &format!("{head}\n{}", self.body))
     }
+}
+
+fn digest(url: &str) -> String {
+    Sha256::digest(url.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

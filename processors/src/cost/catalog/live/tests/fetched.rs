@@ -111,6 +111,7 @@ fn a_copy_on_disk_outlives_a_restart_without_a_network() {
     // A copy that is damaged is as good as none.
     let file = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
     let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("secret"), "{text}");
     for damaged in [text.replace("\"rates\"", "\"rats\""), "nonsense".to_owned(), String::new()] {
         fs::write(&file, damaged).unwrap();
         let live = setting.open_with(settings(), Some(script.clone())).unwrap();
