@@ -247,7 +247,7 @@ fn a_given_cost_is_kept_or_replaced_or_taken() {
     let spans = [given("operation.cost"), TestSpan { id: 2, parent: Some(1), ..given("operation.cost") }];
     let both = Rig::new("").run(request(&[], &spans));
     let found: Vec<_> = both.iter().map(|s| (get(s, "weir.cost.status"), get(s, "weir.cost.given"))).collect();
-    assert_eq!(found, [(Some("duplicate"), Some("0.004")), (Some("priced"), Some("0.004"))]);
+    assert_eq!(found, [(Some("priced"), Some("0.004")), (Some("duplicate"), Some("0.004"))]);
 }
 
 #[test]
