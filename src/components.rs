@@ -8,14 +8,14 @@ use schemars::{Schema, SchemaGenerator};
 use weir_exporters::debug::Debug;
 use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
-use weir_exporters::otlp::{OtlpGrpc, OtlpHttp};
+use weir_exporters::otlp::{HttpFetch, OtlpGrpc, OtlpHttp};
 use weir_extensions::{apikeyauth, basicauth, bearertokenauth, headers_setter, health_check, zpages};
 #[cfg(feature = "lake")]
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::{Component, Components, Forward, Routing, Section, Stability};
-use weir_pipeline::node::{ExporterFactory, Receiver};
+use weir_pipeline::node::{ExporterFactory, ProcessorFactory, Receiver};
 use weir_pipeline::signal::Signal;
 #[cfg(feature = "lake")]
 use weir_pipeline::tenant::{Registry, StaticKey};
@@ -37,7 +37,7 @@ pub(crate) fn all() -> Components {
         processors: vec![
             beta("attributes", &[], TRACES, attributes::schema, attributes::build),
             beta("batch", &[], &Signal::ALL, batch::schema, batch::build),
-            beta("cost", &[], TRACES, cost::schema, cost::build),
+            beta("cost", &[], TRACES, cost::schema, cost_processor),
             beta("filter", &[], TRACES, filter::schema, filter::build),
             beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build),
             beta("probabilistic_sampler", &[], TRACES, probabilistic_sampler::schema, probabilistic_sampler::build),
@@ -125,6 +125,10 @@ fn otlp_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError
 
 fn file_receiver(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
     Ok(Arc::new(FileReceiver::from_config(section.node, section.path, section.context.clone())?))
+}
+
+fn cost_processor(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    cost::build_with(section, Arc::new(HttpFetch::new()))
 }
 
 fn debug(section: &Section<'_>) -> Result<Arc<dyn ExporterFactory>, ConfigError> {

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,6 +78,17 @@ service:
     assert_eq!((spans, sum), (costs, "true"), "a priced span has a cost, and it is money");
     assert!(spans.parse::<usize>().unwrap() > 850, "{priced:?}");
 
+    // Of the spans of one call only the one that carries the cost has one.
+    let deferred = count(
+        "SELECT count(*) > 150, count(total_cost), count(price_key) FROM spans WHERE cost_status IN ('duplicate', 'aggregate')",
+    );
+    assert_eq!(deferred, ["true,0,0"]);
+    let billed = count(
+        "SELECT count(*) - count(total_cost) FROM spans WHERE cost_status = 'priced' UNION ALL \
+         SELECT count(*) FROM spans WHERE total_cost IS NOT NULL AND coalesce(cost_status, '') <> 'priced'",
+    );
+    assert_eq!(billed, ["0", "0"], "who is priced has a cost, and nobody else");
+
     let (status, log) = weir.stop();
     assert!(status.success(), "{log}");
     let all = corpus::SPANS;
@@ -85,6 +97,23 @@ service:
     assert_eq!(log.matches(&delivered).count(), 2, "the store and the backend have everything:\n{log}");
 
     assert_forwarded(&sink);
+    if protocol == Protocol::Grpc {
+        assert_costs_are_the_same_again(&store);
+    }
+}
+
+/// The same prices give the same costs, from rows as from requests: there is nothing to write.
+fn assert_costs_are_the_same_again(store: &Path) {
+    let versions = || std::fs::read_dir(store.join("projects/default/spans/_delta_log")).unwrap().count();
+    let before = versions();
+    let output =
+        support::weir().args(["recost", "--from", "1970-01-01", "--format", "csv", "--store"]).arg(store).output();
+    let output = output.unwrap();
+    let (table, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(": nothing changes; "), "{said}\n{table}");
+    let spans: u64 = table.lines().skip(1).map(|line| line.split(',').nth(2).unwrap().parse::<u64>().unwrap()).sum();
+    assert!(spans > 850, "all that have a cost are computed again: {table}");
+    assert_eq!(versions(), before);
 }
 
 /// Sends every request of the corpus, many at a time, and expects each to be acknowledged.

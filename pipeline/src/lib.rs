@@ -13,6 +13,7 @@ pub mod clock;
 pub mod condition;
 pub mod config;
 pub mod extension;
+pub mod fetch;
 pub mod graph;
 pub mod host;
 pub mod metadata;

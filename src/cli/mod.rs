@@ -5,7 +5,10 @@ mod admin;
 mod inventory;
 mod price;
 mod price_explain;
+mod pricing;
 mod print_config;
+#[cfg(feature = "lake")]
+mod recost;
 mod run;
 mod schema;
 #[cfg(feature = "lake")]
@@ -60,6 +63,9 @@ enum Command {
     /// Show prices and how they come about
     #[command(subcommand)]
     Price(price::PriceCommand),
+    /// Compute the costs of stored spans again, after prices have changed
+    #[cfg(feature = "lake")]
+    Recost(Box<recost::RecostArguments>),
     /// Ask the stored spans in SQL
     #[cfg(feature = "lake")]
     Sql(sql::SqlArguments),
@@ -111,6 +117,8 @@ impl Arguments {
             Some(Command::Schema) => schema::print_schema(),
             Some(Command::Price(command)) => price::price(&command),
             #[cfg(feature = "lake")]
+            Some(Command::Recost(arguments)) => recost::recost(&arguments),
+            #[cfg(feature = "lake")]
             Some(Command::Sql(arguments)) => sql::sql(&arguments),
             #[cfg(feature = "lake")]
             Some(Command::Projects(command)) => admin::projects::projects(&command),
@@ -134,6 +142,11 @@ pub(crate) struct Configuration {
 }
 
 impl ConfigArguments {
+    /// Whether no configuration was given.
+    fn is_empty(&self) -> bool {
+        self.config.is_empty() && self.set.is_empty()
+    }
+
     /// The files that it is read from.
     fn files(&self) -> Vec<PathBuf> {
         self.config.iter().filter_map(|uri| Source::file(uri)).collect()

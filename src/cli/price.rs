@@ -11,8 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use weir_exporters::otlp::HttpFetch;
 use weir_processors::cost::Catalog;
-use weir_processors::cost::catalog::{CatalogSettings, Loaded, ModelId, OverlaySource, PriceView, RateView, instant};
+use weir_processors::cost::catalog::{
+    CatalogSettings, Loaded, ModelId, OverlaySource, Place, PriceView, RateView, instant,
+};
 
 use self::list::ListArguments;
 use self::show::ShowArguments;
@@ -25,14 +28,14 @@ pub(crate) enum PriceCommand {
     /// Show all that is known about the price of one model, and how its name is recognised
     Show(ShowArguments),
     /// Show how the cost of a span comes about: attributes, counts, model, price, multiplication
-    Explain(ExplainArguments),
+    Explain(Box<ExplainArguments>),
 }
 
 pub(super) fn price(command: &PriceCommand) -> anyhow::Result<ExitCode> {
     let out = match command {
         PriceCommand::List(arguments) => arguments.run()?,
         PriceCommand::Show(arguments) => arguments.run()?,
-        PriceCommand::Explain(arguments) => return price_explain::explain(arguments, &Catalog::embedded()?),
+        PriceCommand::Explain(arguments) => return price_explain::explain(arguments),
     };
     match std::io::stdout().lock().write_all(out.as_bytes()) {
         // Whoever reads has seen enough: `weir price list | head`.
@@ -43,12 +46,12 @@ pub(super) fn price(command: &PriceCommand) -> anyhow::Result<ExitCode> {
 
 #[derive(Args)]
 pub(crate) struct SourceArguments {
-    /// A catalog file instead of the one in the binary
+    /// A catalog file, or its URL, instead of the one in the binary
     #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
-    /// A price file of LiteLLM, laid over the catalog
+    catalog: Option<String>,
+    /// A price file of LiteLLM, or its URL, laid over the catalog
     #[arg(long, value_name = "FILE")]
-    litellm: Option<PathBuf>,
+    litellm: Option<String>,
     /// An overlay in YAML, laid over both
     #[arg(long, value_name = "FILE")]
     overlay: Option<PathBuf>,
@@ -61,12 +64,13 @@ impl SourceArguments {
     /// What is wrong with which file.
     fn load(&self) -> anyhow::Result<Catalog> {
         let settings = CatalogSettings {
-            path: self.catalog.clone(),
-            litellm: self.litellm.clone(),
+            path: self.catalog.clone().map(Place::from),
+            litellm: self.litellm.clone().map(Place::from),
             overlay: self.overlay.clone().map(OverlaySource::File),
             ..CatalogSettings::default()
         };
-        let Loaded { catalog, litellm, .. } = settings.load(now()).map_err(anyhow::Error::msg)?;
+        let Loaded { catalog, litellm, .. } =
+            settings.load(now(), Some(&HttpFetch::new())).map_err(anyhow::Error::msg)?;
         if let Some(first) = litellm.problems.first() {
             let count = litellm.problems.len();
             crate::logging::complain(&format!("{count} entries of the LiteLLM file are not used: {first} …"));
@@ -76,12 +80,12 @@ impl SourceArguments {
 }
 
 /// A UTC date or instant of the command line.
-fn time(text: &str) -> Result<i64, String> {
+pub(super) fn time(text: &str) -> Result<i64, String> {
     instant(text)
         .ok_or_else(|| "expected a UTC date such as 2025-06-10 or an instant such as 2025-06-10T12:00:00Z".into())
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 

@@ -1,51 +1,75 @@
 //! `weir price explain`: how the cost of a span comes about.
 
+#[cfg(feature = "lake")]
+mod stored;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::otlp::json;
 use weir_pipeline::signal::Signal;
-use weir_processors::cost::{self, Catalog};
+use weir_processors::cost::{self, Explanation, Pricing};
+
+use super::price::now;
+use super::pricing::PricingArguments;
 
 #[derive(Args)]
 pub(crate) struct ExplainArguments {
     /// A span, a ResourceSpans or a whole request as OTLP/JSON, or a request as OTLP protobuf; `-` reads standard input
-    file: PathBuf,
+    #[cfg_attr(feature = "lake", arg(required_unless_present = "trace", conflicts_with = "trace"))]
+    #[cfg_attr(not(feature = "lake"), arg(required = true))]
+    file: Option<PathBuf>,
     /// The instrumentation scope of a span that stands alone, which some conventions are told apart by
     #[arg(long, value_name = "NAME", default_value = "")]
     scope: String,
+    #[cfg(feature = "lake")]
+    #[command(flatten)]
+    stored: stored::StoredArguments,
+    #[command(flatten)]
+    pricing: PricingArguments,
 }
 
 /// Larger files are no spans to be explained to a person.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Prints each step for each span of the file that has to do with models.
+/// Prints each step for each span of the file, or of the stored trace, that has to do with models.
 ///
 /// # Errors
-/// If the file cannot be read or is no OTLP, with the place.
-pub(crate) fn explain(arguments: &ExplainArguments, catalog: &Arc<Catalog>) -> anyhow::Result<ExitCode> {
-    let bytes = read(&arguments.file)?;
-    let name = arguments.file.display();
-    let batch = decode(&bytes, &arguments.scope).with_context(|| format!("{name} cannot be explained"))?;
-    let explanations = cost::explain(catalog, &batch);
-    if explanations.is_empty() {
-        bail!("none of the {} spans of {name} is about a model: there is no usage and no model on any", batch.len());
-    }
-    match print(&explanations, catalog) {
+/// If the file or the store cannot be read, or is no OTLP, with the place; or if no span is about a model.
+pub(crate) fn explain(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
+    let pricing = arguments.pricing.load(now())?;
+    let explanations = match &arguments.file {
+        Some(file) => of_file(file, &arguments.scope, &pricing)?,
+        #[cfg(feature = "lake")]
+        None => arguments.stored.explain(&pricing)?,
+        #[cfg(not(feature = "lake"))]
+        None => bail!("give a file"),
+    };
+    match print(&explanations, &pricing) {
         // Whoever reads has seen enough: `weir price explain … | head`.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         result => result.map(|()| ExitCode::SUCCESS).context("cannot write the explanation"),
     }
 }
 
-fn print(explanations: &[cost::Explanation], catalog: &Catalog) -> std::io::Result<()> {
+fn of_file(file: &Path, scope: &str, pricing: &Pricing) -> anyhow::Result<Vec<Explanation>> {
+    let bytes = read(file)?;
+    let name = file.display();
+    let batch = decode(&bytes, scope).with_context(|| format!("{name} cannot be explained"))?;
+    let explanations = cost::explain(pricing, &batch);
+    if explanations.is_empty() {
+        bail!("none of the {} spans of {name} is about a model: there is no usage and no model on any", batch.len());
+    }
+    Ok(explanations)
+}
+
+fn print(explanations: &[Explanation], pricing: &Pricing) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "catalog {}", catalog.version())?;
+    writeln!(out, "catalog {}", pricing.catalog().version())?;
     for explanation in explanations {
         write!(out, "\n{explanation}")?;
     }

@@ -3,53 +3,34 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use weir_pipeline::clock::Environment;
-use weir_pipeline::tenant::{RecordError, Slug};
+use weir_pipeline::tenant::RecordError;
 use weir_store::StoreError;
-use weir_store::query::{Engine, Format, write};
+use weir_store::query::{Engine, write};
 use weir_store::registry::{Registry, RegistryError};
 
-use super::store::{StoreArguments, block_on};
+use super::store::{OutputFormat, SpansArguments, block_on};
 
 #[derive(Args)]
 pub(crate) struct SqlArguments {
-    /// The project whose spans are asked; no others can be seen
-    #[arg(long, value_name = "SLUG", default_value = weir_store::objects::DEFAULT_PROJECT, value_parser = project)]
-    project: Slug,
+    #[command(flatten)]
+    spans: SpansArguments,
     /// The one environment whose spans can be seen; by default those of all
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
     /// How the answer is written
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     format: OutputFormat,
-    #[command(flatten)]
-    store: StoreArguments,
     /// The query; the table is `spans`, and `DESCRIBE spans` lists its columns
     query: String,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OutputFormat {
-    Table,
-    Json,
-    Csv,
-}
-
-fn project(text: &str) -> Result<Slug, String> {
-    text.parse::<Slug>().map_err(|error| error.to_string())
 }
 
 pub(super) fn sql(arguments: &SqlArguments) -> anyhow::Result<ExitCode> {
     block_on(async {
         let engine = open(arguments).await?;
         let batches = engine.collect(&arguments.query).await?;
-        let format = match arguments.format {
-            OutputFormat::Table => Format::Table,
-            OutputFormat::Json => Format::Json,
-            OutputFormat::Csv => Format::Csv,
-        };
-        match write(&batches, format, &mut std::io::stdout().lock()) {
+        match write(&batches, arguments.format.into(), &mut std::io::stdout().lock()) {
             // Whoever reads has seen enough: `weir sql … | head`.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             result => result.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),
@@ -59,8 +40,8 @@ pub(super) fn sql(arguments: &SqlArguments) -> anyhow::Result<ExitCode> {
 
 /// The project's spans. What is being deleted is not to be seen any more, whatever is left of it.
 async fn open(arguments: &SqlArguments) -> anyhow::Result<Engine> {
-    let root = arguments.store.root()?;
-    let (slug, registry) = (&arguments.project, Registry::new(&root, Environment::system()));
+    let root = arguments.spans.store.root()?;
+    let (slug, registry) = (&arguments.spans.project, Registry::new(&root, Environment::system()));
     let known = registry.project(slug).await;
     if let Ok(project) = &known {
         anyhow::ensure!(!project.deleting, RecordError::Deleting(slug.clone()));

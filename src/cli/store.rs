@@ -1,17 +1,46 @@
-//! Which store a command is about.
+//! Which store and project a command is about.
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use weir_pipeline::clock::Environment;
+use weir_pipeline::tenant::Slug;
 use weir_store::maintain::{Maintenance, Settings};
-use weir_store::objects::Root;
+use weir_store::objects::{DEFAULT_PROJECT, Root};
+use weir_store::query::Format;
+use weir_store::registry::Registry;
+
+/// The spans of one project.
+#[derive(Args)]
+pub(crate) struct SpansArguments {
+    #[command(flatten)]
+    pub(super) store: StoreArguments,
+    /// The project whose spans are meant; no others can be seen
+    #[arg(long, value_name = "SLUG", default_value = DEFAULT_PROJECT, value_parser = project)]
+    pub(super) project: Slug,
+}
+
+impl SpansArguments {
+    /// The store, and the folder of the project's data.
+    ///
+    /// # Errors
+    /// If the URL or an option is wrong, or the registry cannot be read.
+    pub(super) async fn place(&self) -> anyhow::Result<(Root, String)> {
+        let root = self.store.root()?;
+        let folder = Registry::new(&root, Environment::system()).folder_of(&self.project).await?;
+        Ok((root, folder))
+    }
+}
+
+fn project(text: &str) -> Result<Slug, String> {
+    text.parse::<Slug>().map_err(|error| error.to_string())
+}
 
 #[derive(Args)]
 pub(crate) struct StoreArguments {
     /// Where the spans are: a folder or a URL such as s3://bucket/prefix
     #[arg(long, value_name = "URL", default_value = "./weir-data", env = "WEIR_STORE")]
-    pub(super) store: String,
+    store: String,
     /// An option of the object store, such as region=eu-central-1; by default its usual environment variables
     #[arg(long = "storage", value_name = "KEY=VALUE", value_parser = pair)]
     storage: Vec<(String, String)>,
@@ -51,4 +80,22 @@ impl StoreArguments {
 /// The command's own, or that no runtime can be made.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum OutputFormat {
+    Table,
+    Json,
+    Csv,
+}
+
+impl From<OutputFormat> for Format {
+    fn from(format: OutputFormat) -> Self {
+        match format {
+            OutputFormat::Table => Self::Table,
+            OutputFormat::Json => Self::Json,
+            OutputFormat::Csv => Self::Csv,
+        }
+    }
 }

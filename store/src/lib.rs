@@ -14,6 +14,7 @@
 //!   waits is answered after the commit.
 //! * [`table`] and [`commit`] are all that knows Delta; [`objects`] is all that knows clouds.
 //! * [`query`] answers SQL.
+//! * [`recost`] computes the costs of stored spans again.
 //! * [`registry`] keeps projects, environments and keys in the same bucket.
 //! * [`maintain`] removes what is past its retention or deleted.
 
@@ -25,6 +26,7 @@ pub mod maintain;
 pub mod objects;
 pub mod query;
 pub mod rebuild;
+pub mod recost;
 pub mod registry;
 pub mod schema;
 pub mod table;
@@ -78,6 +80,23 @@ pub enum StoreError {
     Unknown {
         /// Why the log could not be read.
         source: Box<StoreError>,
+    },
+    /// Files that were to be replaced have left the table meanwhile. Nothing was changed.
+    #[error("{files} files were rewritten or deleted by another process meanwhile, so nothing was changed: try again")]
+    Overtaken {
+        /// How many.
+        files: usize,
+    },
+    /// A condition on rows that cannot be understood.
+    #[error("the condition is not valid: {0}")]
+    Condition(String),
+    /// A file that another tool wrote in a way that Weir cannot rewrite.
+    #[error("{path} cannot be rewritten: {message}")]
+    File {
+        /// Its path within the table.
+        path: String,
+        /// Why.
+        message: String,
     },
     /// The table's log or files could not be read or written.
     #[error(transparent)]

@@ -140,7 +140,7 @@ fn only(environment: &str, all: Arc<dyn TableProvider>) -> Result<Arc<dyn TableP
 }
 
 /// DataFusion's error as one line, without its wrapping.
-fn explain(error: &DataFusionError) -> QueryError {
+pub(crate) fn explain(error: &DataFusionError) -> QueryError {
     let text = match error.find_root() {
         DataFusionError::SchemaError(inner, _) => inner.to_string(),
         DataFusionError::SQL(inner, _) => inner.to_string(),
@@ -160,7 +160,7 @@ fn one_line(text: &str) -> String {
     if ["DDL", "DML", "Statement"].iter().any(|kind| line.starts_with(&format!("{kind} not supported: "))) {
         line.push_str(" (the store can only be read)");
     }
-    // DataFusion lists all 80 columns.
+    // DataFusion lists all columns.
     if let Some(at) = line.find(" Valid fields are ") {
         line.truncate(at);
         line.push_str(" `DESCRIBE spans` lists the columns.");

@@ -23,6 +23,30 @@
 //! * **`association_properties`** has the attributes `traceloop.association.properties.<key>`, all as text. The ones that
 //!   are strings are only here; others are in their typed map too.
 //!
+//! # What a call cost
+//!
+//! `SELECT sum(total_cost)` counts each call once: only the span that carries the cost of its call has one.
+//!
+//! | column | holds |
+//! |---|---|
+//! | `total_cost` | what the call cost. `input_cost` and so on are parts of it; fees of requests and searches have no part |
+//! | `cost_status` | why there is a cost or none: `priced`, `estimated` and `given` have one, `duplicate` and `aggregate` leave it to another span, the others say what is missing (`unknown_model`, `no_usage` …); `null` where no `cost` processor saw the span |
+//! | `cost_deferred_to` | `<trace id>/<span id>` of the span that carries the cost instead |
+//! | `cost_source` | who said `total_cost`: `local` if Weir computed it, `application` if its emitter did |
+//! | `cost_caveat` | what the cost leaves out or takes to be as usual: `tier_unknown`, `fee_unknown` |
+//! | `given_cost` | what the emitter said it cost, in US dollars, whatever `total_cost` is |
+//! | `price_key`, `price_version` | the price and the version of the price list it was computed with |
+//! | `previous_total_cost`, `previous_price_version`, `recost_time` | what was there before the cost was last computed again ([`crate::recost`]), and when that was |
+//!
+//! Costs in other currencies than US dollars stay attributes. Where no `cost` processor saw a span, `total_cost` is
+//! what its emitter wrote into `gen_ai.usage.cost.amount`, and nobody has seen to it that a call counts once. The
+//! attributes stay what they were on arrival; these columns are what counts.
+//!
+//! # Tables of older versions
+//!
+//! Columns are only ever added, and those can be `null`. A table that an older version made gets the columns it lacks
+//! when a writer opens it, and its older files are read with `null` in their place.
+//!
 //! # Attributes of other types
 //!
 //! `attributes_json` holds arrays, key-value lists, bytes and empty values as natural JSON: `["stop"]`, `{"a":1,"b":1.0}`
@@ -164,6 +188,14 @@ pub(crate) const COLUMNS: &[(&str, Type, bool)] = &[
     ("cache_write_cost", Money, true),
     ("total_cost", Money, true),
     ("price_version", Text, true),
+    ("cost_status", Text, true),
+    ("cost_source", Text, true),
+    ("cost_deferred_to", Text, true),
+    ("cost_caveat", Text, true),
+    ("given_cost", Money, true),
+    ("previous_total_cost", Money, true),
+    ("previous_price_version", Text, true),
+    ("recost_time", Time, true),
     // The open part.
     ("association_properties", Map(MapOf::Text), false),
     ("attributes_string", Map(MapOf::Text), false),

@@ -1,15 +1,19 @@
 //! The table behind the store: a trait of what the writer needs, and Delta Lake as its implementation.
 
+mod columns;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Add, StructType, Transaction};
+use deltalake::kernel::{Action, Add, CommitInfo, LogicalFileView, Remove, StructType, Transaction};
 use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableError, TableProperty, checkpoints};
+use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
@@ -58,6 +62,23 @@ const CHECKPOINT_EVERY: u64 = 50;
 /// Checkpoints between clean-ups of the log, each of which lists it.
 const CLEAN_EVERY: u64 = 10;
 
+/// The application of commits that put files in the place of others. Two of them never pass each other unseen: the log
+/// takes one version of an application at a time.
+pub const MAINTENANCE: &str = "maintenance";
+
+/// Files that take the place of others, with the same rows or changed ones.
+#[derive(Debug, Clone)]
+pub struct Replacement {
+    /// What leaves the table.
+    pub removes: Vec<Remove>,
+    /// What comes in.
+    pub adds: Vec<DataFile>,
+    /// What is done, for the table's history: `RECOST`.
+    pub operation: &'static str,
+    /// More about it, for the same.
+    pub parameters: Vec<(&'static str, String)>,
+}
+
 /// A Delta table.
 #[derive(Debug)]
 pub struct Delta {
@@ -70,14 +91,15 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Opens the spans of a project, creating the table if there is none. Several collectors may do so at once.
+    /// Opens the spans of a project, creating the table if there is none. Several collectors may do so at once. A table
+    /// that an older version made gets the columns it lacks.
     ///
     /// # Errors
     /// If the log cannot be read or written.
     pub async fn create(root: &Root, project: &str) -> Result<Self, StoreError> {
         let log_store = root.spans(project);
         if let Some(table) = load(log_store.clone()).await? {
-            return Ok(Self::of(table));
+            return Ok(Self::of(columns::complete(table).await?));
         }
         let columns: StructType = schema::spans().as_ref().try_into_kernel()?;
         let created = CreateBuilder::new()
@@ -91,7 +113,7 @@ impl Delta {
             .await;
         // Whoever lost the race to create it finds it now.
         match (created, load(log_store).await?) {
-            (_, Some(table)) => Ok(Self::of(table)),
+            (_, Some(table)) => Ok(Self::of(columns::complete(table).await?)),
             (Err(error), None) => Err(error.into()),
             (Ok(table), None) => Ok(Self::of(table)),
         }
@@ -110,6 +132,64 @@ impl Delta {
         }
     }
 
+    /// Opens the spans of a project to change them: with the columns that a table of an older version lacks.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); or if the log cannot be written.
+    pub async fn open_for_change(root: &Root, project: &str) -> Result<Self, StoreError> {
+        Ok(Self::of(columns::complete(Self::open(root, project).await?.table).await?))
+    }
+
+    /// The files of the table, as of the version known last.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn list(&self) -> Result<Vec<LogicalFileView>, StoreError> {
+        Ok(self.table.get_active_add_actions_by_partitions(&[]).try_collect().await?)
+    }
+
+    /// The paths of the files of the table, as of the version known last.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn paths(&self) -> Result<HashSet<String>, StoreError> {
+        Ok(self.list().await?.iter().map(|file| file.path().into_owned()).collect())
+    }
+
+    /// Puts files in the place of others in one commit, directly on top of the version known last: if anyone has
+    /// committed since, nothing happens and the table is to be [refreshed](Table::refresh). May fail although the commit
+    /// was made: the new files are then in the table.
+    ///
+    /// # Errors
+    /// If someone was faster, or the log cannot be written.
+    pub async fn try_replace(&mut self, replacement: &Replacement) -> Result<(), StoreError> {
+        let last = self.committed(MAINTENANCE).await?.unwrap_or(0);
+        let properties = CommitProperties::default()
+            .with_application_transaction(Transaction::new(MAINTENANCE, last + 1))
+            // What is known of the files holds for the version known last alone.
+            .with_max_retries(0)
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false));
+        let parameters =
+            replacement.parameters.iter().map(|(key, value)| ((*key).to_owned(), value.as_str().into())).collect();
+        let info = CommitInfo {
+            timestamp: Some(now_millis()),
+            operation: Some(replacement.operation.to_owned()),
+            operation_parameters: Some(parameters),
+            engine_info: Some(format!("weir/{}", env!("CARGO_PKG_VERSION"))),
+            ..CommitInfo::default()
+        };
+        let actions = std::iter::once(Action::CommitInfo(info))
+            .chain(replacement.removes.iter().cloned().map(Action::Remove))
+            .chain(replacement.adds.iter().cloned().map(Action::Add));
+        let done = CommitBuilder::from(properties)
+            .with_actions(actions.collect())
+            .build(Some(self.table.snapshot()?), self.table.log_store(), DeltaOperation::Update { predicate: None })
+            .await?;
+        self.table.state = Some(done.snapshot());
+        Ok(())
+    }
+
     fn of(table: DeltaTable) -> Self {
         let checkpointed = table.version().unwrap_or(0) / CHECKPOINT_EVERY * CHECKPOINT_EVERY;
         Self { table, checkpointed, checkpoints: 0, checkpoint: None }
@@ -119,6 +199,11 @@ impl Delta {
     pub fn delta(&self) -> &DeltaTable {
         &self.table
     }
+}
+
+fn now_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The table of this log; `None` if there is none.

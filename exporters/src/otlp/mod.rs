@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod endpoint;
 mod exchange;
+mod fetch;
 mod gather;
 mod grpc;
 mod headers;
@@ -20,6 +21,7 @@ mod tls;
 
 use ::http::HeaderValue;
 
+pub use self::fetch::HttpFetch;
 pub use self::grpc::{OtlpGrpc, schema as grpc_schema};
 pub use self::http::{OtlpHttp, schema as http_schema};
 

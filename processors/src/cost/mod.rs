@@ -12,24 +12,27 @@
 //!       max_calls: 50000
 //!     max_metric_series: 2000    # label sets; further ones are counted under `overflow`
 //!     catalog:                   # the prices; without it those in the binary
-//!       path: prices.json        # a catalog file instead
-//!       litellm: litellm.json    # a price file of LiteLLM, laid over it
+//!       path: prices.json        # a catalog file instead, or its URL
+//!       litellm: litellm.json    # a price file of LiteLLM, laid over it, or its URL
 //!       overlay: own.yaml        # own prices, discounts, servers: a file, or the overlay itself
 //!       refresh_interval: 5m
 //!       max_age: 720h            # older prices are warned of
 //!       history: history.json    # keeps what a refresh replaced
+//!       cache_dir: prices        # keeps copies of what is fetched
 //! ```
 //!
 //! | family | written attribute | type | meaning |
 //! |---|---|---|---|
 //! | `otel` | `gen_ai.usage.cost.amount` | double | cost of the call; `.currency` = `USD`, `.source` = `local` or `application` (OTel proposal) |
 //! | `weir` | `weir.cost.input`, `.output`, `.cache_read`, `.cache_write` | double | its parts, in USD |
+//! | | `weir.cost.total` | double | cost of the call, where `gen_ai.usage.cost.amount` is not written or is the application's own |
 //! | | `weir.cost.status` | string | `priced`, or why there is no cost ([`CostStatus`]) |
 //! | | `weir.cost.deferred_to` | string | `<trace id>/<span id>` of the span that carries the cost instead ([`calls`]) |
 //! | | `weir.cost.price_id` | string | the catalog's price: `openai/o3@2025-06-10` |
 //! | | `weir.cost.catalog` | string | the catalog's version: date and content hash |
 //! | | `weir.cost.confidence` | string | how the model was recognised, if not by its name as given ([`Match::confidence`]) |
 //! | | `weir.cost.caveat` | string | `tier_unknown`: the catalog has no price of the service tier, this is the standard one; `fee_unknown`: web searches are not in it; `tier_and_fee_unknown` |
+//! | | `weir.cost.given` | double | the cost the application gave, in USD |
 //! | | `weir.cost.given_difference` | double | the cost the application gave less the computed one, where they differ |
 //! | | `weir.usage.input_tokens`, `.output_tokens` | int | only where the span's own counts leave out cached or reasoning tokens, or were estimated |
 //! | | `weir.usage.method` | string | how estimated counts were made: `tiktoken/o200k_base` |
@@ -45,7 +48,7 @@
 //! limits. Two destinations that want different attributes have a `cost` processor each, in pipelines of their own.
 //!
 //! **Given costs** (`operation.cost`, `gen_ai.usage.cost*`, `llm.cost.*`, Langfuse's) are compared with the computed one,
-//! in metrics and in `weir.cost.given_difference`. `keep` leaves them where they are and writes the computed cost under
+//! in metrics and in `weir.cost.given_difference`; `weir.cost.given` repeats them under one key. `keep` leaves them where they are and writes the computed cost under
 //! all other keys; `prefer_local` writes it over them; `prefer_given` takes the given cost as the cost, in attributes and
 //! metrics alike, with the status `given`. Costs in other currencies than USD are only kept.
 //!
@@ -71,7 +74,8 @@
 //!
 //! [`Pricer`] is a pure function of the span and the catalog's version (invariant I8): no clock, no network, no floating
 //! point. Which of several spans carries the cost depends on the order in which they come. What cannot be known has a
-//! [`CostStatus`] and no cost, never a cost of 0. [`explain`](fn@explain) shows each step.
+//! [`CostStatus`] and no cost, never a cost of 0. [`explain`](fn@explain) shows each step; [`Recost`] computes stored
+//! costs again.
 
 pub mod calls;
 pub mod catalog;
@@ -83,6 +87,8 @@ pub mod money;
 mod node;
 mod price;
 mod pricer;
+mod pricing;
+mod recost;
 mod status;
 mod usage;
 
@@ -90,8 +96,10 @@ pub use self::catalog::{Catalog, CatalogError};
 pub use self::explain::{Explanation, explain};
 pub use self::matcher::{Match, MatchStep, Matcher};
 pub use self::money::Usd;
-pub use self::node::{build, schema};
+pub use self::node::{build, build_with, schema};
 pub use self::price::{Cost, price};
 pub use self::pricer::{Priced, Pricer};
+pub use self::pricing::Pricing;
+pub use self::recost::{Recost, Recosted, Stored};
 pub use self::status::CostStatus;
 pub use self::usage::{GivenCost, Meaning, OUTPUT_PREFIXES, Reading, Resolution, Rule, Usage, UsageReader};

@@ -12,6 +12,7 @@ pub(crate) mod any;
 mod buffers;
 mod columns;
 pub(crate) mod content;
+mod costs;
 mod keys;
 mod known;
 mod rows;
@@ -27,6 +28,7 @@ use weir_pipeline::batch::wire::{self, Fields};
 use self::any::Any;
 use self::buffers::Texts;
 use self::columns::{Columns, count, put_hex, split_time};
+use self::costs::Costs;
 use self::keys::Keys;
 use self::known::Slot;
 pub use self::rows::{DEFAULT_ENVIRONMENT, Partition, Rows};
@@ -218,7 +220,13 @@ impl Converter {
         c.output_cost.put_option(at, span.value(Slot::OutputCost).and_then(money));
         c.cache_read_cost.put_option(at, span.value(Slot::CacheReadCost).and_then(money));
         c.cache_write_cost.put_option(at, span.value(Slot::CacheWriteCost).and_then(money));
-        c.total_cost.put_option(at, span.value(Slot::TotalCost).and_then(money));
+        let costs = Costs::of(span);
+        c.total_cost.put_option(at, costs.total);
+        c.given_cost.put_option(at, costs.given);
+        c.cost_status.put_option(at, costs.status);
+        c.cost_source.put_option(at, costs.source);
+        put_text(&mut c.cost_deferred_to, at, span.value(Slot::CostDeferredTo));
+        put_text(&mut c.cost_caveat, at, span.value(Slot::CostCaveat));
     }
 
     /// The open part.

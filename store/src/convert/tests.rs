@@ -202,6 +202,68 @@ fn money_is_read_exactly_or_not_at_all() {
     }
 }
 
+fn usd(batch: &RecordBatch, column: &str) -> Option<i128> {
+    let array = batch.column_by_name(column).unwrap().as_primitive::<Decimal128Type>();
+    array.is_valid(0).then(|| array.value(0))
+}
+
+#[test]
+fn only_the_span_that_carries_a_cost_has_one() {
+    let d = Value::DoubleValue;
+    let amount = "gen_ai.usage.cost.amount";
+    let status = |status: &str| ("weir.cost.status", s(status));
+    let (one, two) = (Some(1_000_000_000_000), Some(2_000_000_000_000));
+    for (attributes, total, source, given) in [
+        (vec![status("priced"), (amount, d(1.0))], one, Some("local"), None),
+        (vec![status("estimated"), (amount, d(1.0))], one, Some("local"), None),
+        (vec![status("given"), (amount, d(1.0)), ("weir.cost.given", d(1.0))], one, Some("application"), one),
+        // The application keeps its key, so the computed cost has another.
+        (
+            vec![status("priced"), (amount, d(2.0)), ("weir.cost.total", d(1.0)), ("weir.cost.given", d(2.0))],
+            one,
+            Some("local"),
+            two,
+        ),
+        // What other families hold is Weir's own as well.
+        (
+            vec![status("priced"), (amount, d(1.0)), ("gen_ai.usage.cost", d(1.0)), ("llm.cost.total", d(1.0))],
+            one,
+            Some("local"),
+            None,
+        ),
+        (vec![status("duplicate"), (amount, d(2.0)), ("weir.cost.given", d(2.0))], None, None, two),
+        (vec![status("aggregate"), ("gen_ai.usage.cost", d(2.0))], None, None, None),
+        (vec![status("unknown_model"), (amount, d(2.0)), ("weir.cost.given", d(2.0))], None, None, two),
+        // No cost processor.
+        (vec![(amount, d(2.0))], two, Some("application"), two),
+        (vec![(amount, d(2.0)), ("gen_ai.usage.cost.currency", s("EUR"))], None, None, None),
+        (vec![("operation.cost", d(2.0))], None, None, two),
+        (vec![("llm.cost.total", s("2"))], None, None, two),
+        (vec![("llm.cost.prompt", d(1.5)), ("llm.cost.completion", d(0.5))], None, None, two),
+        (vec![("gen_ai.usage.input_cost", d(1.0))], None, None, one),
+        (vec![("langfuse.observation.cost_details", s("{\"input\":1.5,\"output\":0.5}"))], None, None, two),
+        (vec![("langfuse.observation.cost_details", s("{\"input\":1.5,\"total\":2}"))], None, None, two),
+        (vec![("langfuse.observation.cost_details", s("{\"input\":-1}"))], None, None, None),
+        (vec![("langfuse.observation.cost_details", s("[1]"))], None, None, None),
+        // One that writes only the proposal's keys.
+        (
+            vec![(amount, d(1.0)), ("gen_ai.usage.cost.source", s("local")), ("gen_ai.usage.cost", d(1.0))],
+            one,
+            Some("local"),
+            None,
+        ),
+    ] {
+        let batch = convert(attributes.clone());
+        let found = (usd(&batch, "total_cost"), text(&batch, "cost_source"), usd(&batch, "given_cost"));
+        assert_eq!(found, (total, source.map(str::to_owned), given), "{attributes:?}");
+    }
+    let batch = convert(vec![status("duplicate"), ("weir.cost.deferred_to", s("a/b")), ("weir.cost.caveat", s("c"))]);
+    assert_eq!(text(&batch, "cost_status").as_deref(), Some("duplicate"));
+    assert_eq!(text(&batch, "cost_deferred_to").as_deref(), Some("a/b"));
+    assert_eq!(text(&batch, "cost_caveat").as_deref(), Some("c"));
+    assert_eq!(usd(&batch, "previous_total_cost"), None);
+}
+
 #[test]
 fn span_types_come_from_every_convention() {
     for (key, value, expected) in [

@@ -65,6 +65,26 @@ pub fn request(rows: &RecordBatch) -> Result<Vec<u8>, StoreError> {
     Ok(out)
 }
 
+/// Encodes rows as one `ExportTraceServiceRequest` whose spans are in the order of the rows, each in a `ResourceSpans` of
+/// its own.
+///
+/// # Errors
+/// As [`request`].
+pub fn request_in_order(rows: &RecordBatch) -> Result<Vec<u8>, StoreError> {
+    let rows = Rows::new(rows)?;
+    let mut out = Vec::new();
+    for row in 0..rows.len {
+        let mut scope_spans = rows.scope(row).unwrap_or_default();
+        put_bytes(&mut scope_spans, 2, &rows.span(row)?);
+        put_text(&mut scope_spans, 3, rows.scope_schema_url.value_or_empty(row));
+        let mut resource_spans = rows.resource(row).unwrap_or_default();
+        put_bytes(&mut resource_spans, 2, &scope_spans);
+        put_text(&mut resource_spans, 3, rows.resource_schema_url.value_or_empty(row));
+        put_bytes(&mut out, 1, &resource_spans);
+    }
+    Ok(out)
+}
+
 /// A resource or scope as a field, if there is one, and the schema URL.
 type Header = (Option<Vec<u8>>, String);
 /// Encoded fields of a `ScopeSpans`.

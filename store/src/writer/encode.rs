@@ -9,6 +9,7 @@ use buoyant_kernel::table_properties::DataSkippingNumIndexedCols;
 use bytes::Bytes;
 use deltalake::DeltaTableError;
 use deltalake::arrow::array::RecordBatch;
+use deltalake::arrow::datatypes::SchemaRef;
 use deltalake::datafile::writer::{PartitionWriter, PartitionWriterConfig};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::file::properties::{
@@ -118,13 +119,22 @@ fn is_stored(column: &str) -> bool {
 }
 
 fn open(files: &Arc<dyn ObjectStore>, partition: &Partition, rows: usize) -> Result<PartitionWriter, StoreError> {
+    open_with(files, schema::file(), partition, rows)
+}
+
+/// Begins files of a partition with about so many rows of these columns.
+pub(crate) fn open_with(
+    files: &Arc<dyn ObjectStore>,
+    columns: SchemaRef,
+    partition: &Partition,
+    rows: usize,
+) -> Result<PartitionWriter, StoreError> {
     let values = IndexMap::from([
         ("environment".to_owned(), Scalar::String(partition.environment.clone())),
         ("date".to_owned(), Scalar::Date(partition.date)),
     ]);
     let (target, batch) = (NonZeroU64::new(TARGET_BYTES), Some(CHUNK_ROWS));
-    let config =
-        PartitionWriterConfig::try_new(schema::file(), values, Some(properties(rows)), target, batch, None, None)?;
+    let config = PartitionWriterConfig::try_new(columns, values, Some(properties(rows)), target, batch, None, None)?;
     let statistics = Some(schema::STATS_COLUMNS.map(str::to_owned).to_vec());
     Ok(PartitionWriter::try_with_config(
         Arc::clone(files),

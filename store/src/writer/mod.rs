@@ -31,6 +31,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
+pub(crate) use self::encode::open_with;
 pub use self::encode::{Request, properties, write_files};
 pub use self::pool::Pool;
 use crate::StoreError;

@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deleting;
+mod evolution;
 mod failing;
 mod isolation;
 mod lossless;
 mod maintaining;
 mod querying;
+mod recost;
 mod s3;
 mod s3_server;
 mod support;

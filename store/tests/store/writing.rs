@@ -200,7 +200,7 @@ async fn any_environment_is_a_partition() {
 // === A store that fails ===
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// The commit is made, but the answer is an error.
     CommitAnswer,
     /// The commit is not made.
@@ -212,18 +212,22 @@ enum Fault {
 }
 
 #[derive(Debug)]
-struct Faulty {
-    store: InMemory,
+pub(crate) struct Faulty {
+    store: Arc<InMemory>,
     fault: Fault,
     left: AtomicUsize,
 }
 
 impl Faulty {
     fn new(fault: Fault, times: usize) -> Arc<Self> {
-        Arc::new(Self { store: InMemory::new(), fault, left: AtomicUsize::new(times) })
+        Self::over(Arc::new(InMemory::new()), fault, times)
     }
 
-    fn left(&self) -> usize {
+    pub(crate) fn over(store: Arc<InMemory>, fault: Fault, times: usize) -> Arc<Self> {
+        Arc::new(Self { store, fault, left: AtomicUsize::new(times) })
+    }
+
+    pub(crate) fn left(&self) -> usize {
         self.left.load(Ordering::SeqCst)
     }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod fan_out;
+mod fetch;
 mod grpc;
 mod http;
 mod recipes;

@@ -98,6 +98,14 @@ pub(super) async fn https_stub() -> (Stub, Arc<Tls>) {
     (stub, named(&TlsSettings { ca, ..TlsSettings::default() }, "127.0.0.1", Protocol::Negotiated))
 }
 
+/// A server that speaks HTTP/1.1 over TLS and answers by a script, and the certificate of its authority.
+pub(super) async fn authority_and_stub(answers: impl IntoIterator<Item = super::stub::Answer>) -> (Stub, String) {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &[b"http/1.1"], false, rustls::ALL_VERSIONS);
+    let stub = Stub::start(false, "127.0.0.1:0".parse().unwrap(), Some(acceptor), answers).await;
+    (stub, authority.issuer.pem())
+}
+
 fn secured(mut target: Target, tls: &TlsSettings) -> Target {
     let host = target.host.clone();
     target.tls = Some(named(tls, &host, target.protocol));

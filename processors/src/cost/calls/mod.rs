@@ -53,7 +53,7 @@ pub struct Limits {
 }
 
 /// A span's name in the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SpanId {
     /// Trace id.
     pub trace: [u8; 16],

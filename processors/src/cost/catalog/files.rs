@@ -5,12 +5,14 @@ use std::io::{self, Read, Write as _};
 use std::path::Path;
 
 use weir_pipeline::config::Node;
+use weir_pipeline::fetch::Fetch;
 
-use super::settings::{CatalogSettings, OverlaySource};
+use super::settings::{CatalogSettings, OverlaySource, Place};
+use super::sources::Sources;
 use super::{Catalog, CatalogBuilder, EMBEDDED, Litellm, Overlay};
 
 /// Larger files are no price lists: LiteLLM's has 2 MB.
-const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// The texts of the files, as far as there are any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,12 +35,16 @@ pub struct Loaded {
 }
 
 impl Files {
-    /// Reads what the settings name.
+    /// Reads what the settings name; of what is at a URL, the copy.
     ///
     /// # Errors
     /// A file that cannot be read, with its name. A history that does not exist yet is none.
-    pub(super) fn read(settings: &CatalogSettings) -> Result<Self, String> {
+    pub(super) fn read(settings: &CatalogSettings, sources: &Sources) -> Result<Self, String> {
         let text = |file: Option<&Path>| file.map(read).transpose();
+        let list = |place: &Option<Place>, copy: Option<&str>| match place {
+            Some(Place::File(file)) => read(file).map(Some),
+            Some(Place::Url(_)) | None => Ok(copy.map(str::to_owned)),
+        };
         let overlay = match &settings.overlay {
             Some(OverlaySource::File(file)) => Some(file.as_path()),
             _ => None,
@@ -48,8 +54,8 @@ impl Files {
             _ => None,
         };
         Ok(Self {
-            catalog: text(settings.path.as_deref())?,
-            litellm: text(settings.litellm.as_deref())?,
+            catalog: list(&settings.path, sources.catalog())?,
+            litellm: list(&settings.litellm, sources.litellm())?,
             overlay: text(overlay)?,
             history,
         })
@@ -75,10 +81,7 @@ impl Files {
         older: Option<&str>,
         now_unix_seconds: i64,
     ) -> Result<Loaded, String> {
-        let name = |file: &Option<std::path::PathBuf>| match file {
-            Some(file) => format!("{}: ", file.display()),
-            None => String::new(),
-        };
+        let name = |place: &Option<Place>| place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
         let in_catalog = |e: super::CatalogError| format!("{}{e}", name(&settings.path));
         let text = self.catalog.as_deref().unwrap_or(EMBEDDED);
         let mut builder = CatalogBuilder::parse(text).map_err(in_catalog)?;
@@ -91,7 +94,8 @@ impl Files {
             litellm = builder.litellm(text).map_err(|e| format!("{}{e}", name(&settings.litellm)))?;
         }
         if let Some(older) = older {
-            builder.with_history(older, now_unix_seconds).map_err(|e| format!("{}{e}", name(&settings.history)))?;
+            let name = name(&settings.history.clone().map(Place::File));
+            builder.with_history(older, now_unix_seconds).map_err(|e| format!("{name}{e}"))?;
         }
         let history = builder.to_json().map_err(in_catalog)?;
         match (&settings.overlay, &self.overlay) {
@@ -109,17 +113,30 @@ impl Files {
 }
 
 impl CatalogSettings {
-    /// Makes the catalog that the settings describe, once.
+    /// Makes the catalog that the settings describe, once. Lists at URLs are fetched with `fetcher`; one that cannot be
+    /// had is replaced by its copy on disk.
     ///
     /// # Errors
-    /// What is wrong with which file, for the person who wrote it.
-    pub fn load(&self, now_unix_seconds: i64) -> Result<Loaded, String> {
-        let files = Files::read(self)?;
+    /// What is wrong with which file or URL, for the person who wrote it.
+    pub fn load(&self, now_unix_seconds: i64, fetcher: Option<&dyn Fetch>) -> Result<Loaded, String> {
+        let mut sources = Sources::open(self);
+        if !sources.is_empty() {
+            let fetcher = fetcher.ok_or(NO_FETCHER)?;
+            let (fetched, problems) = sources.fetch(fetcher, now_unix_seconds);
+            if let (Some(problem), false) = (problems.first(), fetched.is_complete()) {
+                return Err(problem.clone());
+            }
+            sources = fetched;
+        }
+        let files = Files::read(self, &sources)?;
         files.load(self, files.history(), now_unix_seconds)
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
+/// Why a URL is refused where nobody can fetch it.
+pub(super) const NO_FETCHER: &str = "price lists cannot be fetched here: name a file instead of a URL";
+
+pub(super) fn read(file: &Path) -> Result<String, String> {
     let error = |e: io::Error| format!("cannot read {}: {e}", file.display());
     let mut text = String::new();
     let read = File::open(file).map_err(error)?.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(error)?;

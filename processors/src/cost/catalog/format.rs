@@ -99,6 +99,24 @@ pub(super) struct Provider<'a> {
     pub(super) models: Vec<Model<'a>>,
 }
 
+impl Provider<'_> {
+    /// A provider of this id that nothing else is known of; spans call it by its id.
+    pub(super) fn named(id: &str) -> Self {
+        Self {
+            id: Cow::Owned(id.to_owned()),
+            name: Cow::Owned(id.to_owned()),
+            address: Cow::Borrowed(""),
+            provider_match: None,
+            model_match: None,
+            fallback: Vec::new(),
+            names: vec![Cow::Owned(id.to_lowercase())],
+            hosts: Vec::new(),
+            aliases: Vec::new(),
+            models: Vec::new(),
+        }
+    }
+}
+
 /// A name under which a provider serves a model, possibly another provider's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -86,18 +86,7 @@ impl CatalogBuilder<'_> {
             let position = file.providers.iter().position(|p| p.id == id);
             match position.and_then(|at| file.providers.get_mut(at)) {
                 Some(provider) => drop(provider.models.splice(0..0, models)),
-                None => file.providers.push(format::Provider {
-                    id: id.clone().into(),
-                    name: id.clone().into(),
-                    address: Cow::Borrowed(""),
-                    provider_match: None,
-                    model_match: None,
-                    fallback: Vec::new(),
-                    names: vec![id.to_lowercase().into()],
-                    hosts: Vec::new(),
-                    aliases: Vec::new(),
-                    models,
-                }),
+                None => file.providers.push(format::Provider { models, ..format::Provider::named(&id) }),
             }
         }
         Ok(result)

@@ -11,6 +11,7 @@
 //! | `weir_cost_catalog_stale{processor}` | level: 1 while they are older than `max_age` |
 //! | `weir_cost_catalog_info{processor, version}` | level: 1 for the version in use |
 //! | `weir_cost_catalog_models{processor}` | level: models that have prices |
+//! | `weir_cost_catalog_silence_seconds{processor}` | level, if prices come from URLs: how long ago the last of them told its latest version; 0 until it first has |
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -18,10 +19,12 @@ use std::thread;
 use std::time::Duration;
 
 use weir_pipeline::clock::Environment;
+use weir_pipeline::fetch::Fetch;
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
-use super::files::{self, Files, Loaded};
-use super::settings::{CatalogSettings, OverlaySource};
+use super::files::{self, Files, Loaded, NO_FETCHER};
+use super::settings::{CatalogSettings, OverlaySource, Place};
+use super::sources::Sources;
 use super::{Catalog, Litellm};
 
 /// A catalog that can change.
@@ -35,6 +38,7 @@ pub struct LiveCatalog {
 #[derive(Debug)]
 struct Shared {
     settings: CatalogSettings,
+    fetcher: Option<Arc<dyn Fetch>>,
     processor: String,
     environment: Environment,
     telemetry: Telemetry,
@@ -50,6 +54,7 @@ struct Shared {
 /// What the last refresh found.
 #[derive(Debug, Default)]
 struct State {
+    sources: Sources,
     files: Files,
     history: String,
     is_stale: bool,
@@ -79,8 +84,19 @@ impl LiveCatalog {
         processor: &str,
         telemetry: &Telemetry,
         environment: &Environment,
+        fetcher: Option<Arc<dyn Fetch>>,
     ) -> Result<Self, String> {
-        let files = Files::read(&settings)?;
+        let mut sources = Sources::open(&settings);
+        if !sources.is_empty() && fetcher.is_none() {
+            return Err(NO_FETCHER.to_owned());
+        }
+        let mut files = Files::read(&settings, &sources)?;
+        let has_copies = sources.catalog().is_some() || sources.litellm().is_some();
+        if has_copies && let Err(problem) = files.load(&settings, files.history(), seconds(environment)) {
+            tracing::warn!(%processor, problem, "the kept copies of price lists are not used");
+            sources.forget();
+            files = Files::read(&settings, &sources)?;
+        }
         let is_default = settings.path.is_none() && settings.litellm.is_none() && settings.history.is_none();
         let (catalog, history) = if is_default && settings.overlay.is_none() {
             // Shared by all processors, and loaded without a history that nothing can replace.
@@ -90,8 +106,9 @@ impl LiveCatalog {
             report(processor, &litellm);
             (Arc::new(catalog), history)
         };
-        let state = State { files, history, is_stale: false };
-        let shared = Shared::new(settings, processor, telemetry, environment, catalog, state);
+        let state = State { sources, files, history, is_stale: false };
+        let mut shared = Shared::new(settings, processor, telemetry, environment, catalog, state);
+        shared.fetcher = fetcher;
         shared.publish(&shared.current());
         shared.measure_age();
         Ok(Self { shared: Arc::new(shared), thread: OnceLock::new() })
@@ -126,7 +143,7 @@ impl LiveCatalog {
         });
     }
 
-    /// Looks at the files now.
+    /// Looks at the files and URLs now, and waits for the answers.
     pub fn refresh(&self) -> Refresh {
         self.shared.refresh()
     }
@@ -172,6 +189,7 @@ impl Shared {
     ) -> Self {
         Self {
             settings,
+            fetcher: None,
             processor: processor.to_owned(),
             environment: environment.clone(),
             telemetry: telemetry.clone(),
@@ -190,7 +208,8 @@ impl Shared {
     fn run(&self) {
         self.keep_history();
         let interval = self.settings.refresh_interval;
-        let mut since_refresh = Duration::ZERO;
+        // What is at a URL has not been looked at yet.
+        let mut since_refresh = if self.has_urls() { interval } else { Duration::ZERO };
         loop {
             let pause = MAX_PAUSE.min(interval.saturating_sub(since_refresh)).max(Duration::from_millis(1));
             let guard = lock(&self.wake.0);
@@ -210,6 +229,10 @@ impl Shared {
             }
             self.measure_age();
         }
+    }
+
+    fn has_urls(&self) -> bool {
+        [&self.settings.path, &self.settings.litellm].into_iter().any(|place| matches!(place, Some(Place::Url(_))))
     }
 
     fn has_files(&self) -> bool {
@@ -234,25 +257,47 @@ impl Shared {
 
     fn try_refresh(&self) -> Result<Refresh, String> {
         let mut state = lock(&self.state);
-        let files = Files::read(&self.settings)?;
+        let now = seconds(&self.environment);
+        let (sources, problems) = match &self.fetcher {
+            Some(fetcher) => state.sources.fetch(&**fetcher, now),
+            None => (state.sources.clone(), Vec::new()),
+        };
+        // One server that is away does not keep the others, or a file, from being looked at.
+        let result = self.adopt(&mut state, sources, now);
+        match (result, problems.first()) {
+            (Ok(_), Some(problem)) => Err(problem.clone()),
+            (result, _) => result,
+        }
+    }
+
+    /// Makes a catalog of what is there now, if that is something else than before.
+    fn adopt(&self, state: &mut State, sources: Sources, now: i64) -> Result<Refresh, String> {
+        let files = Files::read(&self.settings, &sources)?;
         if files.has_same_prices(&state.files) {
+            state.sources = sources;
             return Ok(Refresh::Unchanged);
         }
-        let older = Some(state.history.as_str()).filter(|history| !history.is_empty());
-        let Loaded { catalog, litellm, history } = files.load(&self.settings, older, seconds(&self.environment))?;
+        // What was there before the first answer is not what the list said before.
+        let is_first = !state.sources.is_complete();
+        let known = if is_first { state.files.history() } else { Some(state.history.as_str()) };
+        let older = known.filter(|history| !history.is_empty());
+        let Loaded { catalog, litellm, history } = files.load(&self.settings, older, now)?;
         let kept = self.settings.history.as_deref().map(|file| files::replace(file, &history));
+        let copied = sources.keep(&state.sources);
         report(&self.processor, &litellm);
         tracing::info!(processor = %self.processor, version = catalog.version(), "new prices");
         state.files = files;
         state.history = history;
+        state.sources = sources;
         let catalog = Arc::new(catalog);
         let older =
             std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&catalog));
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.info(older.version()).set(0);
         self.publish(&catalog);
-        match kept {
-            Some(Err(e)) => Err(format!("the new ones are used, but their history is not kept: {e}")),
+        match (kept, copied) {
+            (Some(Err(e)), _) => Err(format!("the new ones are used, but their history is not kept: {e}")),
+            (_, Err(e)) => Err(format!("the new ones are used, but no copy of them is kept: {e}")),
             _ => Ok(Refresh::Changed),
         }
     }
@@ -276,6 +321,10 @@ impl Shared {
     fn measure_age(&self) {
         let age = u64::try_from(seconds(&self.environment) - self.current().date_unix_seconds()).unwrap_or(0);
         self.level("weir_cost_catalog_age_seconds").set(age as usize);
+        if self.has_urls() {
+            let silence = lock(&self.state).sources.silence(seconds(&self.environment));
+            self.level("weir_cost_catalog_silence_seconds").set(silence.unwrap_or(0) as usize);
+        }
         let Some(max_age) = self.settings.max_age else { return };
         let is_stale = age > max_age.as_secs();
         self.level("weir_cost_catalog_stale").set(usize::from(is_stale));

@@ -19,6 +19,7 @@ mod overlay;
 mod rule;
 mod select;
 pub(in crate::cost) mod settings;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -37,7 +38,7 @@ pub use self::live::{CatalogWatch, LiveCatalog, Refresh};
 pub use self::overlay::Overlay;
 pub(super) use self::select::RateSet;
 pub use self::select::{Call, PriceRef, ProjectId, Service, ServiceId};
-pub use self::settings::{CatalogSettings, OverlaySource};
+pub use self::settings::{CatalogSettings, OverlaySource, Place};
 pub use self::time::instant;
 pub use self::view::{PriceView, RateView};
 

@@ -8,22 +8,23 @@ mod tests;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
 
 use weir_pipeline::batch::view::Value;
 use weir_pipeline::batch::{Batch, Span};
 
 use super::calls::SpanId;
 use super::catalog::format::RATE_NAMES;
-use super::catalog::{PriceRef, PriceView, ProjectId, Unit};
+use super::catalog::{PriceRef, PriceView, Unit};
 use super::money::Amount;
-use super::node::outcomes;
+use super::node::{Origin, estimated, outcomes};
 use super::price::price_observed;
-use super::{Catalog, CostStatus, MatchStep, Priced, Pricer, Reading, Rule, UsageReader};
+use super::{CostStatus, MatchStep, Priced, Pricer, Pricing, Reading, Rule, UsageReader};
 
 /// The steps from one span's attributes to its cost. Displays as text of several lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
+    /// The place of the span in the batch.
+    pub at: usize,
     /// Name and ids.
     pub span: String,
     /// The outcome, among all spans of the batch.
@@ -37,28 +38,51 @@ pub struct Explanation {
 /// Longer values of attributes are cut: what is read is short, what is not is content.
 const MAX_VALUE: usize = 80;
 
-/// Explains each span of a batch that has to do with models, as a processor with the default settings would price it.
-pub fn explain(catalog: &Arc<Catalog>, batch: &Batch) -> Vec<Explanation> {
-    let mut pricer = Pricer::new(Arc::clone(catalog));
-    let outcomes = outcomes(Arc::clone(catalog), batch);
-    let spans = batch.spans().zip(outcomes).filter(|(_, (status, _))| *status != CostStatus::NotLlm);
-    spans.map(|(span, outcome)| explain_span(&mut pricer, span, outcome)).collect()
+/// Explains each span of a batch that has to do with models, as a processor with these prices and settings would price
+/// it, the prices of projects and estimates among them. A span that a processor has seen keeps the outcome it had there.
+pub fn explain(pricing: &Pricing, batch: &Batch) -> Vec<Explanation> {
+    let mut pricer = Pricer::new(pricing.catalog().clone());
+    let outcomes = outcomes(pricing, batch);
+    let spans = batch.spans().zip(outcomes).enumerate();
+    let of_models = spans.filter(|(_, (_, (status, _)))| *status != CostStatus::NotLlm);
+    of_models.map(|(at, (span, outcome))| explain_span(pricing, &mut pricer, (at, span), outcome)).collect()
 }
 
-fn explain_span(pricer: &mut Pricer, span: Span<'_>, outcome: (CostStatus, Option<SpanId>)) -> Explanation {
+fn explain_span(
+    pricing: &Pricing,
+    pricer: &mut Pricer,
+    (at, span): (usize, Span<'_>),
+    outcome: (CostStatus, Option<SpanId>),
+) -> Explanation {
     let mut reader = UsageReader::default();
     reader.visit_all(span);
     let (fields, scope) = (span.fields(), span.scope_name());
-    let reading = reader.finish(scope.as_str());
+    let mut reading = reader.finish(scope.as_str());
     let end = fields.end_time_unix_nano;
-    let priced = pricer.price_reading(&reading, end);
+    let mut steps = vec![("attributes", attributes(span, &reader))];
+    let origin = Origin::of(span.resource());
+    let project = pricer.catalog().project(&origin.project);
+    if pricer.catalog().has_projects() && !origin.project.is_empty() {
+        let own = if project == Default::default() { "has no prices of its own" } else { "has prices of its own" };
+        steps.push(("project", vec![format!("{} {own}", quoted(&origin.project))]));
+    }
+    let reported = usage(&reading);
+    let method = estimated(pricing.settings.estimation(outcome.0 == CostStatus::Estimated), span, &mut reading);
+    match method {
+        // What there was not, and what is taken in its place.
+        Some(method) => {
+            let estimate = usage(&reading).into_iter().map(|line| format!("{line}, estimated with {method}"));
+            steps.push(("usage", reported.into_iter().chain(estimate).collect()));
+        }
+        None => steps.push(("usage", reported)),
+    }
+    let priced = pricer.price_for(&reading, end, project);
 
-    let mut steps = vec![("attributes", attributes(span, &reader)), ("usage", usage(&reading))];
     let found = priced.matched;
     steps.push(("model", model(&reading, &priced)));
     if let Some(found) = found
         && let Ok(usage) = reading.usage
-        && let Some(price) = pricer.price_of(found, &reading, end, ProjectId::default())
+        && let Some(price) = pricer.price_of(found, &reading, end, project)
     {
         steps.push(("price", row(&price.view(), price)));
         let billed = RefCell::new(Vec::new());
@@ -86,10 +110,19 @@ fn explain_span(pricer: &mut Pricer, span: Span<'_>, outcome: (CostStatus, Optio
     let id = SpanId::new(fields.trace_id, fields.span_id).map_or_else(|| "invalid ids".to_owned(), |id| id.to_string());
     let scope = if scope.is_empty() { "no scope".to_owned() } else { format!("scope {scope}") };
     Explanation {
+        at,
         span: format!("{} ({id}, {scope})", fields.name),
         status: outcome.0,
-        deferred_to: outcome.1.map(|id| id.to_string()),
+        deferred_to: deferred_to(span, &reading).or_else(|| outcome.1.map(|id| id.to_string())),
         steps,
+    }
+}
+
+/// What a processor that has seen the span wrote.
+fn deferred_to(span: Span<'_>, reading: &Reading<'_>) -> Option<String> {
+    match span.attr("weir.cost.deferred_to").filter(|_| !reading.earlier_status.is_empty())? {
+        Value::Str(text) => Some(text.as_str().to_owned()),
+        _ => None,
     }
 }
 
@@ -202,6 +235,9 @@ fn row(view: &PriceView<'_>, price: PriceRef<'_>) -> Vec<String> {
         let _ = write!(line, ", daily from {from} to {to} UTC");
     }
     let mut lines = vec![line, format!("source {}", view.source)];
+    if let Some(project) = view.project {
+        lines.push(format!("for the project {} alone", quoted(project)));
+    }
     if let Some(tier) = price.service_tier() {
         lines.push(format!("service tier {tier}"));
     }

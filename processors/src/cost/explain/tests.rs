@@ -1,11 +1,18 @@
 use weir_pipeline::batch::message_of;
+use weir_pipeline::config::Node;
 use weir_pipeline::otlp::json;
 use weir_pipeline::signal::Signal;
 
 use super::*;
+use crate::cost::Catalog;
 
 /// A request of one resource and one scope with these spans, as OTLP/JSON.
 fn batch(scope: &str, spans: &[(u8, &str)]) -> Batch {
+    batch_of("", scope, spans)
+}
+
+/// The same with a resource.
+fn batch_of(resource: &str, scope: &str, spans: &[(u8, &str)]) -> Batch {
     let spans: Vec<_> = spans
         .iter()
         .map(|(id, attributes)| {
@@ -18,7 +25,7 @@ fn batch(scope: &str, spans: &[(u8, &str)]) -> Batch {
         })
         .collect();
     let json = format!(
-        r#"{{"resourceSpans":[{{"scopeSpans":[{{"scope":{{"name":"{scope}"}},"spans":[{}]}}]}}]}}"#,
+        r#"{{"resourceSpans":[{{{resource}"scopeSpans":[{{"scope":{{"name":"{scope}"}},"spans":[{}]}}]}}]}}"#,
         spans.join(",")
     );
     let bytes = json::to_protobuf(message_of(Signal::Traces), json.as_bytes(), json::Limits::default()).unwrap();
@@ -43,8 +50,17 @@ fn call(provider: &str, model: &str, more: &[String]) -> String {
     [&call[..], more].concat().join(",")
 }
 
+fn embedded() -> Pricing {
+    Pricing::with_catalog(Catalog::embedded().unwrap())
+}
+
+fn configured(yaml: &str) -> Pricing {
+    let node = Node::parse("test.yaml", yaml).unwrap();
+    Pricing::from_node(&node, "processors::cost", 0, None).unwrap()
+}
+
 fn explained(batch: &Batch) -> Vec<String> {
-    explain(&Catalog::embedded().unwrap(), batch).iter().map(ToString::to_string).collect()
+    explain(&embedded(), batch).iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -94,7 +110,7 @@ fn dates_tiers_given_costs_and_duplicates_are_shown() {
         r#"{"key":"operation.cost","value":{"doubleValue":0.003}}"#.to_owned(),
     ];
     let attributes = call("openai", "o3", &counts);
-    let spans = explain(&Catalog::embedded().unwrap(), &batch("", &[(1, &attributes), (2, &attributes)]));
+    let spans = explain(&embedded(), &batch("", &[(1, &attributes), (2, &attributes)]));
     let text = spans[0].to_string();
     for line in [
         "openai/o3@2025-06-10, from 2025-06-10",
@@ -107,4 +123,62 @@ fn dates_tiers_given_costs_and_duplicates_are_shown() {
     let first = format!("{}/{}", "01".repeat(16), "01".repeat(8));
     assert_eq!((spans[1].status, spans[1].deferred_to.as_deref()), (CostStatus::Duplicate, Some(first.as_str())));
     assert!(spans[1].to_string().contains(&first));
+}
+
+#[test]
+fn prices_of_projects_are_those_of_the_spans_project() {
+    let prices = "catalog: {overlay: {prices: [{provider: openai, model: gpt-4o, project: shop, rates: {input: 1}}]}}";
+    let counts = [int("gen_ai.usage.input_tokens", 1_000), int("gen_ai.usage.output_tokens", 0)];
+    let spans = [(1, call("openai", "gpt-4o", &counts))];
+    let spans: Vec<_> = spans.iter().map(|(id, attributes)| (*id, attributes.as_str())).collect();
+    let of = |project: &str| {
+        let resource = format!(r#""resource":{{"attributes":[{}]}},"#, text("service.namespace", project));
+        explain(&configured(prices), &batch_of(&resource, "", &spans)).remove(0).to_string()
+    };
+    let shop = of("shop");
+    for line in [
+        "project         \"shop\" has prices of its own",
+        "openai/gpt-4o+overlay(shop)",
+        "for the project \"shop\" alone",
+        "input: 1000 × 1 USD per million = 0.001 USD",
+    ] {
+        assert!(shop.contains(line), "{line}\n{shop}");
+    }
+    let other = of("other");
+    assert!(other.contains("\"other\" has no prices of its own"), "{other}");
+    assert!(other.contains("input: 1000 × 2.5 USD per million = 0.0025 USD"), "{other}");
+}
+
+#[cfg(feature = "estimate")]
+#[test]
+fn estimates_are_shown_with_their_method() {
+    let messages = [
+        text("gen_ai.prompt.0.role", "user"),
+        text("gen_ai.prompt.0.content", "Tell me a joke about OpenTelemetry"),
+        text("gen_ai.completion.0.role", "assistant"),
+        text("gen_ai.completion.0.content", "Why did the span cross the road?"),
+    ];
+    let attributes = call("openai", "gpt-4o", &messages);
+    let batch = batch("", &[(1, &attributes)]);
+    let found = explain(&configured("estimate: on"), &batch).remove(0);
+    let shown = found.to_string();
+    assert_eq!(found.status, CostStatus::Estimated, "{shown}");
+    for line in ["none: the span does not say how many tokens", "estimated with tiktoken/o200k_base", "total 0."] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    assert_eq!(explain(&embedded(), &batch).remove(0).status, CostStatus::NoUsage, "off by default");
+}
+
+#[test]
+fn what_a_processor_found_stands() {
+    let of = format!("{}/{}", "01".repeat(16), "09".repeat(8));
+    let counts = [
+        int("gen_ai.usage.input_tokens", 1),
+        int("gen_ai.usage.output_tokens", 1),
+        text("weir.cost.status", "duplicate"),
+        text("weir.cost.deferred_to", &of),
+    ];
+    let attributes = call("openai", "gpt-4o", &counts);
+    let found = explain(&embedded(), &batch("", &[(1, &attributes)])).remove(0);
+    assert_eq!((found.status, found.deferred_to), (CostStatus::Duplicate, Some(of)));
 }

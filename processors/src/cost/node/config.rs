@@ -88,7 +88,7 @@ pub(super) enum GivenCostPolicy {
 /// Which calls without usage are estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Estimation {
+pub(in crate::cost) enum Estimation {
     Off,
     On,
     /// Those that are known to be streams.
@@ -97,12 +97,12 @@ pub(super) enum Estimation {
 
 /// Settings of the `cost` processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(in crate::cost) struct Settings {
     pub(super) attributes: Attributes,
     pub(super) given_cost: GivenCostPolicy,
     pub(super) estimate: Estimation,
     /// `None`: every span of a call is billed.
-    pub(super) billed_once: Option<Limits>,
+    pub(in crate::cost) billed_once: Option<Limits>,
     pub(super) max_metric_series: usize,
 }
 
@@ -123,7 +123,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+    pub(in crate::cost) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
         let raw: Raw = node.parse_as(path)?;
         let error = |keys: &[&str], message: &str| {
             let at = keys.iter().try_fold(node, |node, key| node.get(key)).unwrap_or(node);
@@ -146,6 +146,11 @@ impl Settings {
             return Err(error(&["max_metric_series"], "must be greater than zero"));
         }
         Ok(Self::of(&raw))
+    }
+
+    /// Whether a call without usage is estimated: as configured, or again if it was before and this build can.
+    pub(in crate::cost) fn estimation(&self, was_estimated: bool) -> Estimation {
+        if was_estimated && cfg!(feature = "estimate") { Estimation::On } else { self.estimate }
     }
 
     fn of(raw: &Raw) -> Self {

@@ -56,8 +56,8 @@ pub(super) struct SeriesId(usize);
 
 /// The labels that a resource gives.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Origin {
-    pub(super) project: String,
+pub(in crate::cost) struct Origin {
+    pub(in crate::cost) project: String,
     pub(super) environment: String,
 }
 
@@ -256,7 +256,7 @@ impl Origin {
         Self { project: tenant.project.to_string(), environment: tenant.environment.to_string() }
     }
 
-    fn of(resource: Resource<'_>) -> Self {
+    pub(in crate::cost) fn of(resource: Resource<'_>) -> Self {
         let (mut project, mut environment) = ([""; 2], [""; 2]);
         for (key, value) in resource.attributes().iter() {
             let Value::Str(text) = value else { continue };

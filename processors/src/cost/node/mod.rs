@@ -15,32 +15,44 @@ use weir_pipeline::batch::view::Text;
 use weir_pipeline::batch::{Batch, KeyReader, Span, SpanMut};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
+use weir_pipeline::fetch::Fetch;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
 pub use self::config::schema;
-use self::config::{Attributes, Estimation, GivenCostPolicy, Settings};
+use self::config::{Attributes, GivenCostPolicy};
+pub(super) use self::config::{Estimation, Settings};
+pub(super) use self::meter::Origin;
 use self::meter::{LaneMeter, Meter, SeriesId, Tokens};
-use self::output::{Amounts, Extra, Given, Output, TemplateId, Words};
+pub(super) use self::output::{Amounts, Words};
+use self::output::{Extra, Given, Output, TemplateId};
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
-use super::{Catalog, CostStatus, GivenCost, Meaning, Pricer, Reading, Usage, UsageReader};
+use super::{CostStatus, GivenCost, Meaning, Pricer, Pricing, Reading, Usage, UsageReader};
 
 /// Builds the processor from its configuration.
 ///
 /// # Errors
 /// If a setting is wrong, or a file of the catalog cannot be used.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    Ok(Arc::new(factory(section)?))
+    Ok(Arc::new(factory(section, None)?))
 }
 
-fn factory(section: &Section<'_>) -> Result<CostFactory, ConfigError> {
+/// The same with someone who fetches price lists from URLs, which are refused else.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(section: &Section<'_>, fetcher: Arc<dyn Fetch>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+    Ok(Arc::new(factory(section, Some(fetcher))?))
+}
+
+fn factory(section: &Section<'_>, fetcher: Option<Arc<dyn Fetch>>) -> Result<CostFactory, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
     let (telemetry, id) = (&section.context.telemetry, &section.context.id);
     let (node, path) = (section.node.get("catalog"), format!("{}::catalog", section.path));
     let catalog = CatalogSettings::from_node(node, &path)?;
-    let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment)
+    let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment, fetcher)
         .map_err(|problem| node.unwrap_or(section.node).error(&path, problem))?;
     Ok(CostFactory {
         catalog,
@@ -210,12 +222,11 @@ impl Processor for CostProcessor {
     }
 }
 
-/// What each span of a batch would be written, with the default settings: its status and the span that carries its
-/// cost instead.
-pub(super) fn outcomes(catalog: Arc<Catalog>, batch: &Batch) -> Vec<(CostStatus, Option<SpanId>)> {
-    let (telemetry, settings) = (Telemetry::default(), Settings::default());
+/// What each span of a batch would be written: its status and the span that carries its cost instead.
+pub(super) fn outcomes(pricing: &Pricing, batch: &Batch) -> Vec<(CostStatus, Option<SpanId>)> {
+    let (telemetry, settings) = (Telemetry::default(), pricing.settings.clone());
     let factory = CostFactory {
-        catalog: LiveCatalog::fixed(catalog),
+        catalog: LiveCatalog::fixed(Arc::clone(pricing.catalog())),
         counters: Counters::new(&telemetry, ""),
         meter: Meter::new(&telemetry, "", settings.max_metric_series),
         calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
@@ -234,6 +245,29 @@ pub(super) fn outcomes(catalog: Arc<Catalog>, batch: &Batch) -> Vec<(CostStatus,
     outcomes
 }
 
+/// Gives a call that does not tell its usage an estimated one, if that is wanted and possible; returns how.
+#[cfg(feature = "estimate")]
+pub(super) fn estimated(estimation: Estimation, span: Span<'_>, reading: &mut Reading<'_>) -> Option<&'static str> {
+    let is_wanted = match estimation {
+        Estimation::Off => false,
+        Estimation::On => true,
+        Estimation::Streams => reading.is_stream,
+    };
+    if !is_wanted || reading.usage != Err(CostStatus::NoUsage) {
+        return None;
+    }
+    let estimate = crate::cost::estimate::estimate(span, reading)?;
+    reading.usage = Ok(estimate.usage);
+    Some(estimate.method)
+}
+
+/// This build cannot; the settings do not ask for it.
+#[cfg(not(feature = "estimate"))]
+pub(super) fn estimated(estimation: Estimation, _: Span<'_>, _: &mut Reading<'_>) -> Option<&'static str> {
+    debug_assert_eq!(estimation, Estimation::Off);
+    None
+}
+
 impl CostProcessor {
     /// Reads and prices a span, and keeps what is to be done with it.
     #[inline]
@@ -245,7 +279,7 @@ impl CostProcessor {
         if reading.usage == Err(CostStatus::NotLlm) {
             return;
         }
-        let method = self.estimate(span, &mut reading);
+        let method = estimated(self.estimation, span, &mut reading);
         let rank = self.rank(scope);
         let origin = self.meter.origin(span.resource(), span.tenant());
         let project = self.pricer.catalog().project(&origin.project);
@@ -316,29 +350,6 @@ impl CostProcessor {
         }
     }
 
-    /// Gives a call that does not tell its usage an estimated one, if that is wanted and possible; returns how.
-    #[cfg(feature = "estimate")]
-    fn estimate(&self, span: Span<'_>, reading: &mut Reading<'_>) -> Option<&'static str> {
-        let is_wanted = match self.estimation {
-            Estimation::Off => false,
-            Estimation::On => true,
-            Estimation::Streams => reading.is_stream,
-        };
-        if !is_wanted || reading.usage != Err(CostStatus::NoUsage) {
-            return None;
-        }
-        let estimate = crate::cost::estimate::estimate(span, reading)?;
-        reading.usage = Ok(estimate.usage);
-        Some(estimate.method)
-    }
-
-    /// This build cannot; the settings do not ask for it.
-    #[cfg(not(feature = "estimate"))]
-    fn estimate(&self, _span: Span<'_>, _reading: &mut Reading<'_>) -> Option<&'static str> {
-        debug_assert_eq!(self.estimation, Estimation::Off);
-        None
-    }
-
     /// Finds out which spans are billed.
     fn claim(&mut self) {
         let Some(calls) = &self.calls else { return };
@@ -389,7 +400,7 @@ impl Pending {
         if self.is_settled {
             // Another Weir was here before: its cost, with the catalog it names, stands.
         } else if matches!(self.status, CostStatus::Duplicate | CostStatus::Aggregate) {
-            output.write_deferred(span, self.status, self.deferred_to);
+            output.write_deferred(span, self.status, self.deferred_to, self.extra.given);
         } else {
             output.write(span, self.template, &self.amounts, &self.extra, self.is_plain);
         }

@@ -16,22 +16,26 @@ const CURRENCY: &str = "gen_ai.usage.cost.currency";
 /// `local` if the cost was computed, `application` if the span brought it along.
 const SOURCE: &str = "gen_ai.usage.cost.source";
 const STATUS: &str = "weir.cost.status";
+/// The total where the proposal's key is not written, or is the application's.
+const TOTAL: &str = "weir.cost.total";
+/// What the application said, in USD.
+const GIVEN: &str = "weir.cost.given";
 const LEGACY: &str = "gen_ai.usage.cost";
 const OPEN_INFERENCE: &str = "llm.cost.total";
 const LANGFUSE: &str = "langfuse.observation.cost_details";
 
 /// The amounts of a span, in the order in which they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Amounts {
-    pub(super) total: Option<Usd>,
-    pub(super) input: Option<Usd>,
-    pub(super) output: Option<Usd>,
-    pub(super) cache_read: Option<Usd>,
-    pub(super) cache_write: Option<Usd>,
+pub(in crate::cost) struct Amounts {
+    pub(in crate::cost) total: Option<Usd>,
+    pub(in crate::cost) input: Option<Usd>,
+    pub(in crate::cost) output: Option<Usd>,
+    pub(in crate::cost) cache_read: Option<Usd>,
+    pub(in crate::cost) cache_write: Option<Usd>,
 }
 
 impl Amounts {
-    pub(super) fn of(priced: &Priced<'_, '_>) -> Self {
+    pub(in crate::cost) fn of(priced: &Priced<'_, '_>) -> Self {
         let (cost, usage) = (priced.cost, &priced.usage);
         Self {
             total: cost.map(|c| c.total),
@@ -97,17 +101,17 @@ pub(super) struct TemplateId(usize);
 
 /// Words about how a cost came about, besides its status and price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Words {
+pub(in crate::cost) struct Words {
     /// How counts were estimated.
     pub(super) method: Option<&'static str>,
     /// How the model was recognised, if not by its name as given.
     pub(super) confidence: Option<&'static str>,
     /// What the cost leaves out or takes to be as usual.
-    pub(super) caveat: Option<&'static str>,
+    pub(in crate::cost) caveat: Option<&'static str>,
 }
 
 impl Words {
-    pub(super) fn of(priced: &Priced<'_, '_>, method: Option<&'static str>) -> Self {
+    pub(in crate::cost) fn of(priced: &Priced<'_, '_>, method: Option<&'static str>) -> Self {
         let caveat = match priced.cost.map(|cost| (cost.tier_unknown, cost.fee_unknown)) {
             None | Some((false, false)) => None,
             Some((true, false)) => Some("tier_unknown"),
@@ -199,11 +203,20 @@ impl Output {
     }
 
     /// Writes that another span carries the cost, and which.
-    pub(super) fn write_deferred(&self, span: &mut SpanMut<'_>, status: CostStatus, to: Option<SpanId>) {
+    pub(super) fn write_deferred(
+        &self,
+        span: &mut SpanMut<'_>,
+        status: CostStatus,
+        to: Option<SpanId>,
+        given: Option<Given>,
+    ) {
         if !self.attributes.weir {
             return;
         }
         span.set(STATUS, NewValue::Str(status.as_str()));
+        if let Some(given) = given {
+            span.set(GIVEN, NewValue::Double(given.total.to_f64()));
+        }
         if let Some(to) = to {
             span.set("weir.cost.deferred_to", NewValue::Str(&to.to_string()));
         }
@@ -242,6 +255,9 @@ impl Output {
             if let (true, Some(count)) = (status.has_cost(), count.and_then(|n| i64::try_from(n).ok())) {
                 span.set(key, NewValue::Int(count));
             }
+        }
+        if let Some(given) = extra.given {
+            span.set(GIVEN, NewValue::Double(given.total.to_f64()));
         }
         if let Some(pico) = extra.given.map(Given::difference).filter(|pico| *pico != 0) {
             span.set("weir.cost.given_difference", NewValue::Double(pico as f64 / 1e12));
@@ -302,7 +318,9 @@ fn for_each_amount(wanted: Attributes, groups: &Groups, amounts: &Amounts, mut p
             keys.iter().filter_map(|(key, usd)| Some((*key, (*usd)?))).for_each(|(key, usd)| put(key, usd));
         }
     };
-    family(wanted.otel && groups.otel, &[(AMOUNT, total)]);
+    let otel = wanted.otel && groups.otel;
+    family(otel, &[(AMOUNT, total)]);
+    family(wanted.weir && !otel, &[(TOTAL, total)]);
     family(
         wanted.weir,
         &[

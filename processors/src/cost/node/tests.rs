@@ -194,7 +194,8 @@ fn families_of_attributes_are_chosen() {
     ];
     assert_eq!(pairs(&run("")), [&otel[..], &weir].concat());
     assert_eq!(pairs(&run("attributes: [otel]")), otel);
-    assert_eq!(pairs(&run("attributes: [weir]")), weir);
+    // The total has a key of its own where the proposal's is not written.
+    assert_eq!(pairs(&run("attributes: [weir]")), [&weir[..], &[("weir.cost.total", "0.0035")]].concat());
     assert_eq!(pairs(&run("attributes: [legacy]")), [("gen_ai.usage.cost", "0.0035")]);
     let open_inference =
         [("llm.cost.completion", "0.001"), ("llm.cost.prompt", "0.0025"), ("llm.cost.total", "0.0035")];
@@ -214,14 +215,19 @@ fn a_given_cost_is_kept_or_replaced_or_taken() {
     assert_eq!(get(&own, "gen_ai.usage.cost.source"), None, "it says nothing of a cost it did not write");
     assert_eq!(get(&own, "weir.cost.given_difference"), Some("0.0005"));
     assert_eq!(get(&own, "weir.cost.input"), Some("0.0025"));
+    assert_eq!(get(&own, "weir.cost.total"), Some("0.0035"), "the computed cost is not lost");
+    assert_eq!(get(&own, "weir.cost.given"), Some("0.004"));
 
     let other_key = run("", "operation.cost");
     assert_eq!(get(&other_key, "operation.cost"), Some("0.004"));
     assert_eq!(get(&other_key, "gen_ai.usage.cost.amount"), Some("0.0035"));
+    assert_eq!(get(&other_key, "weir.cost.total"), None);
+    assert_eq!(get(&other_key, "weir.cost.given"), Some("0.004"));
 
     let local = run("given_cost: prefer_local", "gen_ai.usage.cost.amount");
     assert_eq!(get(&local, "gen_ai.usage.cost.amount"), Some("0.0035"));
     assert_eq!(get(&local, "gen_ai.usage.cost.source"), Some("local"));
+    assert_eq!(get(&local, "weir.cost.given"), Some("0.004"), "what was given is told all the same");
 
     let taken = run("given_cost: prefer_given", "operation.cost");
     assert_eq!(get(&taken, "gen_ai.usage.cost.amount"), Some("0.004"));
@@ -236,6 +242,12 @@ fn a_given_cost_is_kept_or_replaced_or_taken() {
     let euro = given("operation.cost").with("gen_ai.usage.cost.currency", "EUR");
     let taken = Rig::new("given_cost: prefer_given").run(request(&[], &[euro])).remove(0);
     assert_eq!(get(&taken, "weir.cost.status"), Some("priced"), "other currencies are not compared");
+    assert_eq!(get(&taken, "weir.cost.given"), None);
+
+    let spans = [given("operation.cost"), TestSpan { id: 2, parent: Some(1), ..given("operation.cost") }];
+    let both = Rig::new("").run(request(&[], &spans));
+    let found: Vec<_> = both.iter().map(|s| (get(s, "weir.cost.status"), get(s, "weir.cost.given"))).collect();
+    assert_eq!(found, [(Some("priced"), Some("0.004")), (Some("duplicate"), Some("0.004"))]);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+mod fetched;
+
 use std::fs;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -29,13 +31,17 @@ impl Setting {
     }
 
     fn open(&self, settings: CatalogSettings) -> Result<LiveCatalog, String> {
+        self.open_with(settings, None)
+    }
+
+    fn open_with(&self, settings: CatalogSettings, fetcher: Option<Arc<dyn Fetch>>) -> Result<LiveCatalog, String> {
         let clock = Arc::clone(&self.clock);
         let environment = Environment::with(move || clock.load(Ordering::Relaxed), 1);
-        LiveCatalog::open(settings, "cost", &self.telemetry, &environment)
+        LiveCatalog::open(settings, "cost", &self.telemetry, &environment, fetcher)
     }
 
     fn settings(&self) -> CatalogSettings {
-        CatalogSettings { path: Some(self.folder.path().join("prices.json")), ..CatalogSettings::default() }
+        CatalogSettings { path: Some(self.folder.path().join("prices.json").into()), ..CatalogSettings::default() }
     }
 
     fn level(&self, name: &str) -> u64 {
@@ -127,8 +133,11 @@ fn overlays_and_litellm_files_are_refreshed_too() {
     let overlay = setting.write("own.yaml", "");
     let litellm = setting.write("litellm.json", "{}");
     setting.write("prices.json", &catalog("1"));
-    let settings =
-        CatalogSettings { overlay: Some(OverlaySource::File(overlay)), litellm: Some(litellm), ..setting.settings() };
+    let settings = CatalogSettings {
+        overlay: Some(OverlaySource::File(overlay)),
+        litellm: Some(litellm.into()),
+        ..setting.settings()
+    };
     let live = setting.open(settings).unwrap();
     assert_eq!(price(&live.current(), 0).1, "1");
     setting.write("own.yaml", "prices: [{provider: p, model: m, rates: {input: 0.25}}]");

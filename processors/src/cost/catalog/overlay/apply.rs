@@ -65,18 +65,7 @@ impl Layer<'_> {
         }
         let texts = |names: &[Name]| names.iter().map(|name| Cow::Owned(name.0.clone())).collect::<Vec<_>>();
         let position = known.unwrap_or_else(|| {
-            file.providers.push(format::Provider {
-                id: id.clone().into(),
-                name: id.clone().into(),
-                address: Cow::Borrowed(""),
-                provider_match: None,
-                model_match: None,
-                fallback: Vec::new(),
-                names: vec![id.to_lowercase().into()],
-                hosts: Vec::new(),
-                aliases: Vec::new(),
-                models: Vec::new(),
-            });
+            file.providers.push(format::Provider::named(id));
             file.providers.len() - 1
         });
         let Some(provider) = file.providers.get_mut(position) else { return Ok(()) };

@@ -63,7 +63,7 @@ fn a_refresh_reaches_a_running_lane() {
     let node = Node::parse("test.yaml", &yaml).unwrap();
     let context = Context::new("cost", telemetry.clone(), Environment::with(|| TIME, 1));
     let section = Section { node: &node, path: "processors::cost", signals: &[], context };
-    let factory = factory(&section).unwrap();
+    let factory = factory(&section, None).unwrap();
     let mut rig = Rig { telemetry, processor: Box::new(factory.processor()) };
     let before = one(&mut rig, &[], TestSpan::call(1, 1));
     assert_eq!(get(&before, "gen_ai.usage.cost.amount"), Some("0.001"));
