@@ -176,8 +176,8 @@ pub(super) fn replace(
     changes: &HashMap<usize, Costs>,
     now_micros: i64,
 ) -> Result<RecordBatch, StoreError> {
-    let rows = first..first + batch.num_rows();
-    if !rows.clone().any(|row| changes.contains_key(&row)) {
+    let mut rows = first..first + batch.num_rows();
+    if !rows.any(|row| changes.contains_key(&row)) {
         return Ok(batch.clone());
     }
     let change = |at: usize| changes.get(&(first + at));

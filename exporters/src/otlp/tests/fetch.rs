@@ -21,7 +21,7 @@ async fn fetch(stub: &Stub, etag: Option<&'static str>) -> Result<Fetched, Strin
     fetch_with(HttpFetch::new(), format!("http://{}/prices.json?token=secret", stub.address), etag, 20_000).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_document_comes_with_its_tag_and_once() {
     let answers = [Answer::http(200, &[("etag", "\"v1\"")], b"{}"), Answer::http(304, &[], b"")];
     let stub = Stub::http(answers).await;
@@ -35,7 +35,7 @@ async fn a_document_comes_with_its_tag_and_once() {
     assert_eq!((arrived[0].header("if-none-match"), arrived[1].header("if-none-match")), ("", "\"v1\""));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_is_no_document_is_an_error_that_keeps_secrets() {
     let large = vec![b' '; (1 << 20) + 1];
     let answers = [
@@ -62,7 +62,7 @@ async fn what_is_no_document_is_an_error_that_keeps_secrets() {
     assert!(nonsense.contains("neither http nor https"), "{nonsense}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up() {
     let stub = Stub::http([Answer::never()]).await;
     let url = format!("http://{}/", stub.address);
@@ -70,7 +70,7 @@ async fn a_server_that_does_not_answer_is_given_up() {
     assert!(error.contains("no answer within 100ms"), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn redirects_are_followed_but_not_for_ever() {
     let end = Stub::http([Answer::http(200, &[], b"1")]).await;
     let to_end = format!("http://{}/there", end.address);
@@ -87,7 +87,7 @@ async fn redirects_are_followed_but_not_for_ever() {
     assert_eq!(circle.arrived().len(), 6);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn https_is_spoken_with_whom_one_trusts_and_not_left() {
     let answers = [Answer::http(200, &[], b"1"), Answer::http(302, &[("location", "http://127.0.0.1:9/plain")], b"")];
     let (stub, ca) = authority_and_stub(answers).await;

@@ -161,7 +161,7 @@ impl CatalogSettings {
             None => None,
             Some(node) if node.is_null() => None,
             Some(overlay) => Some(match (overlay.value(), overlay.text()) {
-                (Value::Scalar(_), Some(url)) if is_url(&url) => {
+                (Value::Scalar(_), Some(url)) if is_url(url) => {
                     let message = "an overlay is not fetched: name a file, or write the overlay here";
                     return Err(error("overlay", message));
                 }

@@ -163,14 +163,14 @@ fn a_call_that_gets_a_price_is_billed_once() {
     assert_eq!(once(NEW, &[inner.clone(), outer.clone()]), ["priced 0.0022", "duplicate"]);
     // In two, the first.
     let mut recost = Recost::new(&pricing(NEW), "");
-    assert_eq!(file(&mut recost, &[outer.clone()]), ["priced 0.0022"]);
-    assert_eq!(file(&mut recost, &[inner.clone()]), ["duplicate"]);
+    assert_eq!(file(&mut recost, std::slice::from_ref(&outer)), ["priced 0.0022"]);
+    assert_eq!(file(&mut recost, std::slice::from_ref(&inner)), ["duplicate"]);
     // One that had a cost comes before one that gets it.
     let billed = Kept { status: Some("priced"), ..outer.clone() };
     assert_eq!(once(NEW, &[inner.clone(), billed.clone()]), ["duplicate", "priced 0.0022"]);
     // In a later file it is found too late to come first, so it is the one that gives way.
     let mut recost = Recost::new(&pricing(NEW), "");
-    assert_eq!(file(&mut recost, &[inner.clone()]), ["priced 0.0022"]);
+    assert_eq!(file(&mut recost, std::slice::from_ref(&inner)), ["priced 0.0022"]);
     assert_eq!(file(&mut recost, &[billed]), ["duplicate"]);
     // Without billing once, each has its cost.
     let separate = format!("billed_once: {{enabled: false}}\n{NEW}");
