@@ -213,9 +213,9 @@ impl Bench {
         Ok(())
     }
 
-    fn pool(&self, spans: usize, encoding: Encoding) -> Result<Arc<Pool>> {
+    fn pool(&self, spans: usize, encoding: Encoding) -> Result<Pool> {
         let shape = self.args.shape;
-        Ok(Arc::new(Pool::generate(shape, spans, distinct_requests(shape, spans), encoding)?))
+        Pool::generate(shape, spans, distinct_requests(shape, spans), encoding)
     }
 
     fn contender(&self, name: &'static str, program: Program, protocol: Protocol, pool: &Arc<Pool>) -> Contender {
@@ -223,7 +223,7 @@ impl Bench {
     }
 
     async fn floor(&self, protocol: Protocol, spans: usize) -> Result<()> {
-        let pool = self.pool(spans, Encoding::Identity)?;
+        let pool = Arc::new(self.pool(spans, Encoding::Identity)?);
         let contenders = ["proxy", "proxy again"].map(|name| self.contender(name, Program::Proxy, protocol, &pool));
         let [a, b] = self.alternate(&contenders).await?.map(|measured| measured.series);
         self.title(&format!("{0} → {0}, the floor against itself", protocol.name()), &pool);
@@ -233,7 +233,7 @@ impl Bench {
     }
 
     async fn ratio(&self, weir: &Weir, pipeline: Pipeline, protocol: Protocol, spans: usize) -> Result<()> {
-        let pool = self.pool(spans, Encoding::Identity)?;
+        let pool = Arc::new(self.pool(spans, Encoding::Identity)?);
         let mut contenders = [
             self.contender("proxy (floor)", Program::Proxy, protocol, &pool),
             self.contender("weir", Program::Weir(weir.clone(), pipeline), protocol, &pool),
@@ -267,7 +267,8 @@ impl Bench {
     }
 
     async fn gzip(&self, weir: &Weir, protocol: Protocol, spans: usize) -> Result<()> {
-        let (plain, small) = (self.pool(spans, Encoding::Identity)?, self.pool(spans, Encoding::Gzip)?);
+        let plain = Arc::new(self.pool(spans, Encoding::Identity)?.repeating());
+        let small = Arc::new(self.pool(spans, Encoding::Gzip)?);
         let program = Program::Weir(weir.clone(), Pipeline::Cost);
         let contenders = [
             self.contender("weir, plain input", program.clone(), protocol, &plain),
@@ -286,7 +287,7 @@ impl Bench {
     }
 
     async fn parquet(&self, weir: &Weir, spans: usize) -> Result<()> {
-        let pool = self.pool(spans, Encoding::Identity)?;
+        let pool = Arc::new(self.pool(spans, Encoding::Identity)?);
         let contender = Contender {
             connections: PARQUET_CONNECTIONS,
             ..self.contender("weir", Program::Weir(weir.clone(), Pipeline::Parquet), Protocol::Grpc, &pool)

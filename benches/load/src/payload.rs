@@ -105,6 +105,11 @@ impl Pool {
         Ok(pool)
     }
 
+    /// The same requests, sent again as they are: to compare with compressed ones, which always are.
+    pub(crate) fn repeating(self) -> Self {
+        Self { ids: Vec::new(), ..self }
+    }
+
     /// Requests of one span each with bodies given as they are, to see a receiver refuse them.
     #[cfg(test)]
     pub(crate) fn of(messages: &[Bytes]) -> Self {
