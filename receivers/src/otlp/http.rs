@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tokio::time::Instant;
 use weir_pipeline::otlp::status::{SUCCESS_JSON, SUCCESS_PROTOBUF};
@@ -112,6 +112,7 @@ impl Http {
         let Some(format) = format else {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_TYPE);
         };
+        let is_http1 = request.version() < Version::HTTP_2;
         let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING), self.rules.accepted);
         // The head ends here: only the body is moved on.
         let taken = match encoding {
@@ -122,7 +123,13 @@ impl Http {
             Ok(()) => success(format),
             Err(refusal) => {
                 self.entries.note(Some(signal), &refusal);
-                refuse(&refusal, format)
+                let mut response = refuse(&refusal, format);
+                if is_http1 && refusal.leaves_body_unread() {
+                    // The connection ends with this answer, since the rest of the body is on it. Without a word a client
+                    // would send its next request into it, and get no answer at all.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         }
     }

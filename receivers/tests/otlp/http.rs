@@ -76,6 +76,7 @@ async fn compressions_can_be_configured() {
         } else {
             assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{encoding}");
             assert_eq!(reply.header("accept-encoding"), "lz4, x-snappy-framed");
+            assert_eq!(reply.header("connection"), "close", "the body is still on the connection");
         }
     }
     // The empty name is not on the list.
