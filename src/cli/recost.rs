@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment;
+use weir_pipeline::tenant::Slug;
 use weir_processors::cost::{CostStatus, Pricing, Recost, Recosted, Stored, Usd};
 use weir_store::StoreError;
 use weir_store::arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
@@ -107,7 +108,7 @@ async fn run(
     };
     let mut runs = 1;
     loop {
-        let mut repricer = Repricer::new(pricing, arguments.spans.project.as_str());
+        let mut repricer = Repricer::new(pricing, arguments.spans.owner().map_or("", Slug::as_str));
         let prepared = Box::pin(prepare(table, &selection, &mut repricer, &options, arguments.dry_run)).await?;
         match Box::pin(commit(table, &prepared, &options)).await {
             Ok(version) => return Ok((prepared, version)),

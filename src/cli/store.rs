@@ -21,6 +21,11 @@ pub(crate) struct SpansArguments {
 }
 
 impl SpansArguments {
+    /// The project that owns the spans; `None` for the default one, where those are of whoever their attributes name.
+    pub(super) fn owner(&self) -> Option<&Slug> {
+        Some(&self.project).filter(|project| project.as_str() != DEFAULT_PROJECT)
+    }
+
     /// The store, and the folder of the project's data.
     ///
     /// # Errors

@@ -85,7 +85,7 @@ impl HttpFetch {
             idle_timeout: None,
             is_kept_alive: false,
         };
-        let mut request = Request::new(Payload::plain(Bytes::new()));
+        let mut request = Request::new(Payload::plain(Bytes::new().into()));
         *request.method_mut() = Method::GET;
         let path = endpoint.uri.path_and_query().map_or("/", |path| path.as_str());
         *request.uri_mut() = Uri::try_from(path).map_err(|e| e.to_string())?;

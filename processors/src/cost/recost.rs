@@ -66,7 +66,7 @@ pub struct Recost {
     pricing: Pricing,
     pricer: Pricer,
     calls: Option<Calls>,
-    /// Whose prices hold for spans that name no project.
+    /// Whose spans these are; empty where their resources say.
     project: String,
     /// Spans that were billed in this run, the latest of them.
     billed: Billed,
@@ -86,7 +86,8 @@ struct Pending {
 }
 
 impl Recost {
-    /// With these prices and settings. `project` is that of spans whose resource names none.
+    /// With these prices and settings. All spans are the `project`'s; an empty one leaves it to their
+    /// resources.
     pub fn new(pricing: &Pricing, project: &str) -> Self {
         let limits = pricing.settings.billed_once;
         Self {
@@ -121,7 +122,7 @@ impl Recost {
         let was_estimated = earlier == Some(CostStatus::Estimated);
         let method = estimated(self.pricing.settings.estimation(was_estimated), span, &mut reading);
         let origin = Origin::of(span.resource());
-        let name = if origin.project.is_empty() { &self.project } else { &origin.project };
+        let name = if self.project.is_empty() { &origin.project } else { &self.project };
         let project = self.pricer.catalog().project(name);
         let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
         if method.is_some() {
@@ -146,7 +147,7 @@ impl Recost {
             Some(Call {
                 id: SpanId::new(fields.trace_id, fields.span_id)?,
                 parent: fields.parent_span_id.try_into().ok(),
-                response: response.map(|id| calls.response_key(origin.project.as_bytes(), id)),
+                response: response.map(|id| calls.response_key(name.as_bytes(), id)),
                 counts: [priced.usage.input.unwrap_or(0), priced.usage.output.unwrap_or(0)],
                 time: [fields.start_time_unix_nano, fields.end_time_unix_nano],
                 is_priced: was_billed || priced.status.has_cost(),

@@ -1,9 +1,12 @@
 //! Spans of the store, explained from their rows.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::signal::Signal;
+use weir_pipeline::tenant::{Slug, Tenant};
 use weir_processors::cost::{self, Explanation, Pricing};
 use weir_store::arrow::array::{Array as _, RecordBatch};
 use weir_store::arrow::util::display::array_value_to_string;
@@ -40,7 +43,7 @@ impl StoredArguments {
             let query = format!("select * from spans where trace_id = '{trace}' order by start_time, span_id");
             anyhow::Ok(engine.collect(&query).await?)
         })?;
-        let explained = explain(&rows, pricing)?;
+        let explained = explain(&rows, pricing, self.spans.owner())?;
         let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
         let project = &self.spans.project;
         ensure!(count > 0, "the project {project} has no spans of the trace {trace}");
@@ -62,10 +65,18 @@ impl StoredArguments {
 }
 
 /// Span ids with explanations, to which is added what the columns say.
-fn explain(rows: &[RecordBatch], pricing: &Pricing) -> anyhow::Result<Vec<(String, Explanation)>> {
+fn explain(
+    rows: &[RecordBatch],
+    pricing: &Pricing,
+    owner: Option<&Slug>,
+) -> anyhow::Result<Vec<(String, Explanation)>> {
     let requests = rows.iter().map(rebuild::request_in_order).collect::<Result<Vec<_>, _>>()?;
     // Requests that follow each other are one request.
-    let batch = Batch::decode(Signal::Traces, requests.concat().into())?;
+    let mut batch = Batch::decode(Signal::Traces, requests.concat().into())?;
+    if let Some(project) = owner {
+        // The price does not depend on the environment.
+        batch = batch.with_tenant(&Arc::new(Tenant::new(project.clone(), project.clone())));
+    }
     let places: Vec<_> = rows.iter().flat_map(|rows| (0..rows.num_rows()).map(move |row| (rows, row))).collect();
     let explained = cost::explain(pricing, &batch).into_iter().filter_map(|mut explanation| {
         let (rows, row) = *places.get(explanation.at)?;

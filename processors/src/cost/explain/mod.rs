@@ -60,7 +60,7 @@ fn explain_span(
     let mut reading = reader.finish(scope.as_str());
     let end = fields.end_time_unix_nano;
     let mut steps = vec![("attributes", attributes(span, &reader))];
-    let origin = Origin::of(span.resource());
+    let origin = span.tenant().map_or_else(|| Origin::of(span.resource()), Origin::of_tenant);
     let project = pricer.catalog().project(&origin.project);
     if pricer.catalog().has_projects() && !origin.project.is_empty() {
         let own = if project == Default::default() { "has no prices of its own" } else { "has prices of its own" };

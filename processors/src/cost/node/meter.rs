@@ -252,7 +252,7 @@ impl LaneMeter {
 }
 
 impl Origin {
-    fn of_tenant(tenant: &Tenant) -> Self {
+    pub(in crate::cost) fn of_tenant(tenant: &Tenant) -> Self {
         Self { project: tenant.project.to_string(), environment: tenant.environment.to_string() }
     }
 
