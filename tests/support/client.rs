@@ -38,16 +38,28 @@ pub async fn post(
 
 /// Exports one request over gRPC; returns grpc-status and grpc-message.
 pub async fn export(client: &HttpClient, to: SocketAddr, service: &str, message: &[u8]) -> (u32, String) {
+    export_with(client, to, service, &[], message).await
+}
+
+/// The same with further metadata.
+pub async fn export_with(
+    client: &HttpClient,
+    to: SocketAddr,
+    service: &str,
+    headers: &[(&str, &str)],
+    message: &[u8],
+) -> (u32, String) {
     let mut body = BytesMut::with_capacity(5 + message.len());
     body.put_u8(0);
     body.put_u32(u32::try_from(message.len()).unwrap());
     body.put_slice(message);
-    let request = Request::post(format!("http://{to}/opentelemetry.proto.collector.{service}/Export"))
+    let mut request = Request::post(format!("http://{to}/opentelemetry.proto.collector.{service}/Export"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(body.freeze()))
-        .unwrap();
-    let response: Response<_> = client.request(request).await.unwrap();
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response: Response<_> = client.request(request.body(Full::new(body.freeze())).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let headers = response.headers().clone();
     let collected = response.into_body().collect().await.unwrap();

@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use weir_pipeline::tenant::Tenant;
+
 use super::*;
-use crate::testing::{Bench, TestSpan, V, refused};
+use crate::testing::{Bench, TestSpan, V, batch, refused};
 
 fn spans() -> Vec<TestSpan> {
     let span = |name, env, kind, status, service| TestSpan {
@@ -74,4 +76,25 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
         let error = refused(build, yaml);
         assert!(error.starts_with(message), "{error}\nis not\n{message}");
     }
+}
+
+#[test]
+fn spans_are_chosen_by_who_owns_them_and_not_by_what_they_claim() {
+    let forged = TestSpan {
+        resource: vec![("weir.project", V::S("web-app")), ("deployment.environment.name", V::S("prd"))],
+        ..TestSpan::named("s", &[("project", V::S("web-app"))])
+    };
+    let spans = [forged];
+    let of = |project: &str, environment: &str| {
+        let tenant = Tenant::new(project.parse().unwrap(), environment.parse().unwrap());
+        batch(&spans).with_tenant(&std::sync::Arc::new(tenant))
+    };
+    let kept = |yaml: &str| {
+        let bench = Bench::new(build, yaml);
+        [of("web-app", "prd"), of("web-app", "dev"), of("search", "prd"), batch(&spans)]
+            .map(|batch| bench.run(batch).len())
+    };
+    assert_eq!(kept("spans: {include: {match_type: strict, projects: [web-app]}}"), [1, 1, 0, 0]);
+    assert_eq!(kept("spans: {include: {match_type: strict, projects: [web-app], environments: [prd]}}"), [1, 0, 0, 0]);
+    assert_eq!(kept("spans: {exclude: {match_type: regexp, environments: ['^p']}}"), [0, 1, 0, 1]);
 }

@@ -29,6 +29,10 @@ pub(crate) struct RawProperties {
     #[serde(rename = "regexp")]
     _regexp: Option<RegexpCache>,
     #[schemars(with = "Vec<String>")]
+    projects: Vec<Node>,
+    #[schemars(with = "Vec<String>")]
+    environments: Vec<Node>,
+    #[schemars(with = "Vec<String>")]
     services: Vec<Node>,
     #[schemars(with = "Vec<String>")]
     span_names: Vec<Node>,
@@ -109,11 +113,20 @@ impl Properties {
                 return Err(at.error(path, format!("{key} should not be specified for trace spans")));
             }
         }
-        let lists =
-            [&raw.services, &raw.span_names, &raw.span_kinds, &raw.status_codes, &raw.attributes, &raw.resources];
+        let lists = [
+            &raw.projects,
+            &raw.environments,
+            &raw.services,
+            &raw.span_names,
+            &raw.span_kinds,
+            &raw.status_codes,
+            &raw.attributes,
+            &raw.resources,
+        ];
         if lists.iter().all(|list| list.is_empty()) && raw.libraries.is_empty() {
             return Err(node.error(path, "nothing is specified to match").with_hint(
-                "specify at least one of services, span_names, span_kinds, status_codes, attributes, resources and libraries",
+                "specify at least one of projects, environments, services, span_names, span_kinds, status_codes, attributes, resources \
+                 and libraries",
             ));
         }
         let reader = Reader { match_type, path };
@@ -122,6 +135,8 @@ impl Properties {
             reader.only(&raw.status_codes, "status_codes", &STATUS_CODES)?;
         }
         Ok(Self {
+            projects: reader.texts(&raw.projects)?,
+            environments: reader.texts(&raw.environments)?,
             services: reader.texts(&raw.services)?,
             span_names: reader.texts(&raw.span_names)?,
             span_kinds: reader.texts(&raw.span_kinds)?,

@@ -11,12 +11,17 @@
 //!     - {key: env, value: prod}
 //!   resources:                         # all of them
 //!     - {key: host.type}
+//!   projects: [web-app]                # any of them owns the span (not in the Collector, like the next)
+//!   environments: [prd]                # any of them
 //!   libraries:                         # any of them
 //!     - {name: openai, version: 1.2.3} # without a version any, with an empty one only none
 //! ```
 //!
 //! Everything that is given must hold. `exclude` is asked after `include`. With `strict`, values are equal if they are of
 //! the same type and equal; with `regexp`, texts, booleans and numbers are matched as texts.
+//!
+//! `projects` and `environments` are those of the data's owner, as its API key says, and no attribute can change them; a span
+//! that nobody is known to own has neither.
 //!
 //! Decision: the Collector asks that *all* of `libraries` match, which two different ones never can. Here any of them
 //! does, as its documentation has it.
@@ -55,6 +60,8 @@ impl Selection {
 /// Properties that a span has or has not; a list that is empty asks for nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Properties {
+    projects: Texts,
+    environments: Texts,
     services: Texts,
     span_names: Texts,
     span_kinds: Texts,
@@ -99,9 +106,19 @@ const NO_SERVICE: &str = "<nil-service-name>";
 impl Properties {
     /// Whether the span has all of them.
     pub(crate) fn matches(&self, span: Span<'_>) -> bool {
-        self.match_fields(span)
+        self.match_owner(span)
+            && self.match_fields(span)
             && self.match_origin(span)
             && self.attributes.iter().all(|test| test.matches(span.attr(&test.key)))
+    }
+
+    fn match_owner(&self, span: Span<'_>) -> bool {
+        if self.projects.0.is_empty() && self.environments.0.is_empty() {
+            return true;
+        }
+        span.tenant().is_some_and(|tenant| {
+            self.projects.allow(tenant.project.as_str()) && self.environments.allow(tenant.environment.as_str())
+        })
     }
 
     fn match_fields(&self, span: Span<'_>) -> bool {

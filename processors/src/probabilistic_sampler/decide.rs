@@ -1,8 +1,10 @@
 //! What becomes of a span: a pure function of the span and the settings.
 
+use foldhash::HashMap;
 use weir_pipeline::batch::Span;
 use weir_pipeline::batch::view::{KeyValue, Value};
 use weir_pipeline::sampling::{Randomness, Threshold, TraceState};
+use weir_pipeline::tenant::{Slug, Tenant};
 
 use super::config::HASH_BITS;
 
@@ -19,6 +21,54 @@ pub(super) enum Mode {
 pub(super) struct Sampler {
     pub(super) mode: Mode,
     pub(super) fail_closed: bool,
+    pub(super) always: Always,
+}
+
+/// What is kept whatever the share is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Always {
+    pub(super) errors: bool,
+    /// USD.
+    pub(super) cost_above: Option<f64>,
+}
+
+/// The samplers of all tenants.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Samplers {
+    pub(super) general: Sampler,
+    /// By project, in the order of the configuration: of one environment, or of those that come to it.
+    pub(super) tenants: HashMap<Slug, Vec<(Option<Slug>, Sampler)>>,
+}
+
+impl Samplers {
+    /// The sampler for a tenant's spans.
+    pub(super) fn of(&self, tenant: Option<&Tenant>) -> &Sampler {
+        let own = || {
+            let tenant = tenant.filter(|_| !self.tenants.is_empty())?;
+            let fits = |environment: &Option<Slug>| environment.as_ref().is_none_or(|e| *e == tenant.environment);
+            self.tenants.get(&tenant.project)?.iter().find(|(environment, _)| fits(environment))
+        };
+        own().map_or(&self.general, |(_, sampler)| sampler)
+    }
+}
+
+impl Always {
+    fn keeps(&self, span: Span<'_>, status_code: i32) -> bool {
+        self.errors && status_code == STATUS_ERROR
+            || self.cost_above.is_some_and(|limit| cost(span).is_some_and(|cost| cost > limit))
+    }
+}
+
+/// `STATUS_CODE_ERROR`.
+const STATUS_ERROR: i32 = 2;
+
+/// What the `cost` processor says that the span costs, in USD.
+fn cost(span: Span<'_>) -> Option<f64> {
+    ["weir.cost.total", "gen_ai.usage.cost.amount"].iter().find_map(|key| match span.attr(key)? {
+        Value::Double(amount) => Some(amount),
+        Value::Int(amount) => Some(amount as f64),
+        _ => None,
+    })
 }
 
 /// What a decision was made by, in the Collector's words.
@@ -29,16 +79,19 @@ pub(super) enum Policy {
     SamplingRandomness,
     SamplingPriority,
     MissingRandomness,
+    /// Not in the Collector.
+    AlwaysKeep,
 }
 
 impl Policy {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::TraceIdHash,
         Self::TraceIdW3c,
         Self::SamplingRandomness,
         Self::SamplingPriority,
         Self::MissingRandomness,
+        Self::AlwaysKeep,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -48,6 +101,7 @@ impl Policy {
             Self::SamplingRandomness => "sampling_randomness",
             Self::SamplingPriority => "sampling_priority",
             Self::MissingRandomness => "missing_randomness",
+            Self::AlwaysKeep => "always_keep",
         }
     }
 }
@@ -136,6 +190,8 @@ impl Sampler {
         if let Some(priority) = priority {
             policy = Policy::SamplingPriority;
             threshold = if priority == Priority::Keep { Threshold::ALWAYS } else { Threshold::NEVER };
+        } else if self.always.keeps(span, fields.status_code) {
+            (policy, threshold) = (Policy::AlwaysKeep, Threshold::ALWAYS);
         }
         if !threshold.keeps(randomness.unwrap_or(Randomness::MAX)) {
             let reason = match (priority, fault) {

@@ -8,6 +8,12 @@
 //!     hash_seed: 22                # for hash_seed: collectors of one tier need the same
 //!     fail_closed: true            # drop spans whose tracestate or trace id cannot be used; false keeps them
 //!     sampling_precision: 4        # hexadecimal digits of the threshold, 1 to 14
+//!     tenants:                     # shares of their own; the first that fits counts (not in the Collector, like the next)
+//!       - {project: web-app, environment: prd, sampling_percentage: 5}
+//!       - {project: web-app, sampling_percentage: 50}      # its other environments
+//!     always_keep:
+//!       errors: true               # spans with the status Error
+//!       cost_above: 0.50           # spans that cost more USD, by `cost` before this processor
 //! ```
 //!
 //! | mode | keeps a span if | for |
@@ -15,6 +21,9 @@
 //! | `hash_seed` | a hash of its trace id, with the seed, is in the given share | what the Collector has always done |
 //! | `proportional` | its trace's randomness is in the given share of what came in | fewer spans, by a known factor |
 //! | `equalizing` | its trace's randomness is in the given share of all there ever was | the same share of everything, however much was sampled before |
+//!
+//! `tenants` go by the owner of a span, as its API key says; a span that nobody is known to own has the general share. What
+//! `always_keep` keeps stands for itself alone (`th:0`), so totals stay right. It keeps the span, not its whole trace.
 //!
 //! A span with the attribute `sampling.priority` of 0 is dropped and one above 0 is kept, whatever the mode says.
 //!
@@ -39,7 +48,7 @@ use weir_pipeline::node::{Processor, ProcessorFactory};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Counter;
 
-use self::decide::{Decision, Policy, Reason, Sampler};
+use self::decide::{Decision, Policy, Reason, Samplers};
 use crate::flow::Flow;
 
 pub use self::config::schema;
@@ -49,7 +58,7 @@ pub use self::config::schema;
 /// # Errors
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
-    let sampler = config::parse(section.node, section.path)?;
+    let samplers = config::parse(section.node, section.path)?;
     let flow = Flow::new(&section.context);
     let counters = Counters {
         sampled: Policy::ALL.map(|policy| {
@@ -66,7 +75,7 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigE
         dropped: Reason::ALL.map(|reason| flow.dropped(Signal::Traces, reason.as_str())),
         flow,
     };
-    Ok(Arc::new(SamplerFactory(Arc::new((sampler, counters)))))
+    Ok(Arc::new(SamplerFactory(Arc::new((samplers, counters)))))
 }
 
 struct Counters {
@@ -91,7 +100,7 @@ impl Counters {
     }
 }
 
-struct SamplerFactory(Arc<(Sampler, Counters)>);
+struct SamplerFactory(Arc<(Samplers, Counters)>);
 
 impl ProcessorFactory for SamplerFactory {
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
@@ -100,19 +109,20 @@ impl ProcessorFactory for SamplerFactory {
 }
 
 struct SamplerProcessor {
-    shared: Arc<(Sampler, Counters)>,
+    shared: Arc<(Samplers, Counters)>,
     /// The tracestate of the span at hand, as it will be.
     trace_state: String,
 }
 
 impl Processor for SamplerProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
-        let (sampler, counters) = &*self.shared;
+        let (samplers, counters) = &*self.shared;
         let trace_state = &mut self.trace_state;
         counters.flow.enter(&batch);
         let mut tally = Tally::default();
         batch.retain_mut(|span| {
-            let Decision { policy, dropped, changed } = sampler.decide(span.view(), trace_state);
+            let view = span.view();
+            let Decision { policy, dropped, changed } = samplers.of(view.tenant()).decide(view, trace_state);
             tally.sampled[policy as usize][usize::from(dropped.is_none())] += 1;
             match dropped {
                 Some(reason) => tally.dropped[reason as usize] += 1,

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use weir_pipeline::sampling::{Threshold, TraceState, adjusted_count};
+use weir_pipeline::tenant::Tenant;
 
 use super::*;
 use crate::testing::{Bench, TestSpan, V, batch, refused};
@@ -289,5 +290,80 @@ proptest! {
             prop_assert!(state.threshold() <= TraceState::parse(&second).unwrap().threshold());
             prop_assert!(state.threshold().is_some_and(|t| t < Threshold::NEVER));
         }
+    }
+}
+
+fn of(project: &str, environment: &str, spans: &[TestSpan]) -> weir_pipeline::batch::Batch {
+    batch(spans).with_tenant(&Arc::new(Tenant::new(project.parse().unwrap(), environment.parse().unwrap())))
+}
+
+#[test]
+fn tenants_have_shares_of_their_own() {
+    let yaml = "{mode: equalizing, sampling_percentage: 100, tenants: [
+        {project: web-app, environment: prd, sampling_percentage: 49},
+        {project: web-app, sampling_percentage: 0},
+        {project: search, sampling_percentage: 50}]}";
+    let bench = Bench::new(build, yaml);
+    // The randomness of this trace is in the upper half and not above.
+    let spans = [span(HALF, "")];
+    for (project, environment, kept) in
+        [("web-app", "prd", 0), ("web-app", "dev", 0), ("search", "prd", 1), ("other", "prd", 1)]
+    {
+        assert_eq!(bench.run(of(project, environment, &spans)).len(), kept, "{project}/{environment}");
+    }
+    assert_eq!(bench.run(batch(&spans)).len(), 1, "nobody's");
+    // What is joined is told apart.
+    let mut joined = of("web-app", "prd", &spans);
+    joined.append(of("search", "dev", &spans));
+    joined.append(batch(&spans));
+    assert_eq!(bench.run(joined).len(), 2);
+}
+
+#[test]
+fn errors_and_dear_spans_are_kept_and_stand_for_themselves() {
+    for mode in ["hash_seed", "proportional", "equalizing"] {
+        let yaml = format!("{{mode: {mode}, sampling_percentage: 0, always_keep: {{errors: true, cost_above: 0.5}}}}");
+        let bench = Bench::new(build, &yaml);
+        let cost = |usd| TestSpan { attributes: vec![("weir.cost.total", V::D(usd))], ..span(HALF, "") };
+        let spans = [
+            span(HALF, ""),
+            TestSpan { status: 2, ..span(HALF, "") },
+            TestSpan { status: 1, ..span(HALF, "") },
+            cost(0.5),
+            cost(0.51),
+            TestSpan { attributes: vec![("sampling.priority", V::I(0))], status: 2, ..span(HALF, "") },
+        ];
+        let kept = bench.run(batch(&spans));
+        assert_eq!(kept.len(), 2, "{mode}");
+        for span in kept.spans() {
+            let fields = span.fields();
+            assert_eq!(adjusted_count(fields.trace_state.as_str()), Some(1.0), "{mode}");
+        }
+    }
+}
+
+#[test]
+fn shares_of_tenants_are_checked_where_they_stand() {
+    for (yaml, error) in [
+        (
+            "{sampling_percentage: 1, tenants: [{project: A B, sampling_percentage: 1}]}",
+            "weir.yaml:1:46: p::tenants[0]::project: \"A B\" is no slug",
+        ),
+        (
+            "{sampling_percentage: 1, tenants: [{project: a, sampling_percentage: -1}]}",
+            "weir.yaml:1:70: p::tenants[0]: the sampling percentage is negative",
+        ),
+        (
+            "{sampling_percentage: 1, tenants: [{project: a, sampling_percentage: 1}, {project: a, environment: dev, sampling_percentage: 2}]}",
+            "weir.yaml:1:74: p::tenants[1]: an entry above takes all that this one is for",
+        ),
+        (
+            "{sampling_percentage: 1, always_keep: {cost_above: -1}}",
+            "weir.yaml:1:52: p::always_keep::cost_above: is no amount",
+        ),
+    ] {
+        let node = weir_pipeline::config::Node::parse("weir.yaml", yaml).unwrap();
+        let refused = config::parse(&node, "p").unwrap_err().to_string();
+        assert!(refused.starts_with(error), "{refused}");
     }
 }

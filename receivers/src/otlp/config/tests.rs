@@ -180,10 +180,6 @@ fn what_is_wrong_is_named() {
             "protocols: {grpc: {keepalive: {enforcement_policy: {}}}}",
             "1:32: receivers::otlp::protocols::grpc::keepalive: unknown key `enforcement_policy`",
         ),
-        (
-            "protocols: {grpc: {read_buffer_size: 1}}",
-            "1:20: receivers::otlp::protocols::grpc: unknown key `read_buffer_size`",
-        ),
     ] {
         let error = settings(yaml).unwrap_err();
         assert!(error.starts_with(&format!("weir.yaml:{want}")), "{error}");
