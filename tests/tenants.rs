@@ -122,8 +122,8 @@ connectors:
       - {{context: span, condition: 'project == \"search\"', pipelines: [traces/search]}}
 exporters:
   parquet: {{url: '{store}', flush: {{max_age: 20ms}}}}
-  otlp_http/shop: {{endpoint: 'http://{shop}', sending_queue: {{wait_for_result: true}}}}
-  otlp_http/search: {{endpoint: 'http://{search}', sending_queue: {{wait_for_result: true}}}}
+  otlp_http/shop: {{endpoint: 'http://{shop}', compression: none, sending_queue: {{wait_for_result: true}}}}
+  otlp_http/search: {{endpoint: 'http://{search}', compression: none, sending_queue: {{wait_for_result: true}}}}
 service:
   extensions: [apikeyauth]
   telemetry: {{metrics: {{address: '127.0.0.1:0', level: detailed}}}}

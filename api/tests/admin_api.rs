@@ -1,5 +1,6 @@
 //! The admin API as a client sees it.
 
+#![allow(clippy::large_futures, reason = "the stack of a test has room for them")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;

@@ -87,7 +87,7 @@ impl Operation {
     }
 
     /// A good answer has no body.
-    pub(super) fn is_done(self) -> Self {
+    pub(super) fn done(self) -> Self {
         Self { answer: (StatusCode::NO_CONTENT, None), ..self }
     }
 

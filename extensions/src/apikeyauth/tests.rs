@@ -166,7 +166,7 @@ async fn the_last_use_of_keys_is_noted() {
     ask(&auth, "authorization", &format!("Bearer {}", key(1).expose())).unwrap();
     tokio::time::sleep(Duration::from_secs(62)).await;
     let expected = KeyUse { project: slug("web-app"), id: id.into(), used_unix_nano: NOW };
-    assert_eq!(*memory.noted.lock().unwrap(), [expected.clone()]);
+    assert_eq!(*memory.noted.lock().unwrap(), std::slice::from_ref(&expected));
     // Not used since then: not noted again, neither by the clock nor at the end.
     tokio::time::sleep(Duration::from_secs(62)).await;
     auth.stop().await;

@@ -35,9 +35,11 @@ pub struct Rows<'a> {
     pub(super) resources: Vec<ResourceRow<'a>>,
     pub(super) scopes: Vec<ScopeRow<'a>>,
     environments: Vec<String>,
-    /// Resources by their bytes, schema URL and the environment they are known to be of.
-    known: HashMap<(&'a [u8], &'a [u8], Option<&'a str>), u32, RandomState>,
+    known: HashMap<Origin<'a>, u32, RandomState>,
 }
+
+/// A resource's bytes, schema URL and the environment it is known to be of.
+type Origin<'a> = (&'a [u8], &'a [u8], Option<&'a str>);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {

@@ -1,6 +1,7 @@
 //! The store from outside: spans in, SQL and spans out.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::large_futures, reason = "the stack of a test has room for them")]
 
 mod deleting;
 mod evolution;

@@ -6,11 +6,12 @@ import re
 import socket
 import subprocess
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import made, spans
 from .openai_stub import OpenAi
-from .weir import PATIENCE, Weir, wait_until
+from .weir import CONFIG, PATIENCE, PROJECTS, Weir, wait_until
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -48,6 +49,8 @@ def all_cases():
         Case("Python Traceloop SDK 0.40, HTTP", plain(former), python_traceloop("http://{http}", calls=3)),
         Case("Python Traceloop SDK 0.40, gRPC (no scheme)", plain(former), python_traceloop("{grpc}", calls=3)),
         Case("Node Traceloop SDK, HTTP", lambda i: i.node("traceloop"), node_traceloop("http://{http}")),
+        Case("Traceloop SDKs with keys of two projects and three environments at once",
+             lambda i: (i.python(current), i.node("traceloop")), two_projects),
         *(Case(f"OpenTelemetry Collector before and behind, {p}", lambda i: i.collector(), collectors(p))
           for p in ("otlp", "otlphttp")),
     ]
@@ -123,6 +126,43 @@ def node_traceloop(endpoint):
         assert_is_whole_trace(arrived_whole(setting, weir, calls=3))
 
     return attempt
+
+
+def two_projects(programs, setting):
+    """Applications of four tenants send at the same time; rows and forwarded streams are split exactly."""
+    python, node = programs
+    weir = setting.weir(config=PROJECTS)
+    languages = {"python": [python, HERE / "python" / "traceloop_sdk.py"], "node": ["node", node / "traceloop_sdk.mjs"]}
+    clients = [("shop", "prd", "python"), ("shop", "dev", "node"), ("search", "prd", "node"), ("search", "stg", "python")]
+    for project in ("shop", "search"):
+        weir.command("projects", "create", project)
+    keys = [weir.command("keys", "create", "--project", project, "--env", env).strip() for project, env, _ in clients]
+    base = traceloop(weir, setting, "http://{http}", is_traceloop=False)
+    own = [setting.notes.with_name(f"{project}-{env}.jsonl") for project, env, _ in clients]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        runs = [
+            pool.submit(setting.run, languages[language], {**base, "API_KEY": key, "NOTES": str(notes)})
+            for (_, _, language), key, notes in zip(clients, keys, own)
+        ]
+        for run in runs:
+            run.result()
+    ids = lambda all_spans: sorted((span["trace_id"], span["span_id"]) for span in all_spans)
+    sent = {(project, env): spans.noted(notes) for (project, env, _), notes in zip(clients, own)}
+    query = "SELECT trace_id, span_id, environment, total_cost FROM spans"
+    for (project, env), noted in sent.items():
+        assert_is_whole_trace(noted)
+        assert ids(weir.sql(query, "--project", project, "--env", env)) == ids(noted), (project, env)
+    for project in ("shop", "search"):
+        assert ids(weir.sql(query, "--project", project)) == ids(of_project(sent, project)), project
+    assert weir.unaccounted() == 0
+    weir.stop()
+    for project in ("shop", "search"):
+        spans.assert_same(of_project(sent, project), spans.forwarded(weir.requests(project)))
+
+
+def of_project(sent, project):
+    """The spans of all environments of a project."""
+    return [span for (owner, _), noted in sent.items() if owner == project for span in noted]
 
 
 def traceloop(weir, setting, endpoint, is_traceloop):
@@ -278,9 +318,9 @@ class Setting:
         self.notes = self._folder / "notes.jsonl"
         self.output = ""
 
-    def weir(self, name="weir", forward=""):
+    def weir(self, name="weir", forward="", config=CONFIG):
         """A running Weir."""
-        self._weirs.append(Weir(self._binary, self._folder / name, forward))
+        self._weirs.append(Weir(self._binary, self._folder / name, forward, config))
         return self._weirs[-1]
 
     def openai(self):

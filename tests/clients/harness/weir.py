@@ -35,15 +35,49 @@ service:
 """
 
 
+# The same for two projects, whose keys decide whose the spans are.
+PROJECTS = """\
+extensions:
+  apikeyauth: {registry: {url: ./store, poll_interval: 100ms}}
+receivers:
+  otlp:
+    protocols:
+      grpc: {endpoint: "127.0.0.1:0", auth: {authenticator: apikeyauth}}
+      http: {endpoint: "127.0.0.1:0", auth: {authenticator: apikeyauth}}
+processors:
+  cost:
+  batch: {timeout: 50ms}
+connectors:
+  routing:
+    table:
+      - {condition: 'project == "shop"', pipelines: [traces/shop]}
+      - {condition: 'project == "search"', pipelines: [traces/search]}
+exporters:
+  parquet: {url: ./store, flush: {max_age: 100ms}}
+  file/shop: {path: shop.jsonl}
+  file/search: {path: search.jsonl}
+  nop:
+service:
+  extensions: [apikeyauth]
+  telemetry: {metrics: {address: "127.0.0.1:0"}}
+  pipelines:
+    traces/in: {receivers: [otlp], processors: [cost, batch], exporters: [parquet, routing]}
+    traces/shop: {receivers: [routing], exporters: [file/shop]}
+    traces/search: {receivers: [routing], exporters: [file/search]}
+    metrics: {receivers: [otlp], exporters: [nop]}
+    logs: {receivers: [otlp], exporters: [nop]}
+"""
+
+
 class Weir:
     """Weir with every receiver port open, a store, and all it received in files. `forward` is one more exporter of
     traces as YAML, with its id before the first colon."""
 
-    def __init__(self, binary, folder, forward=""):
+    def __init__(self, binary, folder, forward="", config=CONFIG):
         self.binary, self.folder = binary, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         name = forward.split(":")[0].strip()
-        config = CONFIG.replace("EXPORTER", f"  {forward}").replace("FORWARD", f", {name}" if name else "")
+        config = config.replace("EXPORTER", f"  {forward}").replace("FORWARD", f", {name}" if name else "")
         (self.folder / "weir.yaml").write_text(config)
         self.log = []
         self._ready = threading.Event()
@@ -84,9 +118,16 @@ class Weir:
         assert values, "there is no weir_accounting_difference"
         return sum(abs(float(value)) for value in values)
 
-    def sql(self, query):
+    def command(self, *words):
+        """What a command over the store prints."""
+        command = [str(self.binary), *words, "--store", str(self.folder / "store")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def sql(self, query, *options):
         """Rows of the store as dictionaries."""
-        command = [str(self.binary), "sql", "--store", str(self.folder / "store"), "--format", "json", query]
+        command = [str(self.binary), "sql", "--store", str(self.folder / "store"), "--format", "json", *options, query]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         if "holds no spans yet" in done.stderr:
             return []

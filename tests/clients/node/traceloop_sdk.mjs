@@ -16,7 +16,7 @@ noteExports(require("@opentelemetry/exporter-trace-otlp-proto").OTLPTraceExporte
 traceloop.initialize({
   appName: "traceloop-app",
   baseUrl: process.env.ENDPOINT,
-  apiKey: "a-key",
+  apiKey: process.env.API_KEY ?? "a-key",
   instrumentModules: { openAI: OpenAI },
   silenceInitializationMessage: true,
 });

@@ -17,7 +17,7 @@ if os.environ.get("IS_TRACELOOP"):
     options = {"endpoint_is_traceloop": True, "traceloop_sync_enabled": True}
 if not os.environ["TRACELOOP_HEADERS"]:
     del os.environ["TRACELOOP_HEADERS"]
-    options["api_key"] = "a-key"
+    options["api_key"] = os.environ.get("API_KEY", "a-key")
 client = Traceloop.init(
     app_name="traceloop-app",
     api_endpoint=os.environ["ENDPOINT"],

@@ -34,7 +34,7 @@ pub(super) fn operations() -> [Operation; 3] {
                 "keys",
                 "Refuses a key from now on; every collector knows within seconds. A second time changes nothing.",
             )
-            .is_done(),
+            .done(),
     ]
 }
 
