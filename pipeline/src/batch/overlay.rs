@@ -5,7 +5,8 @@
 //! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
 //!
 //! The name, the trace state and the status of a span are replaced in the same way: the new field is appended and the
-//! span's own is left out. A resource is one message for many spans and small, so a changed one is kept whole.
+//! span's own is left out. A span of which one event changed keeps all its events anew, as one such field of many parts.
+//! A resource is one message for many spans and small, so a changed one is kept whole.
 
 use super::view::{KeyValue, SpanFields, Text, last_status};
 use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
@@ -13,11 +14,16 @@ use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, pu
 /// Field number of `Span.attributes`.
 pub(crate) const SPAN_ATTRIBUTES: u32 = 9;
 
-/// A singular field of a span that can be replaced, by its number.
+/// Field number of `Span.events`.
+pub(super) const SPAN_EVENTS: u32 = 11;
+
+/// A field of a span that can be replaced as a whole, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpanField {
     TraceState = 3,
     Name = 5,
+    /// Repeated: all events take the place of all.
+    Events = 11,
     Status = 15,
 }
 
@@ -139,7 +145,7 @@ enum EntryKind {
     /// Several attributes in a row, added as one.
     Block,
     Remove,
-    /// Takes the place of a singular field; of no bytes where that is now absent.
+    /// Takes the place of a field, of all its occurrences; of no bytes where that is now absent.
     Field(SpanField),
     /// Superseded by a later entry with the same key.
     Dead,
@@ -163,7 +169,7 @@ struct SpanEdits {
     tail: u32,
     /// Bytes of all `Set`, `Block` and `Field` entries.
     added: u32,
-    /// The bits of the singular fields that are replaced.
+    /// The bits of the fields that are replaced.
     fields: u16,
     /// Whether some entry may replace or remove one of the span's own attributes.
     shadowing: bool,
@@ -240,6 +246,8 @@ impl Overlay {
             match field {
                 SpanField::TraceState => fields.trace_state = Text(payload),
                 SpanField::Name => fields.name = Text(payload),
+                // Not among the singular fields.
+                SpanField::Events => {}
                 SpanField::Status => {
                     fields.has_status = !encoded.is_empty();
                     (fields.status_code, fields.status_message) = last_status(payload);
@@ -248,8 +256,34 @@ impl Overlay {
         }
     }
 
+    /// The events of a span as encoded fields, if they are replaced.
+    #[inline]
+    pub(crate) fn events(&self, span: usize) -> Option<&[u8]> {
+        if !self.replaces(span, SPAN_EVENTS) {
+            return None;
+        }
+        let entry = self.entries(span).find(|e| e.kind == EntryKind::Field(SpanField::Events))?;
+        Some(&self.arena[entry.start as usize..entry.end as usize])
+    }
+
     /// Replaces a singular field of a span. `None`: it is absent from now on.
     pub(crate) fn set_field(&mut self, span: usize, span_count: usize, field: SpanField, payload: Option<&[u8]>) {
+        self.replace(span, span_count, field, |arena| {
+            if let Some(payload) = payload {
+                put_bytes(arena, field as u32, payload);
+            }
+        });
+    }
+
+    /// Replaces all events of a span.
+    pub(crate) fn set_events<'e>(&mut self, span: usize, span_count: usize, events: impl Iterator<Item = &'e [u8]>) {
+        self.replace(span, span_count, SpanField::Events, |arena| {
+            events.for_each(|event| put_bytes(arena, SPAN_EVENTS, event));
+        });
+    }
+
+    /// Replaces a field of a span by what `put` appends.
+    fn replace(&mut self, span: usize, span_count: usize, field: SpanField, put: impl FnOnce(&mut Vec<u8>)) {
         self.make_room(span_count);
         let mut at = self.spans[span].head;
         while let Some(entry) = self.entries.get_mut(at as usize) {
@@ -260,9 +294,7 @@ impl Overlay {
             at = entry.next;
         }
         let start = self.arena.len() as u32;
-        if let Some(payload) = payload {
-            put_bytes(&mut self.arena, field as u32, payload);
-        }
+        put(&mut self.arena);
         let end = self.arena.len() as u32;
         self.link(span, Entry { start, end, key: start, key_len: 0, next: NONE, kind: EntryKind::Field(field) });
         let edits = &mut self.spans[span];

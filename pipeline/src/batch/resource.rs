@@ -1,4 +1,4 @@
-//! Changing the attributes of a message that is kept whole: a resource, a log record, a data point.
+//! Changing the attributes of a message that is kept whole: a resource, a span's event, a log record, a data point.
 //!
 //! Such a message is small or seldom changed, so an edit rewrites it at once. Whatever is not the edited attribute is
 //! copied as it stands: unknown fields, duplicates of other keys, the order of everything.
