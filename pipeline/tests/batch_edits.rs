@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use proptest::prelude::*;
 use prost::Message;
-use weir_pipeline::batch::{AttributesMut, Batch, NewValue, SpanMut};
+use weir_pipeline::batch::{AttributeEdit, AttributesMut, Batch, NewValue, SpanMut};
 use weir_pipeline::signal::Signal;
 
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ enum Edit {
     Remove(String),
     Event(usize, String, String),
     RemoveFromEvents(String),
+    EachAttribute(String, Option<String>),
+    EachOfEvents(String, Option<String>),
     Resource(String, String),
     RemoveResource(String),
     Drop,
@@ -41,6 +43,8 @@ fn arb_edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
         key().prop_map(Edit::Remove),
         (0..3usize, key(), text()).prop_map(|(nth, k, v)| Edit::Event(nth, k, v)),
         key().prop_map(Edit::RemoveFromEvents),
+        (key(), proptest::option::of(text())).prop_map(|(k, v)| Edit::EachAttribute(k, v)),
+        (key(), proptest::option::of(text())).prop_map(|(k, v)| Edit::EachOfEvents(k, v)),
         (key(), text()).prop_map(|(k, v)| Edit::Resource(k, v)),
         key().prop_map(Edit::RemoveResource),
         Just(Edit::Drop),
@@ -51,6 +55,30 @@ fn arb_edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
 fn put(attributes: &mut Vec<KeyValue>, key: &str, value: Any) {
     attributes.retain(|kv| kv.key != key);
     attributes.push(KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 });
+}
+
+/// Removes the attributes with this key or gives each of them the text, where it stands.
+fn each<'e>(
+    key: &'e str,
+    text: &'e Option<String>,
+) -> impl FnMut(weir_pipeline::batch::view::KeyValue<'_>) -> AttributeEdit {
+    move |kv| match text {
+        _ if kv.key != *key => AttributeEdit::Keep,
+        None => AttributeEdit::Remove,
+        Some(text) => AttributeEdit::Text(text.clone()),
+    }
+}
+
+fn each_of_prost(attributes: &mut Vec<KeyValue>, key: &str, text: &Option<String>) {
+    match text {
+        None => attributes.retain(|kv| kv.key != key),
+        Some(text) => {
+            for kv in attributes.iter_mut().filter(|kv| kv.key == key) {
+                kv.value = Some(AnyValue { value: Some(Any::StringValue(text.clone())) });
+                kv.key_strindex = 0;
+            }
+        }
+    }
 }
 
 fn apply(span: &mut SpanMut<'_>, edit: &Edit) {
@@ -71,6 +99,8 @@ fn apply(span: &mut SpanMut<'_>, edit: &Edit) {
             });
         }
         Edit::RemoveFromEvents(key) => span.edit_events(|_, attributes| attributes.remove(key)),
+        Edit::EachAttribute(key, text) => span.edit_attributes(each(key, text)),
+        Edit::EachOfEvents(key, text) => span.edit_events(|_, attributes| attributes.edit_each(each(key, text))),
         _ => {}
     }
 }
@@ -86,6 +116,10 @@ fn apply_to_prost(span: &mut Span, edit: &Edit) {
             if let Some(event) = span.events.get_mut(nth) {
                 put(&mut event.attributes, &key, Any::StringValue(value));
             }
+        }
+        Edit::EachAttribute(key, text) => each_of_prost(&mut span.attributes, &key, &text),
+        Edit::EachOfEvents(key, text) => {
+            span.events.iter_mut().for_each(|event| each_of_prost(&mut event.attributes, &key, &text));
         }
         Edit::RemoveFromEvents(key) => {
             span.events.iter_mut().for_each(|event| event.attributes.retain(|kv| kv.key != key));
@@ -260,7 +294,9 @@ fn an_edit_that_changes_nothing_leaves_the_bytes_alone() {
         span.edit_events(|event, attributes| {
             names.push(event.name().to_string());
             attributes.remove("absent");
+            attributes.edit_each(|_| AttributeEdit::Keep);
         });
+        span.edit_attributes(|_| AttributeEdit::Keep);
     });
     assert_eq!((names, batch.encode()), (vec!["e".to_owned()], bytes.to_vec().into()));
 }
