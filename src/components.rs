@@ -19,7 +19,9 @@ use weir_pipeline::node::{ExporterFactory, ProcessorFactory, Receiver};
 use weir_pipeline::signal::Signal;
 #[cfg(feature = "lake")]
 use weir_pipeline::tenant::{Registry, StaticKey};
-use weir_processors::{attributes, batch, cost, filter, memory_limiter, probabilistic_sampler, resource, span};
+use weir_processors::{
+    attributes, batch, content_policy, cost, filter, memory_limiter, probabilistic_sampler, resource, span,
+};
 use weir_receivers::file::FileReceiver;
 use weir_receivers::otlp::OtlpReceiver;
 
@@ -37,6 +39,7 @@ pub(crate) fn all() -> Components {
         processors: vec![
             beta("attributes", &[], TRACES, attributes::schema, attributes::build),
             beta("batch", &[], &Signal::ALL, batch::schema, batch::build),
+            alpha("content_policy", &[], TRACES, content_policy::schema, content_policy::build),
             beta("cost", &[], TRACES, cost::schema, cost_processor),
             beta("filter", &[], TRACES, filter::schema, filter::build),
             beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build),

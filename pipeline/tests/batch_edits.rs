@@ -1,4 +1,4 @@
-//! Edits of singular fields and of resources against prost: encoding applies exactly the edits, whatever else a request
+//! Edits of singular fields, of events and of resources against prost: encoding applies exactly the edits, whatever else a request
 //! holds, and views show them before it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use proptest::prelude::*;
 use prost::Message;
-use weir_pipeline::batch::{AttributesMut, Batch, NewValue, SpanMut};
+use weir_pipeline::batch::{AttributeEdit, AttributesMut, Batch, NewValue, SpanMut};
 use weir_pipeline::signal::Signal;
 
 #[derive(Debug, Clone)]
@@ -23,6 +23,10 @@ enum Edit {
     Status(i32, String),
     Attribute(String, i64),
     Remove(String),
+    Event(usize, String, String),
+    RemoveFromEvents(String),
+    EachAttribute(String, Option<String>),
+    EachOfEvents(String, Option<String>),
     Resource(String, String),
     RemoveResource(String),
     Drop,
@@ -37,6 +41,10 @@ fn arb_edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
         (-1..4i32, text()).prop_map(|(code, message)| Edit::Status(code, message)),
         (key(), any::<i64>()).prop_map(|(k, v)| Edit::Attribute(k, v)),
         key().prop_map(Edit::Remove),
+        (0..3usize, key(), text()).prop_map(|(nth, k, v)| Edit::Event(nth, k, v)),
+        key().prop_map(Edit::RemoveFromEvents),
+        (key(), proptest::option::of(text())).prop_map(|(k, v)| Edit::EachAttribute(k, v)),
+        (key(), proptest::option::of(text())).prop_map(|(k, v)| Edit::EachOfEvents(k, v)),
         (key(), text()).prop_map(|(k, v)| Edit::Resource(k, v)),
         key().prop_map(Edit::RemoveResource),
         Just(Edit::Drop),
@@ -49,6 +57,30 @@ fn put(attributes: &mut Vec<KeyValue>, key: &str, value: Any) {
     attributes.push(KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 });
 }
 
+/// Removes the attributes with this key or gives each of them the text, where it stands.
+fn each<'e>(
+    key: &'e str,
+    text: &'e Option<String>,
+) -> impl FnMut(weir_pipeline::batch::view::KeyValue<'_>) -> AttributeEdit {
+    move |kv| match text {
+        _ if kv.key != *key => AttributeEdit::Keep,
+        None => AttributeEdit::Remove,
+        Some(text) => AttributeEdit::Text(text.clone()),
+    }
+}
+
+fn each_of_prost(attributes: &mut Vec<KeyValue>, key: &str, text: &Option<String>) {
+    match text {
+        None => attributes.retain(|kv| kv.key != key),
+        Some(text) => {
+            for kv in attributes.iter_mut().filter(|kv| kv.key == key) {
+                kv.value = Some(AnyValue { value: Some(Any::StringValue(text.clone())) });
+                kv.key_strindex = 0;
+            }
+        }
+    }
+}
+
 fn apply(span: &mut SpanMut<'_>, edit: &Edit) {
     match edit {
         Edit::Name(name) => span.set_name(name),
@@ -56,6 +88,19 @@ fn apply(span: &mut SpanMut<'_>, edit: &Edit) {
         Edit::Status(code, message) => span.set_status(*code, message),
         Edit::Attribute(key, value) => span.set(key, NewValue::Int(*value)),
         Edit::Remove(key) => span.remove(key),
+        Edit::Event(nth, key, value) => {
+            let mut n = 0;
+            span.edit_events(|event, attributes| {
+                assert_eq!(format!("{:?}", event.attributes()), format!("{:?}", attributes.view()));
+                if n == *nth {
+                    attributes.set(key, NewValue::Str(value));
+                }
+                n += 1;
+            });
+        }
+        Edit::RemoveFromEvents(key) => span.edit_events(|_, attributes| attributes.remove(key)),
+        Edit::EachAttribute(key, text) => span.edit_attributes(each(key, text)),
+        Edit::EachOfEvents(key, text) => span.edit_events(|_, attributes| attributes.edit_each(each(key, text))),
         _ => {}
     }
 }
@@ -67,6 +112,18 @@ fn apply_to_prost(span: &mut Span, edit: &Edit) {
         Edit::Status(code, message) => span.status = Some(Status { code, message }),
         Edit::Attribute(key, value) => put(&mut span.attributes, &key, Any::IntValue(value)),
         Edit::Remove(key) => span.attributes.retain(|kv| kv.key != key),
+        Edit::Event(nth, key, value) => {
+            if let Some(event) = span.events.get_mut(nth) {
+                put(&mut event.attributes, &key, Any::StringValue(value));
+            }
+        }
+        Edit::EachAttribute(key, text) => each_of_prost(&mut span.attributes, &key, &text),
+        Edit::EachOfEvents(key, text) => {
+            span.events.iter_mut().for_each(|event| each_of_prost(&mut event.attributes, &key, &text));
+        }
+        Edit::RemoveFromEvents(key) => {
+            span.events.iter_mut().for_each(|event| event.attributes.retain(|kv| kv.key != key));
+        }
         _ => {}
     }
 }
@@ -101,7 +158,11 @@ fn for_target(edits: &[(usize, Edit)], n: usize) -> impl Iterator<Item = &Edit> 
 fn shown(batch: &Batch) -> Vec<String> {
     let show = |s: weir_pipeline::batch::Span<'_>| {
         let attributes: Vec<_> = s.attributes().collect();
-        format!("{:?} {attributes:?} {:?}", s.fields(), s.resource_attributes())
+        let event = |e: weir_pipeline::batch::view::Event<'_>| {
+            (e.time_unix_nano(), e.name().to_string(), format!("{:?}", e.attributes()))
+        };
+        let events: Vec<_> = s.events().map(event).collect();
+        format!("{:?} {attributes:?} {events:?} {:?}", s.fields(), s.resource_attributes())
     };
     batch.spans().map(show).collect()
 }
@@ -225,6 +286,19 @@ fn an_edit_that_changes_nothing_leaves_the_bytes_alone() {
     batch.for_each_resource_mut(|resource| resource.remove("absent"));
     batch.for_each_mut(|_| {});
     assert_eq!(batch.encode(), request);
+    // An event of a name and no attributes.
+    let bytes = [0x0a, 9, 0x12, 7, 0x12, 5, 0x5a, 3, 0x12, 1, b'e'];
+    let mut batch = Batch::decode(Signal::Traces, bytes.to_vec().into()).unwrap();
+    let mut names = Vec::new();
+    batch.for_each_mut(|span| {
+        span.edit_events(|event, attributes| {
+            names.push(event.name().to_string());
+            attributes.remove("absent");
+            attributes.edit_each(|_| AttributeEdit::Keep);
+        });
+        span.edit_attributes(|_| AttributeEdit::Keep);
+    });
+    assert_eq!((names, batch.encode()), (vec!["e".to_owned()], bytes.to_vec().into()));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod actions;
 pub mod attributes;
 pub mod batch;
+pub mod content_policy;
 pub mod cost;
 pub mod filter;
 mod flow;

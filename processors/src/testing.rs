@@ -56,6 +56,7 @@ pub(crate) struct TestSpan {
     pub(crate) trace_id: Vec<u8>,
     pub(crate) trace_state: String,
     pub(crate) attributes: Vec<(&'static str, V)>,
+    pub(crate) events: Vec<(&'static str, Vec<(&'static str, V)>)>,
     pub(crate) resource: Vec<(&'static str, V)>,
     pub(crate) scope: (&'static str, &'static str),
 }
@@ -79,6 +80,9 @@ impl TestSpan {
         put_bytes(&mut span, 5, self.name.as_bytes());
         put_uint(&mut span, 6, self.kind);
         span.extend(attributes(9, &self.attributes));
+        for (name, of_event) in &self.events {
+            span.extend(wrap(11, &[wrap(2, name.as_bytes()), attributes(3, of_event)].concat()));
+        }
         if self.status > 0 {
             let mut status = Vec::new();
             put_uint(&mut status, 3, self.status);
@@ -107,6 +111,10 @@ impl Bench {
         let telemetry = Telemetry::default();
         let factory = built(build, yaml, &telemetry).unwrap_or_else(|e| panic!("{e}"));
         Self { telemetry, factory }
+    }
+
+    pub(crate) fn factory(&self) -> &dyn ProcessorFactory {
+        &*self.factory
     }
 
     /// Runs the processor on a batch and decodes again what it lets through. Checks that the counters add up and that

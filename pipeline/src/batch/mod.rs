@@ -40,7 +40,7 @@ use bytes::Bytes;
 
 pub use self::attributes::KeyReader;
 pub use self::encoded::{Encoded, EncodedReader};
-pub use self::overlay::{AttributeBlock, DoubleSlot, NewValue};
+pub use self::overlay::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
 pub use self::resource::AttributesMut;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;

@@ -5,7 +5,9 @@
 //! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
 //!
 //! The name, the trace state and the status of a span are replaced in the same way: the new field is appended and the
-//! span's own is left out. A resource is one message for many spans and small, so a changed one is kept whole.
+//! span's own is left out. A span of which one event changed keeps all its events anew, as one such field of many parts;
+//! so does one of which many attributes change at once, lest each of them be looked for among all the others.
+//! A resource is one message for many spans and small, so a changed one is kept whole.
 
 use super::view::{KeyValue, SpanFields, Text, last_status};
 use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
@@ -13,11 +15,16 @@ use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, pu
 /// Field number of `Span.attributes`.
 pub(crate) const SPAN_ATTRIBUTES: u32 = 9;
 
-/// A singular field of a span that can be replaced, by its number.
+/// Field number of `Span.events`.
+pub(super) const SPAN_EVENTS: u32 = 11;
+
+/// A field of a span that can be replaced as a whole, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpanField {
     TraceState = 3,
     Name = 5,
+    /// Repeated: all events take the place of all.
+    Events = 11,
     Status = 15,
 }
 
@@ -106,6 +113,39 @@ impl AttributeBlock {
     }
 }
 
+/// What becomes of an attribute that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttributeEdit {
+    /// It stays as it is.
+    Keep,
+    /// It goes.
+    Remove,
+    /// Its value becomes this text.
+    Text(String),
+}
+
+/// Appends those of a message's attributes, its fields `number`, that `edit` leaves, and says whether it changed any.
+pub(super) fn put_edited(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    number: u32,
+    edit: &mut dyn FnMut(KeyValue<'_>) -> AttributeEdit,
+) -> bool {
+    let mut changed = false;
+    for field in Fields::new(message).filter(|f| f.number == number) {
+        let attribute = KeyValue::parse(field.bytes);
+        match edit(attribute) {
+            AttributeEdit::Keep => out.extend_from_slice(&message[field.start..field.end]),
+            AttributeEdit::Remove => changed = true,
+            AttributeEdit::Text(text) => {
+                put_attribute(out, number, attribute.key.as_str(), NewValue::Str(&text));
+                changed = true;
+            }
+        }
+    }
+    changed
+}
+
 /// Appends an attribute as the field `number` of its message and returns where its key begins.
 pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &str, value: NewValue<'_>) -> usize {
     let value_len = value.encoded_len();
@@ -139,7 +179,7 @@ enum EntryKind {
     /// Several attributes in a row, added as one.
     Block,
     Remove,
-    /// Takes the place of a singular field; of no bytes where that is now absent.
+    /// Takes the place of a field, of all its occurrences; of no bytes where that is now absent.
     Field(SpanField),
     /// Superseded by a later entry with the same key.
     Dead,
@@ -163,7 +203,7 @@ struct SpanEdits {
     tail: u32,
     /// Bytes of all `Set`, `Block` and `Field` entries.
     added: u32,
-    /// The bits of the singular fields that are replaced.
+    /// The bits of the fields that are replaced; of the attributes, if none of the span's own is left.
     fields: u16,
     /// Whether some entry may replace or remove one of the span's own attributes.
     shadowing: bool,
@@ -240,6 +280,8 @@ impl Overlay {
             match field {
                 SpanField::TraceState => fields.trace_state = Text(payload),
                 SpanField::Name => fields.name = Text(payload),
+                // Not among the singular fields.
+                SpanField::Events => {}
                 SpanField::Status => {
                     fields.has_status = !encoded.is_empty();
                     (fields.status_code, fields.status_message) = last_status(payload);
@@ -248,8 +290,34 @@ impl Overlay {
         }
     }
 
+    /// The events of a span as encoded fields, if they are replaced.
+    #[inline]
+    pub(crate) fn events(&self, span: usize) -> Option<&[u8]> {
+        if !self.replaces(span, SPAN_EVENTS) {
+            return None;
+        }
+        let entry = self.entries(span).find(|e| e.kind == EntryKind::Field(SpanField::Events))?;
+        Some(&self.arena[entry.start as usize..entry.end as usize])
+    }
+
     /// Replaces a singular field of a span. `None`: it is absent from now on.
     pub(crate) fn set_field(&mut self, span: usize, span_count: usize, field: SpanField, payload: Option<&[u8]>) {
+        self.replace(span, span_count, field, |arena| {
+            if let Some(payload) = payload {
+                put_bytes(arena, field as u32, payload);
+            }
+        });
+    }
+
+    /// Replaces all events of a span.
+    pub(crate) fn set_events<'e>(&mut self, span: usize, span_count: usize, events: impl Iterator<Item = &'e [u8]>) {
+        self.replace(span, span_count, SpanField::Events, |arena| {
+            events.for_each(|event| put_bytes(arena, SPAN_EVENTS, event));
+        });
+    }
+
+    /// Replaces a field of a span by what `put` appends.
+    fn replace(&mut self, span: usize, span_count: usize, field: SpanField, put: impl FnOnce(&mut Vec<u8>)) {
         self.make_room(span_count);
         let mut at = self.spans[span].head;
         while let Some(entry) = self.entries.get_mut(at as usize) {
@@ -260,9 +328,7 @@ impl Overlay {
             at = entry.next;
         }
         let start = self.arena.len() as u32;
-        if let Some(payload) = payload {
-            put_bytes(&mut self.arena, field as u32, payload);
-        }
+        put(&mut self.arena);
         let end = self.arena.len() as u32;
         self.link(span, Entry { start, end, key: start, key_len: 0, next: NONE, kind: EntryKind::Field(field) });
         let edits = &mut self.spans[span];
@@ -287,8 +353,39 @@ impl Overlay {
         self.entries(span).filter(|e| e.kind.adds()).flat_map(|e| self.attributes_of(e))
     }
 
+    /// The fields of attributes added to a span, as they will be encoded.
+    pub(crate) fn added_fields(&self, span: usize) -> impl Iterator<Item = &[u8]> {
+        self.entries(span).filter(|e| e.kind.adds()).map(|e| &self.arena[e.start as usize..e.end as usize])
+    }
+
+    /// Puts these fields in the place of all attributes of a span, its own and the added ones.
+    pub(crate) fn set_attributes(&mut self, span: usize, span_count: usize, fields: &[u8]) {
+        self.make_room(span_count);
+        let mut at = self.spans[span].head;
+        while let Some(entry) = self.entries.get_mut(at as usize) {
+            if entry.kind.adds() {
+                self.spans[span].added -= entry.end - entry.start;
+            }
+            if !matches!(entry.kind, EntryKind::Field(_)) {
+                entry.kind = EntryKind::Dead;
+            }
+            at = entry.next;
+        }
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(fields);
+        let end = self.arena.len() as u32;
+        self.link(span, Entry { start, end, key: start, key_len: 0, next: NONE, kind: EntryKind::Block });
+        let edits = &mut self.spans[span];
+        edits.added += end - start;
+        edits.fields |= 1 << SPAN_ATTRIBUTES;
+        edits.shadowing = true;
+    }
+
     /// Whether the span's own attribute of this key is replaced or removed.
     pub(crate) fn hides(&self, span: usize, key: &[u8]) -> bool {
+        if self.replaces(span, SPAN_ATTRIBUTES) {
+            return true;
+        }
         self.entries(span).any(|e| match e.kind {
             EntryKind::Set | EntryKind::Remove => self.key(e) == key,
             EntryKind::Block => self.attributes_of(e).any(|kv| kv.key.as_bytes() == key),
@@ -378,6 +475,9 @@ impl Overlay {
     /// Cuts the attributes with this key out of a block. The block's other bytes move to the end of the arena.
     fn cut(&mut self, span: usize, at: u32, key: &[u8]) {
         let entry = self.entries[at as usize];
+        if self.attributes_of(&entry).all(|kv| kv.key.as_bytes() != key) {
+            return;
+        }
         let block = self.arena[entry.start as usize..entry.end as usize].to_vec();
         let start = self.arena.len() as u32;
         for field in Fields::new(&block).filter(|f| KeyValue::parse(f.bytes).key.as_bytes() != key) {

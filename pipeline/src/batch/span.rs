@@ -2,10 +2,16 @@
 
 use super::attributes::KeyReader;
 use super::index::{Index, SpanEntry, SpanHead};
-use super::overlay::{AttributeBlock, NewValue, Overlay, SPAN_ATTRIBUTES, SpanField};
+use super::overlay::{
+    AttributeBlock, AttributeEdit, NewValue, Overlay, SPAN_ATTRIBUTES, SPAN_EVENTS, SpanField, put_edited,
+};
+use super::resource::AttributesMut;
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
 use super::wire::{Fields, Repeated, put_bytes, put_uint};
 use crate::tenant::Tenant;
+
+/// Field number of `Span.Event.attributes`.
+const EVENT_ATTRIBUTES: u32 = 3;
 
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
@@ -166,7 +172,8 @@ impl<'a> Span<'a> {
 
     /// The span's events in order.
     pub fn events(self) -> impl Iterator<Item = Event<'a>> {
-        Fields::new(self.raw()).filter(|f| f.number == 11).map(|f| Event(f.bytes))
+        let edited = self.overlay.and_then(|o| o.events(self.id));
+        Fields::new(edited.unwrap_or_else(|| self.raw())).filter(|f| f.number == SPAN_EVENTS).map(|f| Event(f.bytes))
     }
 
     /// The span's links in order.
@@ -268,6 +275,55 @@ impl<'a> SpanMut<'a> {
 
     fn set_field(&mut self, field: SpanField, payload: Option<&[u8]>) {
         self.overlay.set_field(self.id, self.index.spans.len(), field, payload);
+    }
+
+    /// Calls `edit` for each attribute and does with it what that says; for many of them at once, in linear time. If all
+    /// are kept the span is not touched.
+    pub fn edit_attributes(&mut self, mut edit: impl FnMut(KeyValue<'_>) -> AttributeEdit) {
+        let own = self.index.spans.get(self.id).map_or(&[][..], |s| s.extent.payload(self.bytes));
+        let mut fields = Vec::new();
+        let mut changed = false;
+        if self.overlay.is_shadowing(self.id) {
+            let mut shown = |attribute: KeyValue<'_>| match self.overlay.hides(self.id, attribute.key.as_bytes()) {
+                true => AttributeEdit::Remove,
+                false => {
+                    let done = edit(attribute);
+                    changed |= done != AttributeEdit::Keep;
+                    done
+                }
+            };
+            put_edited(&mut fields, own, SPAN_ATTRIBUTES, &mut shown);
+        } else {
+            changed = put_edited(&mut fields, own, SPAN_ATTRIBUTES, &mut edit);
+        }
+        for added in self.overlay.added_fields(self.id) {
+            changed |= put_edited(&mut fields, added, SPAN_ATTRIBUTES, &mut edit);
+        }
+        if changed {
+            self.overlay.set_attributes(self.id, self.index.spans.len(), &fields);
+        }
+    }
+
+    /// Calls `edit` for each of the span's events, which is told the event as it was and may change its attributes. If
+    /// it changes none, the events keep their bytes.
+    pub fn edit_events(&mut self, mut edit: impl FnMut(Event<'_>, &mut AttributesMut<'_>)) {
+        let mut changed: Vec<(usize, Vec<u8>)> = Vec::new();
+        for (n, event) in self.view().events().enumerate() {
+            let mut attributes = AttributesMut::new(event.0, EVENT_ATTRIBUTES);
+            edit(event, &mut attributes);
+            changed.extend(attributes.into_changed().map(|message| (n, message)));
+        }
+        if changed.is_empty() {
+            return;
+        }
+        // Those that did not change may lie in the overlay themselves.
+        let edited = self.overlay.events(self.id).map(<[u8]>::to_vec);
+        let own = self.index.spans.get(self.id).map_or(&[][..], |s| s.extent.payload(self.bytes));
+        let mut changed = changed.iter().peekable();
+        let events = Fields::new(edited.as_deref().unwrap_or(own)).filter(|f| f.number == SPAN_EVENTS).enumerate().map(
+            |(n, field)| changed.next_if(|(changed, _)| *changed == n).map_or(field.bytes, |(_, message)| message),
+        );
+        self.overlay.set_events(self.id, self.index.spans.len(), events);
     }
 
     /// Removes every attribute with this key.
