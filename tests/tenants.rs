@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -197,15 +197,19 @@ service:
     assert!(status.success(), "{log}");
     assert!(!keys.iter().any(|(_, _, secret)| log.contains(secret) || metrics.contains(secret)), "a key was shown");
     for project in PROJECTS {
+        let mut rows = Vec::new();
         for env in ENVIRONMENTS {
             let own = expected.get(&(project, env)).cloned().unwrap_or_default();
-            assert_eq!(names(&store, project, Some(env)), own, "{project}/{env}");
             let counted = accepted(&metrics, project, env);
             assert_eq!(counted, own.len(), "{project}/{env} in {metrics}");
+            rows.extend(own.into_iter().map(|name| format!("{env},{name}")));
         }
-        let all: BTreeSet<String> = names(&store, project, None).into_iter().collect();
-        assert!(all.iter().all(|name| name.starts_with(&format!("{project}|"))), "{all:?}");
+        let query = "SELECT environment, name FROM spans ORDER BY environment, name";
+        let stored = ok(&store, &["sql", "--format", "csv", "--project", project, query]);
+        assert_eq!(stored.lines().skip(1).collect::<Vec<_>>(), rows, "{project}");
     }
+    let of_env = expected.get(&("search", "stg")).cloned().unwrap_or_default();
+    assert_eq!(names(&store, "search", Some("stg")), of_env);
     let of = |wanted: &dyn Fn(&str, &str) -> bool| {
         let own =
             expected.iter().filter(|((project, env), _)| wanted(project, env)).flat_map(|(_, names)| names.clone());
