@@ -204,6 +204,7 @@ service:
             assert_eq!(counted, own.len(), "{project}/{env} in {metrics}");
             rows.extend(own.into_iter().map(|name| format!("{env},{name}")));
         }
+        rows.sort();
         let query = "SELECT environment, name FROM spans ORDER BY environment, name";
         let stored = ok(&store, &["sql", "--format", "csv", "--project", project, query]);
         assert_eq!(stored.lines().skip(1).collect::<Vec<_>>(), rows, "{project}");
