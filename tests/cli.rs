@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{folder, schema, weir};
+use support::{folder, schema, weir, words};
 use weir_pipeline::config::Node;
 
 /// Files, commands and what they print; how they are written is said in the first.
@@ -35,20 +35,6 @@ fn printed(folder: &Path, arguments: &[impl AsRef<std::ffi::OsStr>]) -> String {
     let output = command(folder, arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Splits at spaces outside single quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for c in line.chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().unwrap().push(c),
-        }
-    }
-    words
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::weir;
+use support::{weir, words};
 
 /// All variables that are set.
 const VARIABLES: [(&str, &str); 12] = [
@@ -69,20 +69,6 @@ fn cases(folder: &Path) -> Vec<Case> {
         Case { name, arguments, expected }
     };
     names.into_iter().map(case).collect()
-}
-
-/// Splits at spaces outside single quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for c in line.chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().unwrap().push(c),
-        }
-    }
-    words
 }
 
 /// Whether `weir validate` accepts a case, what it prints, and what it complains of.

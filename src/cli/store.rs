@@ -16,7 +16,7 @@ pub(crate) struct SpansArguments {
     #[command(flatten)]
     pub(super) store: StoreArguments,
     /// The project whose spans are meant; no others can be seen
-    #[arg(long, value_name = "SLUG", default_value = DEFAULT_PROJECT, value_parser = project)]
+    #[arg(long, value_name = "SLUG", default_value = DEFAULT_PROJECT, value_parser = slug)]
     pub(super) project: Slug,
 }
 
@@ -37,7 +37,8 @@ impl SpansArguments {
     }
 }
 
-fn project(text: &str) -> Result<Slug, String> {
+/// A slug of the command line; a name that is none is told what might be meant.
+pub(in crate::cli) fn slug(text: &str) -> Result<Slug, String> {
     text.parse::<Slug>().map_err(|error| error.to_string())
 }
 

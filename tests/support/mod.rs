@@ -145,6 +145,20 @@ pub fn sql_output(store: &Path, query: &str, format: &str) -> Output {
     weir().args(["sql", "--format", format, "--store"]).arg(store).arg(query).output().unwrap()
 }
 
+/// A command line as words: splits at spaces outside single quotes.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words
+}
+
 /// A folder that goes with the test.
 pub fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

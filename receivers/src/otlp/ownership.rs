@@ -43,11 +43,15 @@ impl Ledger {
                 Ok(batch.with_tenant(&tenant))
             }
             Owner::Attributes(source) => {
-                let missing = missing(&batch, &*source);
+                let mut claims = claims(&batch, &*source);
+                let missing = missing(&claims);
                 if !missing.is_empty() {
                     source.create(missing).await?;
+                    claims = self::claims(&batch, &*source);
                 }
-                let dropped = batch.assign_tenants(|resource| match source.claim(resource) {
+                // Resources are assigned in the order in which they were asked about.
+                let mut claims = claims.into_iter();
+                let dropped = batch.assign_tenants(|_| match claims.next()? {
                     Claim::Tenant(tenant) => Some(tenant),
                     Claim::New { .. } => Some(source.default_tenant()),
                     Claim::Closed => None,
@@ -69,14 +73,20 @@ impl Ledger {
     }
 }
 
-/// The projects and environments that a batch claims to be of, and that are not there. Each once.
-fn missing(batch: &Batch, source: &dyn TenantSource) -> Vec<(Slug, Slug)> {
-    let mut missing = Vec::new();
-    batch.for_each_resource(|resource| {
-        if let Claim::New { project, environment } = source.claim(resource) {
-            missing.push((project, environment));
-        }
-    });
+/// Whose the resources of a batch claim to be, in their order.
+fn claims(batch: &Batch, source: &dyn TenantSource) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    batch.for_each_resource(|resource| claims.push(source.claim(resource)));
+    claims
+}
+
+/// The projects and environments that are claimed and not there. Each once.
+fn missing(claims: &[Claim]) -> Vec<(Slug, Slug)> {
+    let new = |claim: &Claim| match claim {
+        Claim::New { project, environment } => Some((project.clone(), environment.clone())),
+        Claim::Tenant(_) | Claim::Closed => None,
+    };
+    let mut missing: Vec<_> = claims.iter().filter_map(new).collect();
     missing.sort();
     missing.dedup();
     missing

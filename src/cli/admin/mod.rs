@@ -17,16 +17,13 @@ use weir_pipeline::tenant::Slug;
 use weir_store::maintain::{Removed, Stored};
 use weir_store::registry::RegistryError;
 
+use super::store::slug;
+
 /// How an answer is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
     Json,
-}
-
-/// A slug of the command line; a name that is none is told what might be meant.
-fn slug(text: &str) -> Result<Slug, String> {
-    text.parse::<Slug>().map_err(|error| error.to_string())
 }
 
 /// Says something to the person at the terminal.
