@@ -10,8 +10,9 @@
 //! keys     │ 1: "gen_ai.system", most often followed by 2 │ 2: "llm.is_streaming", … │ …
 //! ```
 //!
-//! An emitter writes its attributes in the same order each time. So a key remembers which one followed it last, and the
-//! next attribute is first compared with that one, head and all: equal bytes are a valid key, without another look.
+//! An emitter writes its attributes in the same order each time. So a key remembers which one followed it last and how
+//! that was written ([`Form`]), and the next attribute is compared with it: equal bytes are a valid key, and often a
+//! valid value too, without another look.
 //!
 //! The notes take 12 bytes an attribute. A request whose attributes are degenerate (hardly longer than that) gets none,
 //! and its views walk the bytes instead: memory stays below the request's own size.
@@ -23,7 +24,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located};
 use super::view::{KeyValue, Text};
-use super::wire::{Fields, LEN, Reader, whole_prefix};
+use super::wire::{Fields, LEN, Reader};
 use crate::otlp::schema::KEY_VALUE;
 
 /// Tag of a span's `attributes`.
@@ -49,10 +50,73 @@ struct Entry {
 struct Key {
     start: u32,
     len: u32,
-    /// Length of `0a <length> <key> 12`, which begins two bytes before the key; 0 if it was not written like that.
+}
+
+/// How the attributes of a key are written.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    /// The beginning of the first one.
+    bytes: [u8; FORM],
+    /// Length of `0a <length> <key> 12`, with which it begins; 0 if it begins otherwise or the key is too long.
     head: u32,
-    /// The key that followed it last.
+    /// Its length, as long as all others were the same to the last byte; else [`VARYING`].
+    whole: u32,
+    /// Its value.
+    start: u32,
+    end: u32,
+    /// The key that followed this one last.
     next: u32,
+}
+
+/// Bytes that are compared at once, which most keys fit in.
+const FORM: usize = 64;
+
+/// No length.
+const VARYING: u32 = u32::MAX;
+
+impl Form {
+    /// What begins a span: no attribute is like it.
+    const START: Self = Self { bytes: [0; FORM], head: 0, whole: VARYING, start: 0, end: 0, next: START };
+
+    /// The form of a `KeyValue` that begins with a head of this length, 0 if with something else.
+    fn of(key_value: &[u8], head: usize, entry: Entry) -> Self {
+        let mut form = Self { start: entry.start, end: entry.end, ..Self::START };
+        form.bytes.iter_mut().zip(key_value).for_each(|(to, from)| *to = *from);
+        if key_value.len() <= FORM {
+            form.whole = key_value.len() as u32;
+        }
+        if head <= FORM {
+            form.head = head as u32;
+        }
+        form
+    }
+
+    /// Whether the first `len` bytes are those of the form. At most [`FORM`] are looked at.
+    #[inline(always)]
+    fn begins(&self, bytes: &[u8; FORM], len: usize) -> bool {
+        /// From the middle on, nothing is taken into account.
+        const MASKS: [u8; 2 * FORM] = {
+            let mut masks = [0; 2 * FORM];
+            let mut at = 0;
+            while at < FORM {
+                masks[at] = 0xff;
+                at += 1;
+            }
+            masks
+        };
+        let Some(mask) = MASKS.get(FORM.wrapping_sub(len)..).and_then(<[u8]>::first_chunk::<FORM>) else {
+            return false;
+        };
+        let mut differences = [0_u8; 16];
+        for ((known, new), mask) in
+            self.bytes.as_chunks::<16>().0.iter().zip(bytes.as_chunks::<16>().0).zip(mask.as_chunks::<16>().0)
+        {
+            for (sum, ((known, new), mask)) in differences.iter_mut().zip(known.iter().zip(new).zip(mask)) {
+                *sum |= (known ^ new) & mask;
+            }
+        }
+        u128::from_ne_bytes(differences) == 0
+    }
 }
 
 /// The number of no key: what comes before a span's first.
@@ -97,6 +161,8 @@ impl Key {
 pub(crate) struct Recorder<'b> {
     bytes: &'b [u8],
     keys: Vec<Key>,
+    /// By number of the key.
+    forms: Vec<Form>,
     by_text: HashMap<&'b [u8], u32>,
     entries: Vec<Entry>,
     /// Entries there may be.
@@ -110,6 +176,7 @@ impl<'b> Recorder<'b> {
         Self {
             bytes,
             keys: vec![Key::default()],
+            forms: vec![Form::START],
             by_text: HashMap::with_capacity(USUAL_KEYS),
             entries: Vec::with_capacity(bytes.len() / 64),
             limit: bytes.len() / MIN_BYTES,
@@ -140,40 +207,45 @@ impl<'b> Recorder<'b> {
     #[inline]
     pub(crate) fn row(&mut self, reader: &mut Reader<'b>, base: usize, depth: usize) -> Result<(), Located> {
         while let Some(key_value) = reader.field_if(ATTRIBUTE) {
-            let end = base + reader.pos();
-            match self.foreseen(key_value) {
-                Some((key, value)) => self.note(key, end - value, end),
-                None => self.unforeseen(end - key_value.len(), key_value, depth)?,
+            let at = base + reader.pos() - key_value.len();
+            match self.foreseen(at, key_value) {
+                Some(entry) => self.note(entry),
+                None => self.unforeseen(at, key_value, depth)?,
             }
         }
         Ok(())
     }
 
-    /// The key and the length of the value, if the key is the one that followed the last one before.
+    /// The attribute that lies at `at` in the bytes, if it is of the key that followed the last one before, and valid.
     #[inline]
-    fn foreseen(&self, key_value: &[u8]) -> Option<(u32, usize)> {
-        let id = self.keys.get(self.last as usize)?.next;
-        let key = self.keys.get(id as usize)?;
-        let (head, rest) = key_value.split_at_checked(key.head as usize)?;
-        // A key that was not written the plain way has no head, and nothing lies two bytes before the first.
-        let known = self.bytes.get((key.start as usize).checked_sub(2)?..)?.get(..head.len())?;
-        if head.is_empty() || !same(known, head) {
+    fn foreseen(&mut self, at: usize, key_value: &[u8]) -> Option<Entry> {
+        let key = self.forms.get(self.last as usize)?.next;
+        let form = self.forms.get_mut(key as usize)?;
+        let beginning = self.bytes.get(at..)?.first_chunk()?;
+        if form.whole as usize == key_value.len() {
+            if form.begins(beginning, key_value.len()) {
+                return Some(Entry { key, start: form.start, end: form.end });
+            }
+            form.whole = VARYING;
+        }
+        let head = form.head as usize;
+        if head == 0 || !form.begins(beginning, head) {
             return None;
         }
-        let value = whole_prefix(rest)?;
-        validate::plain_value(value)?;
-        Some((id, value.len()))
+        let value = validate::plain_prefixed_value(key_value.get(head..)?)?;
+        let end = at + key_value.len();
+        Some(Entry { key, start: (end - value.len()) as u32, end: end as u32 })
     }
 
     /// Takes a `KeyValue` that lies at `at` in the bytes.
     #[cold]
     #[inline(never)]
     pub(crate) fn unforeseen(&mut self, at: usize, key_value: &'b [u8], depth: usize) -> Result<(), Located> {
-        let (mut key, mut value, mut head) = (0..0, 0..0, 0);
-        if let Some((plain_key, plain_value)) = validate::plain_key_value(key_value) {
+        let (mut key, mut value) = (0..0, 0..0);
+        let is_plain = if let Some((plain_key, plain_value)) = validate::plain_key_value(key_value) {
             key = 2..2 + plain_key.len();
             value = key_value.len() - plain_value.len()..key_value.len();
-            head = plain_key.len() + 3;
+            true
         } else {
             validate::check(&KEY_VALUE, key_value, depth).map_err(|(offset, fault)| (at + offset, fault))?;
             for field in Fields::new(key_value) {
@@ -183,27 +255,29 @@ impl<'b> Recorder<'b> {
                     _ => {}
                 }
             }
-        }
+            false
+        };
         let text = &key_value[key.clone()];
         let new = self.keys.len() as u32;
         let id = *self.by_text.entry(text).or_insert(new);
+        let entry = Entry { key: id, start: (at + value.start) as u32, end: (at + value.end) as u32 };
         if id == new {
-            let (start, len) = ((at + key.start) as u32, text.len() as u32);
-            self.keys.push(Key { start, len, head: head as u32, next: START });
+            self.keys.push(Key { start: (at + key.start) as u32, len: text.len() as u32 });
+            self.forms.push(Form::of(key_value, if is_plain { text.len() + 3 } else { 0 }, entry));
         }
-        if let Some(last) = self.keys.get_mut(self.last as usize) {
+        if let Some(last) = self.forms.get_mut(self.last as usize) {
             last.next = id;
         }
-        self.note(id, at + value.start, at + value.end);
+        self.note(entry);
         Ok(())
     }
 
     #[inline]
-    fn note(&mut self, key: u32, start: usize, end: usize) {
-        self.last = key;
+    fn note(&mut self, entry: Entry) {
+        self.last = entry.key;
         // One more than the limit tells that there were too many.
         if self.entries.len() <= self.limit {
-            self.entries.push(Entry { key, start: start as u32, end: end as u32 });
+            self.entries.push(entry);
         }
     }
 
@@ -215,23 +289,6 @@ impl<'b> Recorder<'b> {
         }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         Some(Attributes { serial, keys: self.keys, entries: self.entries })
-    }
-}
-
-/// Whether two slices are equal; those of the usual length of a key without a call.
-#[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    type Word = [u8; 16];
-    let words = |s: &[u8]| -> Option<(Word, Word, Word)> {
-        let middle = s.get(s.len().checked_sub(16)? / 2..)?;
-        Some((*s.first_chunk()?, *middle.first_chunk()?, *s.last_chunk()?))
-    };
-    if a.len() != b.len() || a.len() > 3 * 16 {
-        return a == b;
-    }
-    match (words(a), words(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
     }
 }
 

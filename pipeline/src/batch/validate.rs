@@ -137,12 +137,24 @@ pub(super) fn check_field(
 pub(super) fn plain_key_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     // 0a <length> key 12 <length> value, and nothing behind it
     let (key, rest) = short_prefix(bytes.strip_prefix(&[0x0a])?)?;
-    let value = whole_prefix(rest.strip_prefix(&[0x12])?)?;
-    if !is_utf8(key) {
-        return None;
+    let value = plain_prefixed_value(rest.strip_prefix(&[0x12])?)?;
+    is_utf8(key).then_some((key, value))
+}
+
+/// The `AnyValue` behind its length, if the bytes are exactly that and it is exactly one scalar.
+#[inline]
+pub(super) fn plain_prefixed_value(bytes: &[u8]) -> Option<&[u8]> {
+    // A short text, which most are: <length> 0a <length> text. A length of one byte that is right is below 128.
+    if let [all, 0x0a, len, text @ ..] = bytes
+        && usize::from(*len) == text.len()
+        && usize::from(*all) == text.len() + 2
+        && *all < 0x80
+    {
+        return is_utf8(text).then(|| &bytes[1..]);
     }
+    let value = whole_prefix(bytes)?;
     plain_value(value)?;
-    Some((key, value))
+    Some(value)
 }
 
 /// `Some` if the bytes of an `AnyValue` are exactly one scalar.

@@ -91,13 +91,21 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn field_if(&mut self, tag: u8) -> Option<&'a [u8]> {
         let rest = self.bytes.get(self.pos..)?;
-        let (len, head) = match *rest {
-            [t, a, ..] if t == tag && a < 0x80 => (usize::from(a), 2),
-            [t, a, b, ..] if t == tag && b < 0x80 => (usize::from(a & 0x7f) | usize::from(b) << 7, 3),
-            [t, a, b, c, ..] if t == tag && c < 0x80 => {
-                (usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7 | usize::from(c) << 14, 4)
+        let (&[first, a], more) = rest.split_first_chunk()?;
+        if first != tag {
+            return None;
+        }
+        let (len, head) = if a < 0x80 {
+            (usize::from(a), 2)
+        } else {
+            // A body this long has two bytes and more.
+            let [b, c] = *more.first_chunk()?;
+            let len = usize::from(a & 0x7f) | usize::from(b & 0x7f) << 7;
+            match (b, c) {
+                (..0x80, _) => (len, 3),
+                (_, ..0x80) => (len | usize::from(c) << 14, 4),
+                _ => return None,
             }
-            _ => return None,
         };
         let body = rest.get(head..head + len)?;
         self.pos += head + len;

@@ -23,8 +23,8 @@
 //! The same span sent twice, because its client did not get an answer, gets the same answer twice.
 //!
 //! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
-//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is about half a kilobyte a
-//! call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is about a third of a
+//! kilobyte a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
 //!
 //! The table is shared by the lanes of one processor and sharded: a claim takes the lock of its trace's shard and, with
 //! a response id, that of the id's, always in this order. Spans without usage take none.
@@ -136,9 +136,9 @@ struct Billed {
 #[derive(Debug)]
 pub struct Calls {
     /// By trace, see [`Relation`].
-    traces: Box<[Mutex<Table<Billed>>]>,
+    traces: [Mutex<Table<Billed>>; SHARDS],
     /// By response id.
-    responses: Box<[Mutex<Table<Billed>>]>,
+    responses: [Mutex<Table<Billed>>; SHARDS],
     /// Seeded anew in each process: what collides here cannot be known outside.
     hashers: [RandomState; 2],
 }
@@ -151,11 +151,32 @@ enum Relation {
     Is = 1,
     /// The span is the parent of billed ones.
     ParentOf = 2,
-    /// The trace has a native span or a stream log with these counts.
-    SameCounts = 3,
 }
 
-const SHARDS: usize = 64;
+/// The keys of a call, see [`Calls::keys`].
+#[derive(Debug, Clone, Copy)]
+pub struct CallKeys {
+    /// The shard of its trace.
+    shard: usize,
+    span: SpanKey,
+    parent: Option<SpanKey>,
+    response: Option<Key>,
+}
+
+/// The key of a span, from which those of its [`Relation`]s are made.
+#[derive(Debug, Clone, Copy)]
+struct SpanKey(Key);
+
+impl SpanKey {
+    /// Keys of one span differ in bits that do not choose the bucket of a [`Table`]: who has one at hand has the others.
+    fn related(self, relation: Relation) -> Key {
+        let SpanKey((first, second)) = self;
+        (first, second ^ (relation as u64) << 62)
+    }
+}
+
+/// So many lanes hardly meet, and what they add still lies in few places.
+const SHARDS: usize = 8;
 /// Entries of the trace tables that one call makes: a span and its parent, half of them with a second span.
 const ENTRIES_PER_CALL: usize = 3;
 /// A stream's log comes within this time of the end of its native span.
@@ -166,7 +187,7 @@ impl Calls {
     pub fn new(limits: Limits) -> Self {
         let shards = |entries: usize| {
             let each = entries.div_ceil(SHARDS).max(1);
-            (0..SHARDS).map(|_| Mutex::new(Table::new(each, limits.window))).collect()
+            std::array::from_fn(|_| Mutex::new(Table::new(each, limits.window)))
         };
         Self {
             traces: shards(limits.max_calls.saturating_mul(ENTRIES_PER_CALL)),
@@ -180,31 +201,65 @@ impl Calls {
         ResponseKey(self.key(&(project, response_id)))
     }
 
+    /// Where the call will be looked for.
+    pub fn keys(&self, call: &Call) -> CallKeys {
+        let trace = &call.id.trace;
+        CallKeys {
+            shard: self.shard_of(trace),
+            span: self.name(trace, call.id.span),
+            parent: call.parent.map(|parent| self.name(trace, parent)),
+            response: call.response.map(|ResponseKey(key)| key),
+        }
+    }
+
+    /// Gets at hand what the claims of these calls will look at. Without it each claim waits for memory several times;
+    /// here nothing depends on anything, and a processor waits for all at once.
+    pub fn approach(&self, calls: &[CallKeys]) {
+        let mut touched = 0;
+        for (at, (traces, responses)) in self.traces.iter().zip(&self.responses).enumerate() {
+            let traces = lock(traces);
+            for call in calls.iter().filter(|call| call.shard == at) {
+                // All relations of a span have one bucket.
+                touched ^= traces.touch(call.span.related(Relation::Is));
+                touched ^= call.parent.map_or(0, |parent| traces.touch(parent.related(Relation::Is)));
+            }
+            drop(traces);
+            let responses = lock(responses);
+            for key in calls.iter().filter_map(|call| call.response).filter(|key| shard(key.0) == at) {
+                touched ^= responses.touch(key);
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Decides whether the span is billed, and remembers what it decided. `now` is the time of arrival in nanoseconds.
     pub fn claim(&self, call: &Call, now: u64) -> Claim {
-        let trace_key = self.key(&call.id.trace);
-        let related = |relation, span| self.related(trace_key, relation, span);
-        let mut trace = lock(&self.traces, trace_key);
-        let own = related(Relation::Is, call.id.span);
+        self.claim_at(&self.keys(call), call, now)
+    }
+
+    /// The same with the call's [keys](Self::keys).
+    pub fn claim_at(&self, keys: &CallKeys, call: &Call, now: u64) -> Claim {
+        let CallKeys { span, parent, response, .. } = *keys;
+        let mut trace = lock(&self.traces[keys.shard]);
+        let own = span.related(Relation::Is);
         if let Some(before) = trace.get(own, now) {
             return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
         }
-        let mut response = call.response.map(|key| (key.0, lock(&self.responses, key.0)));
-        let same_counts =
-            call.rank.is_half_of_a_stream().then(|| self.key(&(Relation::SameCounts as u8, trace_key, call.counts)));
+        let mut response = response.map(|key| (key, lock(&self.responses[shard(key.0)])));
+        let same_counts = call.rank.is_half_of_a_stream().then(|| self.key(&(call.id.trace, call.counts)));
 
         let mut is_above = false;
         let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
         let found = of_response
             .filter(|billed| billed.is_same_response(call))
             .or_else(|| {
-                let below = trace.get(related(Relation::ParentOf, call.id.span), now);
+                let below = trace.get(span.related(Relation::ParentOf), now);
                 let below = below.filter(|below| below.has_counts_of(call))?;
                 is_above = true;
                 Some(below)
             })
             .or_else(|| {
-                let above = trace.get(related(Relation::Is, call.parent?), now);
+                let above = trace.get(parent?.related(Relation::Is), now);
                 above.filter(|above| above.has_counts_of(call))
             })
             .or_else(|| {
@@ -220,8 +275,8 @@ impl Calls {
         };
 
         trace.insert(own, billed, now);
-        if let Some(parent) = call.parent {
-            let above = related(Relation::ParentOf, parent);
+        if let Some(parent) = parent {
+            let above = parent.related(Relation::ParentOf);
             // Siblings of one call are counted once.
             if found.is_none() || is_above {
                 trace.update(above, billed, now, |below| below.add(&billed));
@@ -249,11 +304,10 @@ impl Calls {
     /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
     /// too.
     pub fn below(&self, id: SpanId, parent: Option<[u8; 8]>, now: u64) -> Option<SpanId> {
-        let trace_key = self.key(&id.trace);
-        let mut trace = lock(&self.traces, trace_key);
-        let below = trace.get(self.related(trace_key, Relation::ParentOf, id.span), now)?;
+        let mut trace = lock(&self.traces[self.shard_of(&id.trace)]);
+        let below = trace.get(self.name(&id.trace, id.span).related(Relation::ParentOf), now)?;
         if let Some(parent) = parent {
-            let above = self.related(trace_key, Relation::ParentOf, parent);
+            let above = self.name(&id.trace, parent).related(Relation::ParentOf);
             if trace.get(above, now).is_none() {
                 trace.insert(above, below, now);
             }
@@ -271,8 +325,12 @@ impl Calls {
         self.len() == 0
     }
 
-    fn related(&self, trace: Key, relation: Relation, span: [u8; 8]) -> Key {
-        self.key(&(relation as u8, trace, u64::from_le_bytes(span)))
+    fn shard_of(&self, trace: &[u8; 16]) -> usize {
+        shard(self.hashers[0].hash_one(u128::from_ne_bytes(*trace)))
+    }
+
+    fn name(&self, trace: &[u8; 16], span: [u8; 8]) -> SpanKey {
+        SpanKey(self.key(&(u128::from_ne_bytes(*trace), u64::from_ne_bytes(span))))
     }
 
     fn key(&self, value: &impl std::hash::Hash) -> Key {
@@ -307,7 +365,10 @@ fn gap([a_start, a_end]: [u64; 2], [b_start, b_end]: [u64; 2]) -> u64 {
     b_start.saturating_sub(a_end).max(a_start.saturating_sub(b_end))
 }
 
-fn lock(shards: &[Mutex<Table<Billed>>], key: Key) -> MutexGuard<'_, Table<Billed>> {
-    let shard = &shards[key.0 as usize % shards.len()];
+fn shard(hash: u64) -> usize {
+    hash as usize % SHARDS
+}
+
+fn lock(shard: &Mutex<Table<Billed>>) -> MutexGuard<'_, Table<Billed>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,98 +1,326 @@
 //! A map that forgets: entries not used for a while, and the least recently used one where there are too many.
+//!
+//! It is asked several times for each call, and most answers are no. With the entries of fifty thousand calls it is far
+//! larger than a processor's cache, so what counts is how many places in memory a call touches:
+//!
+//! * The entries lie in the order in which they came. Adding one and forgetting the oldest go along memory in a row.
+//! * The index is an array of buckets, each a cache line of eight slots. A slot is a number of an entry and a part of
+//!   its hash, so that a no is said without looking at entries. Keys that are asked for together have the same bucket.
+//! * An entry that is forgotten stays in the index: its number is no longer that of an entry, and its slot may be taken.
+//!   A bucket whose slots have all been used sends those who do not find their key there to the next one.
+//!
+//! ```text
+//! hash ──► bucket │ tag, number │ tag, number │ … │       number = first + place in line
+//! line            │ oldest │ … │ … │ … │ newest │         first: the number of the oldest
+//! ```
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
-/// A keyed hash of what is looked up. 128 bits: two that are equal by chance do not happen.
+/// A keyed hash of what is looked up. 128 bits: two that are equal by chance do not happen. The lower half of the
+/// second number chooses the bucket and its upper half is the tag.
 pub(super) type Key = (u64, u64);
 
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    entries: HashMap<Key, Remembered<V>, BuildHasherDefault<Second>>,
-    /// Keys with the time at which they were put in line, the oldest first. An entry used since then is put in line
-    /// again instead of being forgotten.
-    line: VecDeque<(Key, u64)>,
+    /// None before the first entry.
+    buckets: Vec<Bucket>,
+    /// Slots that have been used.
+    used: usize,
+    /// The entries, the next to be forgotten first. One used since it was put in line is put in line again instead.
+    line: VecDeque<Entry<V>>,
+    /// The number of the first entry in line; after the last number comes the first one again.
+    first: u32,
     max: usize,
     window: u64,
 }
 
-#[derive(Debug)]
-struct Remembered<V> {
-    value: V,
-    used: u64,
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS]);
+
+/// Where an entry is or was. One that was never used has the tag 0, which no key has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    tag: u32,
+    number: u32,
 }
 
+#[derive(Debug)]
+struct Entry<V> {
+    key: Key,
+    value: V,
+    /// When it was last used.
+    used: u64,
+    /// Whether it was used since it was put in line.
+    is_used_again: bool,
+}
+
+const SLOTS: usize = 8;
+
+/// Entries for which there is a bucket. Few buckets are ever full then.
+const PER_BUCKET: usize = 3;
+
 impl<V: Copy> Table<V> {
+    /// Remembers `max` entries, each for `window` nanoseconds.
     pub(super) fn new(max: usize, window: u64) -> Self {
-        Self { entries: HashMap::default(), line: VecDeque::new(), max, window }
+        // Numbers must not run into each other.
+        let max = max.clamp(1, u32::MAX as usize / 2);
+        Self { buckets: Vec::new(), used: 0, line: VecDeque::new(), first: 0, max, window }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.line.len()
     }
 
     /// The value, unless it was not used for the whole window.
+    #[inline]
     pub(super) fn get(&mut self, key: Key, now: u64) -> Option<V> {
-        let window = self.window;
-        let entry = self.entries.get_mut(&key).filter(|e| now.saturating_sub(e.used) <= window)?;
-        entry.used = entry.used.max(now);
-        Some(entry.value)
+        self.fresh(key, now).map(|entry| entry.value)
     }
 
     /// Puts a value in the place of what is there.
     pub(super) fn insert(&mut self, key: Key, value: V, now: u64) {
-        if self.entries.insert(key, Remembered { value, used: now }).is_none() {
-            self.line.push_back((key, now));
-            self.forget(now);
+        match self.find(key) {
+            Some(entry) => {
+                entry.value = value;
+                entry.use_again(now);
+            }
+            None => self.add(key, value, now),
         }
     }
 
     /// Changes the value that is there, or puts one there.
     pub(super) fn update(&mut self, key: Key, value: V, now: u64, change: impl FnOnce(&mut V)) {
-        let window = self.window;
-        match self.entries.get_mut(&key) {
-            Some(entry) if now.saturating_sub(entry.used) <= window => {
-                change(&mut entry.value);
-                entry.used = entry.used.max(now);
-            }
-            _ => self.insert(key, value, now),
+        match self.fresh(key, now) {
+            Some(entry) => change(&mut entry.value),
+            None => self.insert(key, value, now),
         }
     }
 
-    fn forget(&mut self, now: u64) {
-        while let Some(&(key, since)) = self.line.front() {
-            if self.entries.len() <= self.max && now.saturating_sub(since) <= self.window {
+    /// Something from where the key would be looked for, which is then at hand.
+    #[inline]
+    pub(super) fn touch(&self, key: Key) -> u32 {
+        self.buckets.get(self.bucket_of(key)).map_or(0, |bucket| bucket.0[0].tag)
+    }
+
+    /// The entry if it was used within the window, which it now is again.
+    #[inline]
+    fn fresh(&mut self, key: Key, now: u64) -> Option<&mut Entry<V>> {
+        let window = self.window;
+        let entry = self.find(key).filter(|entry| now.saturating_sub(entry.used) <= window)?;
+        entry.use_again(now);
+        Some(entry)
+    }
+
+    #[inline]
+    fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
+        let (tag, mut at) = (tag_of(key), self.bucket_of(key));
+        loop {
+            let Bucket(slots) = self.buckets.get(at)?;
+            for slot in slots.iter().filter(|slot| slot.tag == tag) {
+                let place = slot.number.wrapping_sub(self.first) as usize;
+                if self.line.get(place).is_some_and(|entry| entry.key == key) {
+                    return self.line.get_mut(place);
+                }
+            }
+            if slots.iter().any(Slot::is_unused) {
+                return None;
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Adds a key that is not there, and forgets what is too old or too much.
+    fn add(&mut self, key: Key, value: V, now: u64) {
+        self.make_room();
+        self.put_in_line(Entry { key, value, used: now, is_used_again: false });
+        while let Some(oldest) = self.line.front() {
+            let is_old = now.saturating_sub(oldest.used) > self.window;
+            if self.line.len() <= self.max && !is_old {
                 break;
             }
-            self.line.pop_front();
-            let Entry::Occupied(entry) = self.entries.entry(key) else { continue };
-            let used = entry.get().used;
-            if used > since && now.saturating_sub(used) <= self.window {
-                self.line.push_back((key, used));
-            } else {
-                entry.remove();
+            let is_used_again = oldest.is_used_again && !is_old;
+            let oldest = self.line.pop_front();
+            self.first = self.first.wrapping_add(1);
+            if let Some(oldest) = oldest.filter(|_| is_used_again) {
+                self.put_in_line(Entry { is_used_again: false, ..oldest });
             }
         }
+    }
+
+    fn put_in_line(&mut self, entry: Entry<V>) {
+        let number = self.first.wrapping_add(self.line.len() as u32);
+        self.note(entry.key, number);
+        self.line.push_back(entry);
+    }
+
+    /// Writes a number into the index, where one is or was that is no longer needed.
+    fn note(&mut self, key: Key, number: u32) {
+        let (mut at, first, len) = (self.bucket_of(key), self.first, self.line.len());
+        loop {
+            let Some(Bucket(slots)) = self.buckets.get_mut(at) else { return };
+            let is_free = |slot: &Slot| slot.is_unused() || slot.number.wrapping_sub(first) as usize >= len;
+            if let Some(slot) = slots.iter_mut().find(|slot| is_free(slot)) {
+                self.used += usize::from(slot.is_unused());
+                *slot = Slot { tag: tag_of(key), number };
+                return;
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Makes room for one more entry: grows as a vector would, but not beyond what it will hold, which is one more than
+    /// `max` while the oldest is still there.
+    fn make_room(&mut self) {
+        let Self { line, max, buckets, used, .. } = self;
+        if line.len() == line.capacity() {
+            let all = (2 * line.len()).max(16).min(*max + 1);
+            line.reserve_exact(all.saturating_sub(line.len()));
+            self.build(all.div_ceil(PER_BUCKET) + 1);
+        } else if *used >= buckets.len() * SLOTS / 4 * 3 {
+            let buckets = buckets.len();
+            self.build(buckets);
+        }
+    }
+
+    /// Makes the index of what is there anew, so that slots are unused again.
+    fn build(&mut self, buckets: usize) {
+        self.buckets.clear();
+        self.buckets.shrink_to(buckets);
+        self.buckets.resize(buckets, Bucket::default());
+        self.used = 0;
+        for place in 0..self.line.len() {
+            if let Some(key) = self.line.get(place).map(|entry| entry.key) {
+                self.note(key, self.first.wrapping_add(place as u32));
+            }
+        }
+    }
+
+    #[inline]
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.buckets.len() { bucket + 1 } else { 0 }
+    }
+
+    #[inline]
+    fn bucket_of(&self, (_, hash): Key) -> usize {
+        // The lower half as a fraction of one, of that many buckets.
+        ((hash & u64::from(u32::MAX)) * self.buckets.len() as u64 >> 32) as usize
     }
 }
 
-/// The keys are hashes already. The shard was chosen by the first half, so the second one is taken.
-#[derive(Debug, Default)]
-pub(super) struct Second(u64);
+#[inline]
+fn tag_of((_, hash): Key) -> u32 {
+    (hash >> 32) as u32 | 1
+}
 
-impl Hasher for Second {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+impl Slot {
+    #[inline]
+    fn is_unused(&self) -> bool {
+        self.tag == 0
+    }
+}
+
+impl<V> Entry<V> {
+    #[inline]
+    fn use_again(&mut self, now: u64) {
+        self.used = self.used.max(now);
+        self.is_used_again = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(n: u8) -> Key {
+        // Some in the same bucket, some with the same hash.
+        (u64::from(n), u64::from(n / 6) << 62 | u64::from(n / 3) << 29)
+    }
+
+    /// What the table must do, in the plainest way.
+    #[derive(Default)]
+    struct Plain {
+        /// Key, value, when it was used, whether again; in line.
+        line: Vec<(Key, u32, u64, bool)>,
+    }
+
+    impl Plain {
+        fn fresh(&mut self, key: Key, now: u64, window: u64) -> Option<&mut (Key, u32, u64, bool)> {
+            let entry = self.line.iter_mut().find(|e| e.0 == key && now.saturating_sub(e.2) <= window)?;
+            (entry.2, entry.3) = (entry.2.max(now), true);
+            Some(entry)
+        }
+
+        fn insert(&mut self, key: Key, value: u32, now: u64, max: usize, window: u64) {
+            if let Some(entry) = self.line.iter_mut().find(|e| e.0 == key) {
+                *entry = (key, value, entry.2.max(now), true);
+                return;
+            }
+            self.line.push((key, value, now, false));
+            while let Some(&(key, value, used, again)) = self.line.first() {
+                let is_old = now.saturating_sub(used) > window;
+                if self.line.len() <= max && !is_old {
+                    break;
+                }
+                self.line.remove(0);
+                if again && !is_old {
+                    self.line.push((key, value, used, false));
+                }
+            }
         }
     }
 
-    fn write_u64(&mut self, half: u64) {
-        self.0 = half;
+    proptest! {
+        #[test]
+        fn it_remembers_what_the_plain_one_remembers(
+            max in 1..12_usize,
+            start in prop_oneof![Just(0), Just(u32::MAX - 3)],
+            steps in prop::collection::vec((0..3_u8, 0..24_u8, 0..40_u64), 1..200),
+        ) {
+            let (mut table, mut plain, mut now) = (Table::new(max, 100), Plain::default(), 1_000);
+            table.first = start;
+            for (n, (what, name, later)) in (0..).zip(steps) {
+                now += later;
+                let key = key(name);
+                match what {
+                    0 => {
+                        let expected = plain.fresh(key, now, 100).map(|entry| entry.1);
+                        prop_assert_eq!(table.get(key, now), expected);
+                    }
+                    1 => {
+                        table.insert(key, n, now);
+                        plain.insert(key, n, now, max, 100);
+                    }
+                    _ => {
+                        table.update(key, n, now, |value| *value += 1);
+                        match plain.fresh(key, now, 100) {
+                            Some(entry) => entry.1 += 1,
+                            None => plain.insert(key, n, now, max, 100),
+                        }
+                    }
+                }
+                prop_assert!(table.len() <= max);
+                prop_assert_eq!(table.len(), plain.line.len());
+            }
+        }
     }
 
-    fn finish(&self) -> u64 {
-        self.0
+    #[test]
+    fn it_takes_no_more_room_than_it_needs() {
+        let mut table = Table::new(2_343, u64::MAX);
+        let hasher = foldhash::quality::FixedState::default();
+        let key = |n: u64| (n, hasher.hash_one(n));
+        for n in 0..100_000_u64 {
+            table.insert(key(n), n, n);
+        }
+        assert_eq!(table.len(), 2_343);
+        assert!(table.line.capacity() <= 2_344, "{}", table.line.capacity());
+        assert!(table.buckets.capacity() <= 2_344 / 3 + 2, "{}", table.buckets.capacity());
+        assert_eq!((100_000 - 2_343..100_000).find(|n| table.get(key(*n), 100_000) != Some(*n)), None);
+        assert_eq!((0..100_000 - 2_343).find(|n| table.get(key(*n), 100_000).is_some()), None);
     }
 }

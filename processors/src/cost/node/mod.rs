@@ -27,7 +27,7 @@ pub(super) use self::meter::Origin;
 use self::meter::{LaneMeter, Meter, SeriesId, Tokens};
 pub(super) use self::output::{Amounts, Words};
 use self::output::{Extra, Given, Output, TemplateId};
-use super::calls::{Call, Calls, Claim, Rank, SpanId};
+use super::calls::{Call, CallKeys, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
 use super::{CostStatus, GivenCost, Meaning, Pricer, Pricing, Reading, Usage, UsageReader};
 
@@ -90,6 +90,7 @@ impl CostFactory {
             environment: self.environment.clone(),
             pending: Vec::new(),
             turns: Vec::new(),
+            call_keys: Vec::new(),
             keys: KeyReader::new(Meaning::of),
             scope: None,
         }
@@ -137,6 +138,8 @@ struct CostProcessor {
     pending: Vec<Pending>,
     /// Those that may be one of several of a call, in the order of their claims.
     turns: Vec<Turn>,
+    /// Their keys.
+    call_keys: Vec<CallKeys>,
     keys: KeyReader<Meaning>,
     /// Where the scope's name of the last span is, and its rank.
     scope: Option<(usize, Rank)>,
@@ -363,10 +366,14 @@ impl CostProcessor {
             }
         }
         self.turns.sort_unstable();
-        for turn in &self.turns {
+        let call_of = |turn: &Turn| self.pending.get(turn.at()).and_then(|pending| pending.call.as_ref());
+        self.call_keys.clear();
+        self.call_keys.extend(self.turns.iter().filter_map(call_of).map(|call| calls.keys(call)));
+        calls.approach(&self.call_keys);
+        for (turn, keys) in self.turns.iter().zip(&self.call_keys) {
             let Some(pending) = self.pending.get_mut(turn.at()) else { continue };
             let Some(call) = &pending.call else { continue };
-            let (status, deferred_to) = match calls.claim(call, now) {
+            let (status, deferred_to) = match calls.claim_at(keys, call, now) {
                 Claim::Billed | Claim::Unpriced => continue,
                 Claim::BilledBefore => {
                     pending.is_repeated = true;
