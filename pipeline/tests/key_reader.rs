@@ -135,6 +135,70 @@ fn degenerate_attributes_are_read_without_notes() {
 }
 
 #[test]
+fn a_key_for_each_attribute_is_read_without_notes() {
+    // 4a 09 0a 05 <key> 12 00: noting a key takes ten times that.
+    let keys = |range: std::ops::Range<u32>| -> Vec<u8> {
+        let one = |n: u32| [b"\x4a\x09\x0a\x05", format!("{n:05}").as_bytes(), b"\x12\x00"].concat();
+        range.flat_map(one).collect()
+    };
+    let bytes = request(&[keys(0..20), keys(0..9_000), keys(20..50)]);
+    let batch = Batch::decode(Signal::Traces, bytes.clone()).unwrap();
+    let mut reader = KeyReader::new(|key| std::str::from_utf8(key).ok()?.parse::<u32>().ok());
+    for (span, range) in batch.spans().zip([0..20, 0..9_000, 20..50]) {
+        let mut read = Vec::new();
+        span.read(&mut reader, |n, _| read.push(n));
+        assert_eq!(read, range.collect::<Vec<_>>());
+    }
+    assert_eq!(batch.encode(), bytes);
+    let wrong = request(&[keys(0..9_000), [&keys(1..2)[..], b"\x4a\x03\x0a\x01\xff"].concat()]);
+    assert!(Batch::decode(Signal::Traces, wrong).is_err(), "but validated");
+}
+
+#[test]
+fn what_repeats_is_still_read_within_its_span() {
+    let attribute = |key: &str, value: &str| {
+        let (mut kv, mut any, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        put_bytes(&mut any, 1, value.as_bytes());
+        put_bytes(&mut kv, 1, key.as_bytes());
+        put_bytes(&mut kv, 2, &any);
+        put_bytes(&mut out, 9, &kv);
+        out
+    };
+    let long = "a key that is longer than what is compared of one at once, so that it is looked up each time";
+    let spans: Vec<_> = [("same", "x"), ("same", "y"), ("other", "y"), ("same", "longer"), ("same", "x")]
+        .iter()
+        .map(|(first, second)| {
+            [attribute("a", first), attribute("b", "constant"), attribute("c", second), attribute(long, second)]
+                .concat()
+        })
+        .collect();
+    let batch = Batch::decode(Signal::Traces, request(&spans)).unwrap();
+    let mut reader = KeyReader::new(|key| Some(key.len()));
+    for (span, bytes) in batch.spans().zip(&spans) {
+        let mut read = Vec::new();
+        span.read(&mut reader, |_, kv| read.extend(attribute(kv.key.as_str(), kv.value().as_str().unwrap())));
+        assert_eq!(read, *bytes);
+    }
+
+    // The second span ends within its attribute; what lies behind it would complete it.
+    let whole = attribute("key", "constant");
+    let behind = [b"\x1a".as_slice(), &[whole.len() as u8 - 3], &whole[3..]].concat();
+    for cut in 1..whole.len() {
+        let (mut scope, mut resource, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        put_bytes(&mut scope, 2, &whole);
+        put_bytes(&mut scope, 2, &whole[..cut]);
+        scope.extend_from_slice(&whole[cut..]);
+        scope.extend_from_slice(&behind);
+        put_bytes(&mut resource, 2, &scope);
+        put_bytes(&mut out, 1, &resource);
+        // Room for a whole comparison behind it.
+        put_bytes(&mut out, 99, &[0; 100]);
+        let malformed = Batch::decode(Signal::Traces, out.into()).unwrap_err();
+        assert!(malformed.path.starts_with("resource_spans[0].scope_spans[0].spans[1]"), "{cut}: {malformed}");
+    }
+}
+
+#[test]
 fn changes_are_read_too() {
     let mut span = unusual(2, 0, 1);
     span.extend(unusual(3, 0, 2));

@@ -14,8 +14,9 @@
 //! that was written ([`Form`]), and the next attribute is compared with it: equal bytes are a valid key, and often a
 //! valid value too, without another look.
 //!
-//! The notes take 12 bytes an attribute. A request whose attributes are degenerate (hardly longer than that) gets none,
-//! and its views walk the bytes instead: memory stays below the request's own size.
+//! The notes take 12 bytes an attribute and some 120 a key. A request whose attributes are degenerate (hardly longer than
+//! that, or nearly each of a key of its own) gets none, and its views walk the bytes instead: memory stays below the
+//! request's own size.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +37,9 @@ const MIN_BYTES: usize = 16;
 /// Distinct keys that the spans of a request mostly have together.
 const USUAL_KEYS: usize = 48;
 
+/// There may be one more for each so many bytes.
+const MIN_BYTES_A_KEY: usize = 128;
+
 /// One attribute.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -55,11 +59,11 @@ struct Key {
 /// How the attributes of a key are written.
 #[derive(Debug, Clone, Copy)]
 struct Form {
-    /// The beginning of the first one.
+    /// The beginning of the first one's `KeyValue`.
     bytes: [u8; FORM],
     /// Length of `0a <length> <key> 12`, with which it begins; 0 if it begins otherwise or the key is too long.
     head: u32,
-    /// Its length, as long as all others were the same to the last byte; else [`VARYING`].
+    /// Its whole length, as long as all others were the same to the last byte; else 0.
     whole: u32,
     /// Its value.
     start: u32,
@@ -71,12 +75,9 @@ struct Form {
 /// Bytes that are compared at once, which most keys fit in.
 const FORM: usize = 64;
 
-/// No length.
-const VARYING: u32 = u32::MAX;
-
 impl Form {
     /// What begins a span: no attribute is like it.
-    const START: Self = Self { bytes: [0; FORM], head: 0, whole: VARYING, start: 0, end: 0, next: START };
+    const START: Self = Self { bytes: [0; FORM], head: 0, whole: 0, start: 0, end: 0, next: START };
 
     /// The form of a `KeyValue` that begins with a head of this length, 0 if with something else.
     fn of(key_value: &[u8], head: usize, entry: Entry) -> Self {
@@ -93,7 +94,7 @@ impl Form {
 
     /// Whether the first `len` bytes are those of the form. At most [`FORM`] are looked at.
     #[inline(always)]
-    fn begins(&self, bytes: &[u8; FORM], len: usize) -> bool {
+    fn begins(&self, bytes: &[u8; FORM], len: u32) -> bool {
         /// From the middle on, nothing is taken into account.
         const MASKS: [u8; 2 * FORM] = {
             let mut masks = [0; 2 * FORM];
@@ -104,7 +105,7 @@ impl Form {
             }
             masks
         };
-        let Some(mask) = MASKS.get(FORM.wrapping_sub(len)..).and_then(<[u8]>::first_chunk::<FORM>) else {
+        let Some(mask) = MASKS.get(FORM.wrapping_sub(len as usize)..).and_then(<[u8]>::first_chunk::<FORM>) else {
             return false;
         };
         let mut differences = [0_u8; 16];
@@ -166,7 +167,11 @@ pub(crate) struct Recorder<'b> {
     by_text: HashMap<&'b [u8], u32>,
     entries: Vec<Entry>,
     /// Entries there may be.
-    limit: usize,
+    max_entries: usize,
+    /// Keys there may be.
+    max_keys: usize,
+    /// Whether there were not too many yet.
+    is_noting: bool,
     /// The key of the attribute before.
     last: u32,
 }
@@ -179,7 +184,9 @@ impl<'b> Recorder<'b> {
             forms: vec![Form::START],
             by_text: HashMap::with_capacity(USUAL_KEYS),
             entries: Vec::with_capacity(bytes.len() / 64),
-            limit: bytes.len() / MIN_BYTES,
+            max_entries: bytes.len() / MIN_BYTES,
+            max_keys: USUAL_KEYS + bytes.len() / MIN_BYTES_A_KEY,
+            is_noting: true,
             last: START,
         }
     }
@@ -206,33 +213,45 @@ impl<'b> Recorder<'b> {
     /// how many levels of messages an attribute may hold.
     #[inline]
     pub(crate) fn row(&mut self, reader: &mut Reader<'b>, base: usize, depth: usize) -> Result<(), Located> {
-        while let Some(key_value) = reader.field_if(ATTRIBUTE) {
+        loop {
+            if let Some(entry) = self.repeated(reader, base) {
+                self.note(entry);
+                continue;
+            }
+            let Some(key_value) = reader.field_if(ATTRIBUTE) else { return Ok(()) };
             let at = base + reader.pos() - key_value.len();
             match self.foreseen(at, key_value) {
                 Some(entry) => self.note(entry),
                 None => self.unforeseen(at, key_value, depth)?,
             }
         }
-        Ok(())
+    }
+
+    /// Skips an attribute that is the one that followed the last one before, to the last byte.
+    #[inline(always)]
+    fn repeated(&self, reader: &mut Reader<'b>, base: usize) -> Option<Entry> {
+        let key = self.forms.get(self.last as usize)?.next;
+        let form = self.forms.get(key as usize)?;
+        if form.whole == 0 {
+            return None;
+        }
+        let ([tag, len], beginning) = self.bytes.get(base + reader.pos()..)?.split_first_chunk()?;
+        let is_same =
+            *tag == ATTRIBUTE && u32::from(*len) == form.whole && form.begins(beginning.first_chunk()?, form.whole);
+        let entry = Entry { key, start: form.start, end: form.end };
+        (is_same && reader.skip(2 + form.whole as usize).is_ok()).then_some(entry)
     }
 
     /// The attribute that lies at `at` in the bytes, if it is of the key that followed the last one before, and valid.
-    #[inline]
+    #[inline(always)]
     fn foreseen(&mut self, at: usize, key_value: &[u8]) -> Option<Entry> {
         let key = self.forms.get(self.last as usize)?.next;
         let form = self.forms.get_mut(key as usize)?;
-        let beginning = self.bytes.get(at..)?.first_chunk()?;
-        if form.whole as usize == key_value.len() {
-            if form.begins(beginning, key_value.len()) {
-                return Some(Entry { key, start: form.start, end: form.end });
-            }
-            form.whole = VARYING;
-        }
-        let head = form.head as usize;
-        if head == 0 || !form.begins(beginning, head) {
+        if form.head == 0 || !form.begins(self.bytes.get(at..)?.first_chunk()?, form.head) {
             return None;
         }
-        let value = validate::plain_prefixed_value(key_value.get(head..)?)?;
+        form.whole = 0;
+        let value = validate::plain_prefixed_value(key_value.get(form.head as usize..)?)?;
         let end = at + key_value.len();
         Some(Entry { key, start: (end - value.len()) as u32, end: end as u32 })
     }
@@ -257,11 +276,18 @@ impl<'b> Recorder<'b> {
             }
             false
         };
+        if !self.is_noting {
+            return Ok(());
+        }
         let text = &key_value[key.clone()];
         let new = self.keys.len() as u32;
         let id = *self.by_text.entry(text).or_insert(new);
         let entry = Entry { key: id, start: (at + value.start) as u32, end: (at + value.end) as u32 };
         if id == new {
+            if self.keys.len() > self.max_keys {
+                self.stop_noting();
+                return Ok(());
+            }
             self.keys.push(Key { start: (at + key.start) as u32, len: text.len() as u32 });
             self.forms.push(Form::of(key_value, if is_plain { text.len() + 3 } else { 0 }, entry));
         }
@@ -275,20 +301,29 @@ impl<'b> Recorder<'b> {
     #[inline]
     fn note(&mut self, entry: Entry) {
         self.last = entry.key;
-        // One more than the limit tells that there were too many.
-        if self.entries.len() <= self.limit {
+        if self.entries.len() < self.max_entries {
             self.entries.push(entry);
+        } else {
+            self.stop_noting();
         }
+    }
+
+    /// Forgets everything: from now on attributes are only validated.
+    #[cold]
+    fn stop_noting(&mut self) {
+        self.is_noting = false;
+        self.last = START;
+        self.keys = Vec::new();
+        self.forms = Vec::new();
+        self.by_text = HashMap::new();
+        self.entries = Vec::new();
     }
 
     /// What was noted, unless that would take more memory than it is worth.
     pub(crate) fn finish(self) -> Option<Attributes> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
-        if self.entries.len() > self.limit {
-            return None;
-        }
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        Some(Attributes { serial, keys: self.keys, entries: self.entries })
+        self.is_noting.then_some(Attributes { serial, keys: self.keys, entries: self.entries })
     }
 }
 

@@ -90,6 +90,32 @@ pub(crate) struct SpanHead {
 }
 
 impl SpanHead {
+    /// Reads the fields before the attributes if they are there as every encoder writes them: ids, name, kind and
+    /// times, with or without a parent; else stays. `base` is where the span's bytes begin.
+    #[inline(always)]
+    fn usual(reader: &mut Reader<'_>, base: u32) -> Option<Self> {
+        let mut ahead = *reader;
+        let mut head = Self::default();
+        let id = |ahead: &mut Reader<'_>, tag, len| {
+            (ahead.field_if(tag)?.len() == len).then(|| base + (ahead.pos() - len) as u32)
+        };
+        head.trace_id = id(&mut ahead, 0x0a, 16)?;
+        head.span_id = id(&mut ahead, 0x12, 8)?;
+        if let Some(parent) = ahead.field_if(0x22) {
+            head.parent_span_id = if parent.len() == 8 { base + ahead.pos() as u32 - 8 } else { return None };
+        }
+        if !validate::is_utf8(ahead.field_if(0x2a)?) {
+            return None;
+        }
+        // 30 <kind> 39 <start> 41 <end>
+        let [0x30, ..0x80, 0x39] = *ahead.array()? else { return None };
+        head.start_time_unix_nano = u64::from_le_bytes(*ahead.array()?);
+        let [0x41] = *ahead.array()? else { return None };
+        head.end_time_unix_nano = u64::from_le_bytes(*ahead.array()?);
+        *reader = ahead;
+        Some(head)
+    }
+
     /// Takes an id of this field number and length; of several the last counts.
     #[inline]
     fn take_id(&mut self, number: u32, len: usize, start: usize) {
@@ -209,8 +235,9 @@ impl<'b> Builder<'b> {
         const DEPTH: usize = MAX_DEPTH - 3;
         let base = at.body as usize;
         let first = self.recorder.start_span();
-        let (mut row, mut head) = ((0, 0), SpanHead::default());
+        let mut row = (0, 0);
         let mut reader = Reader::new(bytes);
+        let mut head = SpanHead::usual(&mut reader, at.body).unwrap_or_default();
         let mut progress = Progress::default();
         while !reader.is_empty() {
             let start = reader.pos();
@@ -243,6 +270,13 @@ impl<'b> Builder<'b> {
                 }
                 Ok((8, FIXED64)) if let Ok(time) = ahead.fixed64() => {
                     head.end_time_unix_nano = time;
+                    reader = ahead;
+                }
+                // A status of a code or nothing.
+                Ok((15, LEN))
+                    if let Ok([] | [0x18, ..0x80]) = ahead.len_delimited()
+                        && progress.is_first(15) =>
+                {
                     reader = ahead;
                 }
                 Ok((16, FIXED32)) if ahead.skip(4).is_ok() => reader = ahead,

@@ -62,6 +62,17 @@ pub(super) struct Progress {
     chosen: bool,
 }
 
+impl Progress {
+    /// Whether the singular message field of this number comes for the first time.
+    #[inline]
+    pub(super) fn is_first(&mut self, number: u32) -> bool {
+        let bit = 1u64 << (number & 63);
+        let is_first = self.seen & bit == 0;
+        self.seen |= bit;
+        is_first
+    }
+}
+
 pub(super) fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Located> {
     let mut reader = Reader::new(bytes);
     let mut progress = Progress::default();
@@ -112,12 +123,8 @@ pub(super) fn check_field(
             }
         }
         Kind::Message(inner) => {
-            if !field.repeated {
-                let bit = 1u64 << (number & 63);
-                if progress.seen & bit != 0 {
-                    return Err(at(Fault::Twice));
-                }
-                progress.seen |= bit;
+            if !field.repeated && !progress.is_first(number) {
+                return Err(at(Fault::Twice));
             }
             if depth == 0 {
                 return Err(at(Fault::TooDeep));

@@ -91,7 +91,7 @@ pub enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// Reads the bytes of an `AnyValue`. `string_value_strindex` belongs to profiles only and reads as [`Self::Empty`].
-    #[inline]
+    #[inline(always)]
     pub fn parse(any_value: &'a [u8]) -> Self {
         // One scalar and nothing else, which most values are.
         match *any_value {
@@ -111,6 +111,7 @@ impl<'a> Value<'a> {
         Self::parse_any(any_value)
     }
 
+    #[inline(never)]
     fn parse_any(any_value: &'a [u8]) -> Self {
         let Some(field) = Fields::new(any_value).filter(|f| (1..=7).contains(&f.number)).last() else {
             return Self::Empty;

@@ -115,16 +115,20 @@ impl<'a> Reader<'a> {
     /// Reads a varint of at most 64 bits.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Fault> {
-        match self.bytes.get(self.pos) {
-            Some(&b) if b < 0x80 => {
+        match self.bytes.get(self.pos..) {
+            Some(&[a, ..]) if a < 0x80 => {
                 self.pos += 1;
-                Ok(u64::from(b))
+                Ok(u64::from(a))
             }
-            Some(_) => self.varint_slow(),
-            None => Err(Fault::Truncated),
+            Some(&[a, b, ..]) if b < 0x80 => {
+                self.pos += 2;
+                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            }
+            _ => self.varint_slow(),
         }
     }
 
+    #[cold]
     fn varint_slow(&mut self) -> Result<u64, Fault> {
         let mut value = 0u64;
         for i in 0..10 {
@@ -165,12 +169,18 @@ impl<'a> Reader<'a> {
         Ok(body)
     }
 
+    /// Reads so many bytes, if they are there.
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let bytes = self.bytes.get(self.pos..)?.first_chunk()?;
+        self.pos += N;
+        Some(bytes)
+    }
+
     /// Reads eight bytes, little endian.
     #[inline]
     pub fn fixed64(&mut self) -> Result<u64, Fault> {
-        let bytes = self.bytes.get(self.pos..).and_then(<[u8]>::first_chunk).ok_or(Fault::Truncated)?;
-        self.pos += 8;
-        Ok(u64::from_le_bytes(*bytes))
+        self.array().map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Fault::Truncated)
     }
 
     /// Skips `n` bytes.

@@ -77,45 +77,25 @@ impl Pricer {
         end_time_unix_nano: u64,
         project: ProjectId,
     ) -> Priced<'_, 'a> {
-        let span_model = if reading.response_model.is_empty() { reading.request_model } else { reading.response_model };
-        let mut priced = Priced {
-            status: CostStatus::Priced,
-            usage: Usage::default(),
-            cost: None,
-            price_id: None,
-            provider: None,
-            model: None,
-            matched: None,
+        let found = reading.usage.and_then(|_| self.matcher.find(reading));
+        let catalog = self.matcher.catalog();
+        let model = found.ok().map(|found| found.model);
+        let at = found
+            .and_then(|found| self.price_of(found, reading, end_time_unix_nano, project).ok_or(CostStatus::NoRate));
+        let cost = at.and_then(|at| price(reading.usage.as_ref().map_err(|status| *status)?, at));
+        // Put together once, at the end: this is some 500 bytes.
+        Priced {
+            status: cost.err().unwrap_or(CostStatus::Priced),
+            usage: reading.usage.unwrap_or_default(),
+            cost: cost.ok(),
+            price_id: at.ok().map(PriceRef::id),
+            provider: model.and_then(|model| catalog.provider_of(model)).map(|p| catalog.provider_name(p)),
+            model: model.map(|model| catalog.model_name(model)),
+            matched: found.ok(),
             has_output_keys: reading.has_output_keys,
             span_provider: reading.provider,
-            span_model,
-        };
-        priced.status = match self.fill(reading, end_time_unix_nano, project, &mut priced) {
-            Ok(()) => CostStatus::Priced,
-            Err(status) => status,
-        };
-        priced
-    }
-}
-
-impl Pricer {
-    fn fill<'p>(
-        &'p mut self,
-        reading: &Reading<'_>,
-        end_time_unix_nano: u64,
-        project: ProjectId,
-        priced: &mut Priced<'p, '_>,
-    ) -> Result<(), CostStatus> {
-        priced.usage = reading.usage?;
-        let found = self.matcher.find(reading)?;
-        let catalog = self.matcher.catalog();
-        priced.matched = Some(found);
-        priced.provider = catalog.provider_of(found.model).map(|p| catalog.provider_name(p));
-        priced.model = Some(catalog.model_name(found.model));
-        let at = self.price_of(found, reading, end_time_unix_nano, project).ok_or(CostStatus::NoRate)?;
-        priced.price_id = Some(at.id());
-        priced.cost = Some(price(&priced.usage, at)?);
-        Ok(())
+            span_model: if reading.response_model.is_empty() { reading.request_model } else { reading.response_model },
+        }
     }
 
     /// The price of a model that was found for this reading.

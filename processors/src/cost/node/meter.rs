@@ -48,6 +48,8 @@ pub(super) struct LaneMeter {
     /// Where the resource of the last span is, and its tenant; and its labels.
     resource: Option<(usize, usize)>,
     origin: Origin,
+    /// Where the names of provider and model of the last label sets are: places of one batch and one origin.
+    recent: Vec<([(usize, usize); 2], SeriesId)>,
 }
 
 /// A label set, valid for the life of the lane.
@@ -100,6 +102,8 @@ impl Tokens {
 
 const TOKEN_TYPES: [&str; 5] = ["input", "output", "cache_read", "cache_write", "reasoning"];
 const OVERFLOW: &str = "overflow";
+/// Label sets that are found without reading their names.
+const MAX_RECENT: usize = 8;
 /// Longer names are cut: labels are for people and databases, not for payloads.
 const MAX_LABEL: usize = 128;
 
@@ -122,6 +126,7 @@ impl Meter {
             key: Vec::new(),
             resource: None,
             origin: Origin::default(),
+            recent: Vec::new(),
         }
     }
 
@@ -149,6 +154,7 @@ impl LaneMeter {
     /// To be called before each batch: resources are told apart by their place in memory.
     pub(super) fn begin(&mut self) {
         self.resource = None;
+        self.recent.clear();
     }
 
     /// Project and environment of the resource: its tenant's, and where nobody knows it what its attributes say.
@@ -157,6 +163,7 @@ impl LaneMeter {
         let place = Some((resource.as_bytes().as_ptr() as usize, tenant_place));
         if self.resource != place {
             self.resource = place;
+            self.recent.clear();
             self.origin = tenant.map_or_else(|| Origin::of(resource), Origin::of_tenant);
         }
         &self.origin
@@ -164,6 +171,19 @@ impl LaneMeter {
 
     /// The label set of a span of the last resource asked for.
     pub(super) fn series(&mut self, provider: &str, model: &str) -> SeriesId {
+        // The catalog's names are the same ones in memory each time.
+        let places = [provider, model].map(|name| (name.as_ptr() as usize, name.len()));
+        if let Some((_, id)) = self.recent.iter().find(|(known, _)| *known == places) {
+            return *id;
+        }
+        let id = self.series_by_name(provider, model);
+        if self.recent.len() < MAX_RECENT {
+            self.recent.push((places, id));
+        }
+        id
+    }
+
+    fn series_by_name(&mut self, provider: &str, model: &str) -> SeriesId {
         self.key.clear();
         for label in [&self.origin.project, &self.origin.environment, cut(provider), cut(model)] {
             self.key.extend_from_slice(label.as_bytes());

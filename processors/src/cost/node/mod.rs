@@ -92,7 +92,7 @@ impl CostFactory {
             turns: Vec::new(),
             call_keys: Vec::new(),
             keys: KeyReader::new(Meaning::of),
-            scope: None,
+            scope: Scope { place: None, name: String::new(), rank: Rank::of("", false) },
         }
     }
 }
@@ -141,8 +141,26 @@ struct CostProcessor {
     /// Their keys.
     call_keys: Vec<CallKeys>,
     keys: KeyReader<Meaning>,
-    /// Where the scope's name of the last span is, and its rank.
-    scope: Option<(usize, Rank)>,
+    /// The scope of the last span.
+    scope: Scope,
+}
+
+/// What is asked of a scope for each of its spans, which come together.
+struct Scope {
+    /// Where its name is in the batch at hand.
+    place: Option<(usize, usize)>,
+    name: String,
+    rank: Rank,
+}
+
+impl Scope {
+    fn see(&mut self, name: Text<'_>) {
+        let place = Some((name.as_bytes().as_ptr() as usize, name.len()));
+        if self.place != place {
+            let name = name.as_str();
+            *self = Self { place, name: name.to_owned(), rank: Rank::of(name, false) };
+        }
+    }
 }
 
 /// What is known about a span when it was read. It does not borrow the batch, which is to be changed.
@@ -194,7 +212,7 @@ impl Processor for CostProcessor {
         self.output.begin();
         self.meter.begin();
         // Places are those of one batch.
-        self.scope = None;
+        self.scope.place = None;
         self.pending.clear();
         let mut spans = 0;
         for span in batch.spans() {
@@ -277,13 +295,13 @@ impl CostProcessor {
     fn read(&mut self, span: Span<'_>, at: usize) {
         let mut reader = UsageReader::default();
         span.read(&mut self.keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
-        let scope = span.scope_name();
-        let mut reading = reader.finish(scope.as_str());
+        self.scope.see(span.scope_name());
+        let mut reading = reader.finish(&self.scope.name);
         if reading.usage == Err(CostStatus::NotLlm) {
             return;
         }
         let method = estimated(self.estimation, span, &mut reading);
-        let rank = self.rank(scope);
+        let rank = self.scope.rank;
         let origin = self.meter.origin(span.resource(), span.tenant());
         let project = self.pricer.catalog().project(&origin.project);
         let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
@@ -338,19 +356,6 @@ impl CostProcessor {
             series,
             call,
         });
-    }
-
-    /// The rank of a scope's spans; the spans of one scope come together.
-    fn rank(&mut self, scope: Text<'_>) -> Rank {
-        let place = scope.as_bytes().as_ptr() as usize;
-        match self.scope {
-            Some((known, rank)) if known == place => rank,
-            _ => {
-                let rank = Rank::of(scope.as_str(), false);
-                self.scope = Some((place, rank));
-                rank
-            }
-        }
     }
 
     /// Finds out which spans are billed.

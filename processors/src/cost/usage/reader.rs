@@ -110,6 +110,7 @@ impl<'a> UsageReader<'a> {
         })
     }
 
+    #[inline(always)]
     fn take(&mut self, field: Field, rank: u8, value: Value<'a>) {
         match field {
             Field::Count(count) => self.take_count(count, rank, value),
@@ -147,6 +148,7 @@ impl<'a> UsageReader<'a> {
         }
     }
 
+    #[inline]
     fn take_count(&mut self, count: Count, rank: u8, value: Value<'a>) {
         let at = count as usize;
         let (Some(best), Some(slot)) = (self.count_ranks.get_mut(at), self.counts.get_mut(at)) else { return };
