@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message;
 use weir_pipeline::batch::view::KeyValue;
 use weir_pipeline::batch::wire::{Fields, put_bytes, put_tag, put_varint};
-use weir_pipeline::batch::{Batch, KeyReader, NewValue, Span};
+use weir_pipeline::batch::{AttributeEdit, Batch, KeyReader, NewValue, Span};
 use weir_pipeline::signal::Signal;
 
 /// A meaning for about every other key, unlike that of most other keys.
@@ -62,6 +62,48 @@ proptest! {
         }
     }
 
+    /// Where attributes are noted, edits find them by number; where they are not, by key. Both must do the same.
+    #[test]
+    fn edits_are_the_same_with_and_without_notes(
+        attributes in prop::collection::vec((0usize..6, 0usize..5, any::<i64>()), 0..20),
+        edits in prop::collection::vec((0usize..7, 0usize..5), 0..12),
+    ) {
+        let own: Vec<u8> = attributes.iter().flat_map(|(key, shape, number)| unusual(*key, *shape, *number)).collect();
+        let degenerate = [0x4a, 0].repeat(10_000);
+        let [mut noted, mut plain] = [vec![], vec![degenerate]].map(|more| {
+            Batch::decode(Signal::Traces, request(&[vec![own.clone()], more].concat())).unwrap()
+        });
+        for batch in [&mut noted, &mut plain] {
+            let mut is_first = true;
+            batch.for_each_mut(|span| {
+                for (key, edit) in edits.iter().filter(|_| is_first) {
+                    let key = KEYS.get(*key).copied().unwrap_or("one that none has");
+                    match edit {
+                        0 => span.set(key, NewValue::Int(7)),
+                        1 => span.remove(key),
+                        2 if span.view().attr(key).is_none() => span.insert_absent(key, NewValue::Bool(true)),
+                        3 => span.edit_attributes(|kv| match kv.key == *key {
+                            true => AttributeEdit::Text("edited".to_owned()),
+                            false => AttributeEdit::Keep,
+                        }),
+                        _ => span.set_name("another name"),
+                    }
+                }
+                is_first = false;
+            });
+        }
+        let shown = |batch: &Batch| -> Vec<String> {
+            let span = batch.spans().next().unwrap();
+            let all = span.attributes().map(|(key, value)| format!("{key}={value:?}"));
+            let single = KEYS.iter().map(|key| format!("{:?}", span.attr(key)));
+            all.chain(single).collect()
+        };
+        prop_assert_eq!(shown(&noted), shown(&plain));
+        prop_assert_eq!(encoded_attributes(&noted), encoded_attributes(&plain));
+        let read_from = |batch: &Batch| read(batch.spans().next().unwrap(), &mut KeyReader::new(meaning));
+        prop_assert_eq!(read_from(&noted), read_from(&plain));
+    }
+
     /// Attributes as no encoder writes them: long lengths, values before keys, keys twice, foreign fields, in two rows.
     #[test]
     fn unusual_attributes_read_as_they_walk(
@@ -77,8 +119,11 @@ proptest! {
     }
 }
 
+const KEYS: [&str; 6] =
+    ["", "a", "gen_ai.system", "gen_ai.usage.input_tokens", "a.key.of.more.than.sixteen.bytes", "long"];
+
 fn unusual(key: usize, shape: usize, number: i64) -> Vec<u8> {
-    let name = ["", "a", "gen_ai.system", "gen_ai.usage.input_tokens", "a.key.of.more.than.sixteen.bytes", "long"][key];
+    let name = KEYS[key];
     let name = if name == "long" { "k".repeat(200) } else { name.to_owned() };
     let (mut value, mut kv) = (Vec::new(), Vec::new());
     put_tag(&mut value, 3, 0);
@@ -104,6 +149,13 @@ fn unusual(key: usize, shape: usize, number: i64) -> Vec<u8> {
         put_bytes(&mut out, 5, b"a name between two rows");
     }
     out
+}
+
+/// Attributes of a span as it is encoded.
+fn encoded_attributes(batch: &Batch) -> Vec<Vec<u8>> {
+    let again = Batch::decode(Signal::Traces, batch.encode()).unwrap();
+    let first = again.spans().next().unwrap();
+    Fields::new(first.raw()).filter(|f| f.number == 9).map(|f| f.bytes.to_vec()).collect()
 }
 
 /// A request of these spans.

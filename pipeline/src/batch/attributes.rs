@@ -133,10 +133,23 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// The attributes noted as numbers `run`.
+    /// The attributes noted as numbers `run`, with their numbers.
     #[inline]
-    pub(crate) fn iter<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = KeyValue<'a>> {
-        self.run(run).iter().map(move |entry| self.attribute(entry, bytes))
+    pub(crate) fn iter<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = (u32, KeyValue<'a>)> {
+        (run.0..).zip(self.run(run)).map(move |(number, entry)| (number, self.attribute(entry, bytes)))
+    }
+
+    /// Those of them that have this key.
+    #[inline]
+    pub(crate) fn with_key<'a, 'k>(
+        &'a self,
+        run: (u32, u32),
+        key: &'k [u8],
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = (u32, KeyValue<'a>)> + use<'a, 'k> {
+        let has_key = move |entry: &Entry| self.keys.get(entry.key as usize).is_some_and(|k| k.text(bytes) == key);
+        let found = (run.0..).zip(self.run(run)).filter(move |(_, entry)| has_key(entry));
+        found.map(move |(number, entry)| (number, self.attribute(entry, bytes)))
     }
 
     #[inline]
@@ -178,10 +191,13 @@ pub(crate) struct Recorder<'b> {
 
 impl<'b> Recorder<'b> {
     pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        let (mut keys, mut forms) = (Vec::with_capacity(USUAL_KEYS), Vec::with_capacity(USUAL_KEYS));
+        keys.push(Key::default());
+        forms.push(Form::START);
         Self {
             bytes,
-            keys: vec![Key::default()],
-            forms: vec![Form::START],
+            keys,
+            forms,
             by_text: HashMap::with_capacity(USUAL_KEYS),
             entries: Vec::with_capacity(bytes.len() / 64),
             max_entries: bytes.len() / MIN_BYTES,
@@ -349,21 +365,21 @@ impl<M: Copy> KeyReader<M> {
         (self.find)(key)
     }
 
-    /// Shows the attributes noted as numbers `run` whose keys mean something.
+    /// Shows the attributes noted as numbers `run` whose keys mean something, with their numbers.
     #[inline]
     pub(crate) fn read<'a>(
         &mut self,
         attributes: &Attributes,
         run: (u32, u32),
         bytes: &'a [u8],
-        mut on_attribute: impl FnMut(M, KeyValue<'a>),
+        mut on_attribute: impl FnMut(u32, M, KeyValue<'a>),
     ) {
         if self.serial != attributes.serial {
             self.learn(attributes, bytes);
         }
-        for entry in attributes.run(run) {
+        for (number, entry) in (run.0..).zip(attributes.run(run)) {
             if let Some(meaning) = self.known.get(entry.key as usize).copied().flatten() {
-                on_attribute(meaning, attributes.attribute(entry, bytes));
+                on_attribute(number, meaning, attributes.attribute(entry, bytes));
             }
         }
     }

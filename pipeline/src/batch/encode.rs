@@ -154,15 +154,39 @@ fn put_field(out: &mut Encoder, number: u32, extent: Extent, fate: Fate, body: i
     }
 }
 
-/// Ranges of a span's own fields that the overlay replaces or removes.
-fn hidden_fields<'a>(overlay: &'a Overlay, span: usize, body: &'a [u8]) -> impl Iterator<Item = (usize, usize)> + 'a {
-    let shadowing = overlay.is_shadowing(span);
-    Fields::new(body)
-        .filter(move |f| match f.number {
-            SPAN_ATTRIBUTES => shadowing && overlay.hides(span, KeyValue::parse(f.bytes).key.as_bytes()),
+/// Shows the ranges of a span's own fields that the overlay replaces or removes.
+fn hidden_fields(overlay: &Overlay, index: &Index, span: usize, body: &[u8], mut show: impl FnMut(usize, usize)) {
+    const TAG: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
+    let entry = &index.spans[span];
+    let only_attributes = !overlay.replaces_fields(span);
+    if index.attributes.is_none() {
+        let fields = Fields::new(body).filter(|f| match f.number {
+            SPAN_ATTRIBUTES => overlay.hides(span, KeyValue::parse(f.bytes).key.as_bytes()),
             number => overlay.replaces(span, number),
-        })
-        .map(|f| (f.start, f.end))
+        });
+        return fields.for_each(|f| show(f.start, f.end));
+    }
+    // Where nothing else is replaced, the walk begins with the first attribute and ends with the last that is hidden.
+    let mut left = if only_attributes { overlay.hidden_among(entry.attributes) } else { usize::MAX };
+    let mut fields = Fields::from(body, if only_attributes { entry.row.0 as usize } else { 0 });
+    let mut numbers = entry.attributes.0..;
+    while left > 0 {
+        let start = fields.pos();
+        let is_attribute = fields.next_if(TAG).is_some();
+        if !is_attribute {
+            let Some(field) = fields.next() else { return };
+            if field.number != SPAN_ATTRIBUTES {
+                if overlay.replaces(span, field.number) {
+                    show(field.start, field.end);
+                }
+                continue;
+            }
+        }
+        if numbers.next().is_some_and(|number| overlay.hides_number(span, number)) {
+            show(start, fields.pos());
+            left -= 1;
+        }
+    }
 }
 
 impl Plan {
@@ -210,10 +234,10 @@ fn span_fates(chunk: &Chunk, index: &Index) -> (Vec<Fate>, Vec<Cut>) {
                 let mut len = span.extent.body_len() + overlay.added_len(id);
                 if overlay.is_cutting(id) {
                     let base = span.extent.body as usize;
-                    for (start, end) in hidden_fields(overlay, id, span.extent.payload(&chunk.bytes)) {
+                    hidden_fields(overlay, index, id, span.extent.payload(&chunk.bytes), |start, end| {
                         len -= end - start;
                         cuts.push(Cut { span: id, start: base + start, end: base + end });
-                    }
+                    });
                 }
                 Fate::Rewrite(len)
             }

@@ -72,7 +72,8 @@ pub(crate) struct SpanEntry {
     pub(crate) scope: u32,
     /// Its attributes among those of the chunk: first, and one past the last.
     pub(crate) attributes: (u32, u32),
-    /// Where its first attributes stand in a row, as offsets within the payload: what a reader of other fields skips.
+    /// Where its first attributes stand in a row, as offsets within the payload: what a reader of other fields skips,
+    /// and before which there is no attribute.
     pub(crate) row: (u32, u32),
     /// What is asked of most spans.
     pub(crate) head: SpanHead,
@@ -256,6 +257,9 @@ impl<'b> Builder<'b> {
                     let body = ahead.len_delimited().map_err(|fault| (base + start, fault))?;
                     self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
                     reader = ahead;
+                    if row == (0, 0) {
+                        row = (start as u32, reader.pos() as u32);
+                    }
                 }
                 // What every span has: ids, name, kind, times, flags.
                 Ok((number @ (1 | 2 | 4), LEN)) if let Ok(id) = ahead.len_delimited() => {

@@ -24,7 +24,9 @@ mod alive;
 mod attributes;
 mod encode;
 mod encoded;
+mod hidden;
 mod index;
+mod new_value;
 mod overlay;
 mod resource;
 mod span;
@@ -40,7 +42,7 @@ use bytes::Bytes;
 
 pub use self::attributes::KeyReader;
 pub use self::encoded::{Encoded, EncodedReader};
-pub use self::overlay::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
+pub use self::new_value::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
 pub use self::resource::AttributesMut;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;

@@ -2,15 +2,18 @@
 //!
 //! An added attribute is stored as it will stand on the wire: tag, length, `KeyValue`. Protobuf's repeated fields
 //! concatenate, so encoding a span is its old bytes followed by its overlay. An attribute that replaces or removes
-//! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes.
+//! another marks its span as *shadowing*; only then does the encoder look at the span's own attributes. Which of them
+//! are left out is known by number ([`Hidden`]) where the index has notes of them, else by the keys of the entries.
 //!
 //! The name, the trace state and the status of a span are replaced in the same way: the new field is appended and the
 //! span's own is left out. A span of which one event changed keeps all its events anew, as one such field of many parts;
 //! so does one of which many attributes change at once, lest each of them be looked for among all the others.
 //! A resource is one message for many spans and small, so a changed one is kept whole.
 
+use super::hidden::Hidden;
+use super::new_value::{AttributeBlock, NewValue, put_attribute};
 use super::view::{KeyValue, SpanFields, Text, last_status};
-use super::wire::{Fields, LEN, bytes_field_len, put_bytes, put_tag, put_uint, put_varint, varint_len};
+use super::wire::{Fields, put_bytes};
 
 /// Field number of `Span.attributes`.
 pub(crate) const SPAN_ATTRIBUTES: u32 = 9;
@@ -36,130 +39,6 @@ impl SpanField {
 
 /// The end of a span's list of entries.
 const NONE: u32 = u32::MAX;
-
-/// A value to write into an attribute.
-#[derive(Debug, Clone, Copy)]
-pub enum NewValue<'a> {
-    /// `string_value`
-    Str(&'a str),
-    /// `bool_value`
-    Bool(bool),
-    /// `int_value`
-    Int(i64),
-    /// `double_value`
-    Double(f64),
-    /// `bytes_value`
-    Bytes(&'a [u8]),
-    /// The encoded bytes of an `AnyValue` that came from a view.
-    Raw(&'a [u8]),
-}
-
-impl NewValue<'_> {
-    /// Encoded size of the `AnyValue`.
-    fn encoded_len(self) -> usize {
-        match self {
-            Self::Str(s) => bytes_field_len(1, s.len()),
-            Self::Bool(_) => 2,
-            Self::Int(i) => 1 + varint_len(i as u64),
-            Self::Double(_) => 9,
-            Self::Bytes(b) => bytes_field_len(7, b.len()),
-            Self::Raw(raw) => raw.len(),
-        }
-    }
-
-    fn put(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Str(s) => put_bytes(out, 1, s.as_bytes()),
-            Self::Bool(b) => put_uint(out, 2, u64::from(b)),
-            Self::Int(i) => put_uint(out, 3, i as u64),
-            Self::Double(d) => {
-                put_tag(out, 4, super::wire::FIXED64);
-                out.extend_from_slice(&d.to_bits().to_le_bytes());
-            }
-            Self::Bytes(b) => put_bytes(out, 7, b),
-            Self::Raw(raw) => out.extend_from_slice(raw),
-        }
-    }
-}
-
-/// Attributes encoded ahead of time, to be added to many spans as one copy. Doubles can be changed in place.
-#[derive(Debug, Clone, Default)]
-pub struct AttributeBlock {
-    bytes: Vec<u8>,
-}
-
-/// Where a double stands in an [`AttributeBlock`].
-#[derive(Debug, Clone, Copy)]
-pub struct DoubleSlot(usize);
-
-impl AttributeBlock {
-    /// Appends an attribute.
-    pub fn push(&mut self, key: &str, value: NewValue<'_>) {
-        put_attribute(&mut self.bytes, SPAN_ATTRIBUTES, key, value);
-    }
-
-    /// Appends a double whose value is given later, by [`set_double`](Self::set_double).
-    pub fn push_double(&mut self, key: &str) -> DoubleSlot {
-        self.push(key, NewValue::Double(0.0));
-        DoubleSlot(self.bytes.len() - 8)
-    }
-
-    /// Changes the double at a slot of this block.
-    #[inline]
-    pub fn set_double(&mut self, slot: DoubleSlot, value: f64) {
-        if let Some(at) = self.bytes.get_mut(slot.0..slot.0 + 8) {
-            at.copy_from_slice(&value.to_bits().to_le_bytes());
-        }
-    }
-}
-
-/// What becomes of an attribute that is looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttributeEdit {
-    /// It stays as it is.
-    Keep,
-    /// It goes.
-    Remove,
-    /// Its value becomes this text.
-    Text(String),
-}
-
-/// Appends those of a message's attributes, its fields `number`, that `edit` leaves, and says whether it changed any.
-pub(super) fn put_edited(
-    out: &mut Vec<u8>,
-    message: &[u8],
-    number: u32,
-    edit: &mut dyn FnMut(KeyValue<'_>) -> AttributeEdit,
-) -> bool {
-    let mut changed = false;
-    for field in Fields::new(message).filter(|f| f.number == number) {
-        let attribute = KeyValue::parse(field.bytes);
-        match edit(attribute) {
-            AttributeEdit::Keep => out.extend_from_slice(&message[field.start..field.end]),
-            AttributeEdit::Remove => changed = true,
-            AttributeEdit::Text(text) => {
-                put_attribute(out, number, attribute.key.as_str(), NewValue::Str(&text));
-                changed = true;
-            }
-        }
-    }
-    changed
-}
-
-/// Appends an attribute as the field `number` of its message and returns where its key begins.
-pub(super) fn put_attribute(out: &mut Vec<u8>, number: u32, key: &str, value: NewValue<'_>) -> usize {
-    let value_len = value.encoded_len();
-    put_tag(out, number, LEN);
-    put_varint(out, (bytes_field_len(1, key.len()) + bytes_field_len(2, value_len)) as u64);
-    put_tag(out, 1, LEN);
-    put_varint(out, key.len() as u64);
-    let key_at = out.len();
-    out.extend_from_slice(key.as_bytes());
-    put_tag(out, 2, LEN);
-    put_varint(out, value_len as u64);
-    value.put(out);
-    key_at
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -205,11 +84,22 @@ struct SpanEdits {
     added: u32,
     /// The bits of the fields that are replaced; of the attributes, if none of the span's own is left.
     fields: u16,
-    /// Whether some entry may replace or remove one of the span's own attributes.
+    /// Whether some of the span's own attributes are, or without notes may be, replaced or removed.
     shadowing: bool,
 }
 
 const UNTOUCHED: SpanEdits = SpanEdits { head: NONE, tail: NONE, added: 0, fields: 0, shadowing: false };
+
+/// Where an attribute is before it is set or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Neither among the span's own nor among the added ones.
+    Nowhere,
+    /// Not among the span's own, perhaps among the added ones.
+    NotOwn,
+    /// Among the span's own, or nobody has looked.
+    Own,
+}
 
 /// The edits of one chunk.
 #[derive(Debug, Clone, Default)]
@@ -217,6 +107,8 @@ pub(crate) struct Overlay {
     arena: Vec<u8>,
     entries: Vec<Entry>,
     spans: Vec<SpanEdits>,
+    /// The noted attributes that are replaced or removed.
+    hidden: Hidden,
     /// Changed resources, whole, by their number in the index.
     resources: Vec<Option<Box<[u8]>>>,
 }
@@ -381,7 +273,29 @@ impl Overlay {
         edits.shadowing = true;
     }
 
-    /// Whether the span's own attribute of this key is replaced or removed.
+    /// Takes note that the noted attribute of this number is replaced or removed.
+    #[inline]
+    pub(crate) fn hide(&mut self, number: u32) {
+        self.hidden.insert(number);
+    }
+
+    /// Whether the noted attribute of this number, one of the span's own, is replaced or removed.
+    #[inline]
+    pub(crate) fn hides_number(&self, span: usize, number: u32) -> bool {
+        self.hidden.contains(number) || self.replaces(span, SPAN_ATTRIBUTES)
+    }
+
+    /// How many of the noted attributes `run` are replaced or removed.
+    pub(crate) fn hidden_among(&self, run: (u32, u32)) -> usize {
+        (run.0..run.1).filter(|number| self.hidden.contains(*number)).count()
+    }
+
+    /// Whether fields of the span other than single attributes are replaced.
+    pub(crate) fn replaces_fields(&self, span: usize) -> bool {
+        self.spans.get(span).is_some_and(|s| s.fields != 0)
+    }
+
+    /// Whether the span's own attribute of this key is replaced or removed; for spans whose attributes are not noted.
     pub(crate) fn hides(&self, span: usize, key: &[u8]) -> bool {
         if self.replaces(span, SPAN_ATTRIBUTES) {
             return true;
@@ -393,9 +307,9 @@ impl Overlay {
         })
     }
 
-    /// Sets an attribute. With `absent` the caller vouches that neither the span nor the overlay has the key yet.
-    pub(crate) fn set(&mut self, span: usize, span_count: usize, key: &str, value: NewValue<'_>, absent: bool) {
-        if !absent {
+    /// Sets an attribute of which the caller says where it is already.
+    pub(crate) fn set(&mut self, span: usize, span_count: usize, key: &str, value: NewValue<'_>, is: Presence) {
+        if is != Presence::Nowhere {
             self.supersede(span, key.as_bytes());
         }
         self.make_room(span_count);
@@ -406,7 +320,7 @@ impl Overlay {
         self.link(span, Entry { start, end, key: key_at, key_len, next: NONE, kind: EntryKind::Set });
         let edits = &mut self.spans[span];
         edits.added += end - start;
-        edits.shadowing |= !absent;
+        edits.shadowing |= is == Presence::Own;
     }
 
     /// Adds a block of attributes of which the caller vouches that the span has none.
@@ -419,9 +333,12 @@ impl Overlay {
         self.spans[span].added += end - start;
     }
 
-    /// Removes an attribute, the span's own and an added one.
-    pub(crate) fn remove(&mut self, span: usize, span_count: usize, key: &str) {
+    /// Removes an attribute of which the caller says where it is, the span's own and an added one.
+    pub(crate) fn remove(&mut self, span: usize, span_count: usize, key: &str, is: Presence) {
         self.supersede(span, key.as_bytes());
+        if is != Presence::Own {
+            return;
+        }
         self.make_room(span_count);
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(key.as_bytes());

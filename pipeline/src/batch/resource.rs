@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::overlay::{AttributeEdit, NewValue, put_attribute, put_edited};
+use super::new_value::{AttributeEdit, NewValue, put_attribute, put_edited};
 use super::view::{Attributes, KeyValue, Resource, Value};
 use super::wire::{Fields, Repeated, bytes_field_len, put_bytes};
 

@@ -2,9 +2,8 @@
 
 use super::attributes::KeyReader;
 use super::index::{Index, SpanEntry, SpanHead};
-use super::overlay::{
-    AttributeBlock, AttributeEdit, NewValue, Overlay, SPAN_ATTRIBUTES, SPAN_EVENTS, SpanField, put_edited,
-};
+use super::new_value::{AttributeBlock, AttributeEdit, NewValue, put_edited};
+use super::overlay::{Overlay, Presence, SPAN_ATTRIBUTES, SPAN_EVENTS, SpanField};
 use super::resource::AttributesMut;
 use super::view::{Attributes, Event, KeyValue, Link, Resource, Scope, SpanFields, Text, Value};
 use super::wire::{Fields, Repeated, put_bytes, put_uint};
@@ -125,12 +124,12 @@ impl<'a> Span<'a> {
             return;
         };
         let Some(overlay) = overlay else {
-            reader.read(attributes, entry.attributes, self.bytes, on_attribute);
+            reader.read(attributes, entry.attributes, self.bytes, |_, meaning, kv| on_attribute(meaning, kv));
             return;
         };
         let is_shadowing = overlay.is_shadowing(self.id);
-        reader.read(attributes, entry.attributes, self.bytes, |meaning, kv| {
-            if !is_shadowing || !overlay.hides(self.id, kv.key.as_bytes()) {
+        reader.read(attributes, entry.attributes, self.bytes, |number, meaning, kv| {
+            if !is_shadowing || !overlay.hides_number(self.id, number) {
                 on_attribute(meaning, kv);
             }
         });
@@ -144,12 +143,8 @@ impl<'a> Span<'a> {
     /// The attributes with their values not yet read: for a reader that wants few of them.
     #[inline]
     pub fn raw_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
-        let id = self.id;
-        let overlay = self.overlay.filter(|o| o.is_touched(id));
-        let shadowing = overlay.filter(|o| o.is_shadowing(id));
-        self.own_attributes()
-            .filter(move |kv| shadowing.is_none_or(|o| !o.hides(id, kv.key.as_bytes())))
-            .chain(overlay.into_iter().flat_map(move |o| o.added(id)))
+        let overlay = self.overlay.filter(|o| o.is_touched(self.id));
+        self.own_attributes().chain(overlay.into_iter().flat_map(move |o| o.added(self.id)))
     }
 
     /// The value of the last attribute with this key, overlay first.
@@ -159,15 +154,22 @@ impl<'a> Span<'a> {
 
     /// The last attribute with this key, overlay first, with its value not yet read.
     pub fn raw_attr(self, key: &str) -> Option<KeyValue<'a>> {
-        if let Some(overlay) = self.overlay.filter(|o| o.is_touched(self.id)) {
-            if let Some(added) = overlay.added(self.id).filter(|kv| kv.key == *key).last() {
-                return Some(added);
-            }
-            if overlay.is_shadowing(self.id) && overlay.hides(self.id, key.as_bytes()) {
-                return None;
-            }
+        let overlay = self.overlay.filter(|o| o.is_touched(self.id));
+        if let Some(added) = overlay.and_then(|o| o.added(self.id).filter(|kv| kv.key == *key).last()) {
+            return Some(added);
         }
-        self.own_attributes().filter(|kv| kv.key == *key).last()
+        let (Some(noted), Some(entry)) = (&self.index.attributes, self.entry()) else {
+            return self.own_attributes().filter(|kv| kv.key == *key).last();
+        };
+        let found = noted.with_key(entry.attributes, key.as_bytes(), self.bytes);
+        let (_, kv) = found.filter(|(number, _)| !self.hides_number(*number)).last()?;
+        Some(kv)
+    }
+
+    /// Whether the noted attribute is replaced or removed.
+    #[inline]
+    fn hides_number(self, number: u32) -> bool {
+        self.overlay.is_some_and(|o| o.is_shadowing(self.id) && o.hides_number(self.id, number))
     }
 
     /// The span's events in order.
@@ -199,13 +201,18 @@ impl<'a> Span<'a> {
         self.entry().map_or_else(Scope::default, |s| self.index.scope_of(s.scope, self.bytes))
     }
 
-    /// From the notes where there are some, else by a walk.
+    /// Those of its own that are neither replaced nor removed: from the notes where there are some, else by a walk.
     #[inline]
     fn own_attributes(self) -> impl Iterator<Item = KeyValue<'a>> {
         let run = self.entry().map_or((0, 0), |s| s.attributes);
         let noted = self.index.attributes.as_ref();
+        let shadowing = self.overlay.filter(|o| o.is_shadowing(self.id));
         let walk = noted.is_none().then(|| Repeated::new(self.raw(), SPAN_ATTRIBUTES).map(KeyValue::parse));
-        noted.into_iter().flat_map(move |a| a.iter(run, self.bytes)).chain(walk.into_iter().flatten())
+        let walk = walk.into_iter().flatten();
+        let walk = walk.filter(move |kv| shadowing.is_none_or(|o| !o.hides(self.id, kv.key.as_bytes())));
+        let noted = noted.into_iter().flat_map(move |a| a.iter(run, self.bytes));
+        let noted = noted.filter(move |(number, _)| shadowing.is_none_or(|o| !o.hides_number(self.id, *number)));
+        noted.map(|(_, kv)| kv).chain(walk)
     }
 }
 
@@ -236,13 +243,27 @@ impl<'a> SpanMut<'a> {
 
     /// Sets an attribute, whether or not the span has the key.
     pub fn set(&mut self, key: &str, value: NewValue<'_>) {
-        self.overlay.set(self.id, self.index.spans.len(), key, value, false);
+        let is = self.hide_own(key);
+        self.overlay.set(self.id, self.index.spans.len(), key, value, is);
+    }
+
+    /// Takes note that the span's own attributes of this key are left out.
+    fn hide_own(&mut self, key: &str) -> Presence {
+        let (Some(noted), Some(entry)) = (&self.index.attributes, self.index.spans.get(self.id)) else {
+            return Presence::Own;
+        };
+        let mut is = Presence::NotOwn;
+        for (number, _) in noted.with_key(entry.attributes, key.as_bytes(), self.bytes) {
+            self.overlay.hide(number);
+            is = Presence::Own;
+        }
+        is
     }
 
     /// Adds an attribute whose key the caller has just seen to be absent; cheaper than [`Self::set`]. If the key does
     /// exist the span ends up with a duplicate.
     pub fn insert_absent(&mut self, key: &str, value: NewValue<'_>) {
-        self.overlay.set(self.id, self.index.spans.len(), key, value, true);
+        self.overlay.set(self.id, self.index.spans.len(), key, value, Presence::Nowhere);
     }
 
     /// Adds a block of attributes whose keys the caller has just seen to be absent, in one copy.
@@ -284,13 +305,19 @@ impl<'a> SpanMut<'a> {
         let mut fields = Vec::new();
         let mut changed = false;
         if self.overlay.is_shadowing(self.id) {
-            let mut shown = |attribute: KeyValue<'_>| match self.overlay.hides(self.id, attribute.key.as_bytes()) {
-                true => AttributeEdit::Remove,
-                false => {
-                    let done = edit(attribute);
-                    changed |= done != AttributeEdit::Keep;
-                    done
+            let noted = self.index.attributes.as_ref().and_then(|_| self.index.spans.get(self.id));
+            let mut numbers = noted.map(|entry| entry.attributes.0..);
+            let mut shown = |attribute: KeyValue<'_>| {
+                let is_hidden = match numbers.as_mut().and_then(Iterator::next) {
+                    Some(number) => self.overlay.hides_number(self.id, number),
+                    None => self.overlay.hides(self.id, attribute.key.as_bytes()),
+                };
+                if is_hidden {
+                    return AttributeEdit::Remove;
                 }
+                let done = edit(attribute);
+                changed |= done != AttributeEdit::Keep;
+                done
             };
             put_edited(&mut fields, own, SPAN_ATTRIBUTES, &mut shown);
         } else {
@@ -328,6 +355,7 @@ impl<'a> SpanMut<'a> {
 
     /// Removes every attribute with this key.
     pub fn remove(&mut self, key: &str) {
-        self.overlay.remove(self.id, self.index.spans.len(), key);
+        let is = self.hide_own(key);
+        self.overlay.remove(self.id, self.index.spans.len(), key, is);
     }
 }

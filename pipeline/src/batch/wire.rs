@@ -299,6 +299,18 @@ impl<'a> Fields<'a> {
         Self { bytes: message, pos: 0 }
     }
 
+    /// The fields from this offset on, at which one must begin.
+    #[inline]
+    pub(crate) fn from(message: &'a [u8], pos: usize) -> Self {
+        Self { bytes: message, pos }
+    }
+
+    /// Offset of the next field.
+    #[inline]
+    pub(crate) fn pos(&self) -> usize {
+        self.pos
+    }
+
     /// The payload of the next field, if that is a length-delimited one with this one-byte tag.
     #[inline]
     pub fn next_if(&mut self, tag: u8) -> Option<&'a [u8]> {
