@@ -1,9 +1,14 @@
 //! What pricing one span costs: `cargo bench -p weir-processors --bench cost`.
+//!
+//! Times differ by the machine and the hour. The last group therefore decodes the same request with prost as well, and
+//! what travels is the ratio to that.
 
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::batch::view::Value;
 use weir_pipeline::batch::wire::{put_bytes, put_uint};
@@ -181,6 +186,9 @@ fn node(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("cost/100 spans of {} bytes", bytes.len() / 100));
     group.throughput(Throughput::Elements(100));
     let decode = || Batch::decode(Signal::Traces, black_box(&bytes).clone()).expect("it is valid");
+    group.bench_function("prost decode", |b| {
+        b.iter(|| ExportTraceServiceRequest::decode(black_box(&bytes).clone()).expect("it is valid"));
+    });
     group.bench_function("index", |b| b.iter(decode));
     group.bench_function("index, price, encode", |b| {
         b.iter(|| {

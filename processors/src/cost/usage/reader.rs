@@ -23,6 +23,7 @@ pub struct UsageReader<'a> {
     flags: [Option<bool>; FLAGS],
     flag_ranks: [u8; FLAGS],
     has_output_keys: bool,
+    has_counts: bool,
 }
 
 /// What an attribute's key says to a [`UsageReader`].
@@ -60,6 +61,7 @@ impl Default for UsageReader<'_> {
             flags: [None; FLAGS],
             flag_ranks: [UNSET; FLAGS],
             has_output_keys: false,
+            has_counts: false,
         }
     }
 }
@@ -161,6 +163,7 @@ impl<'a> UsageReader<'a> {
             Number::Absent => return,
         };
         (*best, *slot) = (rank, number);
+        self.has_counts = true;
         self.invalid = self.invalid & !(1 << at) | invalid;
     }
 
@@ -173,6 +176,7 @@ impl<'a> UsageReader<'a> {
         if *best == UNSET {
             // The last of the ranks, which no key has.
             (*best, *slot) = (UNSET - 1, n);
+            self.has_counts = true;
         }
     }
 
@@ -219,7 +223,7 @@ impl<'a> UsageReader<'a> {
     }
 
     pub(super) fn has_counts(&self) -> bool {
-        self.count_ranks != [UNSET; COUNTS]
+        self.has_counts
     }
 
     pub(super) fn is_invalid(&self) -> bool {
