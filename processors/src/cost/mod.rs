@@ -35,7 +35,7 @@
 //! | | `weir.cost.given` | double | the cost the application gave, in USD |
 //! | | `weir.cost.given_difference` | double | the cost the application gave less the computed one, where they differ |
 //! | | `weir.usage.input_tokens`, `.output_tokens` | int | only where the span's own counts leave out cached or reasoning tokens, or were estimated |
-//! | | `weir.usage.method` | string | how estimated counts were made: `tiktoken/o200k_base` |
+//! | | `weir.usage.method` | string | how estimated counts were made: `tiktoken/o200k_base`, with `+tools` and `+images` where the provider's rules for these were used |
 //! | `legacy` | `gen_ai.usage.cost` | double | cost of the call |
 //! | `openinference` | `llm.cost.total`, `.prompt`, `.completion`, `.prompt_details.cache_read`, `.cache_write` | double | OpenInference's; the prompt's cost includes its cached parts |
 //! | `langfuse` | `langfuse.observation.cost_details` | string | Langfuse's JSON object of costs |

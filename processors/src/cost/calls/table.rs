@@ -204,7 +204,7 @@ impl<V: Copy> Table<V> {
     #[inline]
     fn bucket_of(&self, (_, hash): Key) -> usize {
         // The lower half as a fraction of one, of that many buckets.
-        ((hash & u64::from(u32::MAX)) * self.buckets.len() as u64 >> 32) as usize
+        (((hash & u64::from(u32::MAX)) * self.buckets.len() as u64) >> 32) as usize
     }
 }
 

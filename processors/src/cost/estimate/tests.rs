@@ -1,6 +1,49 @@
+mod images;
+mod tools;
+
 use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use weir_pipeline::batch::{Batch, message_of};
+use weir_pipeline::otlp::json::{Limits, to_protobuf};
+use weir_pipeline::signal::Signal;
 
 use super::*;
+use crate::cost::UsageReader;
+
+/// A span of a chat completion with these attributes: strings, or arrays of strings.
+fn span_with(name: &str, model: &str, attributes: &[(&str, Json)]) -> Batch {
+    let value = |value: &Json| match value {
+        Json::Array(texts) => {
+            let texts: Vec<_> = texts.iter().map(|text| json!({ "stringValue": text })).collect();
+            json!({ "arrayValue": { "values": texts } })
+        }
+        text => json!({ "stringValue": text }),
+    };
+    let all: Vec<_> = [("gen_ai.operation.name", json!("chat")), ("gen_ai.request.model", json!(model))]
+        .iter()
+        .chain(attributes)
+        .map(|(key, of)| json!({ "key": key, "value": value(of) }))
+        .collect();
+    let span = json!({ "traceId": "01".repeat(16), "spanId": "02".repeat(8), "name": name, "attributes": all });
+    let request = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] }).to_string();
+    let bytes = to_protobuf(message_of(Signal::Traces), request.as_bytes(), Limits::default()).unwrap();
+    Batch::decode(Signal::Traces, bytes.into()).unwrap()
+}
+
+/// Input tokens and method.
+fn estimated(name: &str, model: &str, attributes: &[(&str, Json)]) -> Option<(u64, &'static str)> {
+    let batch = span_with(name, model, attributes);
+    let span = batch.spans().next().unwrap();
+    let mut reader = UsageReader::default();
+    reader.visit_all(span);
+    let estimate = estimate(span, &reader.finish(""))?;
+    Some((estimate.usage.input.unwrap(), estimate.method))
+}
+
+/// Attributes and more of them.
+fn and<'a>(attributes: &[(&'a str, Json)], more: &[(&'a str, Json)]) -> Vec<(&'a str, Json)> {
+    [attributes, more].concat()
+}
 
 #[test]
 fn vocabularies_go_by_the_family_of_the_model() {
@@ -19,7 +62,7 @@ fn vocabularies_go_by_the_family_of_the_model() {
         ("claude-3-5-haiku", None),
         ("", None),
     ] {
-        assert_eq!(Vocabulary::of(model), vocabulary, "{model}");
+        assert_eq!(Vocabulary::of(&name_of(model)), vocabulary, "{model}");
     }
 }
 

@@ -415,9 +415,15 @@ fn calls_without_usage_are_estimated_if_wanted() {
     let id = |span: TestSpan| span.with("gen_ai.response.id", "r");
     let out = Rig::new("estimate: on").run(request(&[], &[id(silent(1)), id(TestSpan::call(2, 2))]));
     assert_eq!(get(&out[0], "weir.cost.status"), Some("duplicate"));
-    // What is not all text is not guessed at.
+    // The method says what else was counted.
+    let tools = r#"[{"name":"now","description":"The time","parameters":{"type":"object","properties":{}}}]"#;
+    let out = Rig::new("estimate: on").run(request(&[], &[silent(1).with("gen_ai.tool.definitions", tools)])).remove(0);
+    // 9 for the chat; 7 for a tool and three for its text, and 12 for all.
+    assert_eq!(get(&out, "weir.usage.input_tokens"), Some("31"));
+    assert_eq!(get(&out, "weir.usage.method"), Some("tiktoken/o200k_base+tools"));
+    // What no rule counts is not guessed at.
     for (key, value) in [
-        ("gen_ai.tool.definitions", "[]"),
+        ("gen_ai.tool.definitions", r#"[{"type":"web_search"}]"#),
         ("gen_ai.prompt.1.tool_calls.0.name", "f"),
         ("gen_ai.prompt.1.content", r#"[{"type":"image_url","image_url":{"url":"x"}}]"#),
         ("gen_ai.request.model", "o3"),
