@@ -16,7 +16,8 @@
 //! * A batch nobody changed is encoded as the very `Bytes` that came in.
 //! * Joining batches concatenates their chunks, splitting shares them; neither copies a byte, because the top level of
 //!   an OTLP request is a repeated field and repeated fields concatenate.
-//! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed.
+//! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed, and a request of which
+//!   something changes is written anew, what has not changed with the bytes that it came with.
 //! * Whose data a chunk is, is known to the chunk ([`Tenant`]): joining batches of several tenants mixes nothing.
 //! * A batch carries the [`Receipt`]s of everyone who waits for it and the [`Lease`]s on the memory it holds.
 

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Value};
 use weir_pipeline::signal::Signal;
 
 use super::reader::{RawAttribute, RawLibrary, Reader, RegexpCache};
@@ -158,7 +158,11 @@ impl Properties {
     }
 }
 
-/// Refuses properties that records of this signal cannot have.
+fn is_empty_list(node: &Node) -> bool {
+    matches!(node.value(), Value::List(items) if items.is_empty())
+}
+
+/// Refuses properties that records of this signal cannot have; a list that is empty asks for none.
 fn refuse_foreign(node: &Node, path: &str, signal: Signal) -> Result<(), ConfigError> {
     let (foreign, records): (&[&[&str]], &str) = match signal {
         Signal::Traces => (&[OF_LOG_RECORDS, OF_METRICS], "trace spans"),
@@ -166,7 +170,8 @@ fn refuse_foreign(node: &Node, path: &str, signal: Signal) -> Result<(), ConfigE
         Signal::Logs => (&[OF_SPANS, OF_METRICS], "log records"),
     };
     for key in foreign.iter().copied().flatten() {
-        let Some(at) = node.get(key).filter(|value| !value.is_null()) else { continue };
+        let is_asked = |node: &&Node| !matches!(node.value(), Value::Null) && !is_empty_list(node);
+        let Some(at) = node.get(key).filter(is_asked) else { continue };
         let error = at.error(path, format!("{key} should not be specified for {records}"));
         return Err(match (*key, signal) {
             ("services", _) => error.with_hint("match `resources: [{key: service.name, value: …}]`"),

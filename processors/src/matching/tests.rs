@@ -165,6 +165,8 @@ fn log_records_match_by_body_and_severity_too() {
         ("match_type: strict, libraries: [{name: kernel, version: ''}]", false),
         ("match_type: strict, log_bodies: [disk is full], log_severity_number: {min: 17}", false),
         ("match_type: strict, projects: [web-app]", false),
+        // A list that is empty asks for nothing, whatever it is of.
+        ("match_type: strict, log_bodies: [disk is full], services: [], span_names:", true),
     ] {
         assert_eq!(matches(settings, &record), expected, "{settings}");
     }
