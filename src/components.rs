@@ -28,6 +28,7 @@ use weir_receivers::otlp::OtlpReceiver;
 use crate::missing::MISSING;
 
 const TRACES: &[Signal] = &[Signal::Traces];
+const SAMPLED: &[Signal] = &[Signal::Traces, Signal::Logs];
 
 /// All components. A type that the Collector has renamed is known by both its names.
 pub(crate) fn all() -> Components {
@@ -37,13 +38,13 @@ pub(crate) fn all() -> Components {
             beta("otlp_json_file", &["otlpjsonfile"], &Signal::ALL, weir_receivers::file::schema, file_receiver),
         ],
         processors: vec![
-            beta("attributes", &[], TRACES, attributes::schema, attributes::build),
+            beta("attributes", &[], &Signal::ALL, attributes::schema, attributes::build),
             beta("batch", &[], &Signal::ALL, batch::schema, batch::build),
             alpha("content_policy", &[], TRACES, content_policy::schema, content_policy::build),
             beta("cost", &[], TRACES, cost::schema, cost_processor),
-            beta("filter", &[], TRACES, filter::schema, filter::build),
+            beta("filter", &[], &Signal::ALL, filter::schema, filter::build),
             beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build),
-            beta("probabilistic_sampler", &[], TRACES, probabilistic_sampler::schema, probabilistic_sampler::build),
+            beta("probabilistic_sampler", &[], SAMPLED, probabilistic_sampler::schema, probabilistic_sampler::build),
             beta("resource", &[], &Signal::ALL, resource::schema, resource::build),
             beta("span", &[], TRACES, span::schema, span::build),
         ],

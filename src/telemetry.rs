@@ -1,10 +1,13 @@
 //! `service::telemetry`: what Weir says of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
+use weir_exporters::otlp::{OwnMetrics, OwnMetricsConfig};
 use weir_extensions::metrics;
 use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::telemetry::Push;
 
 use crate::logging;
 
@@ -15,7 +18,7 @@ const PATH: &str = "service::telemetry";
 struct TelemetryConfig {
     #[schemars(with = "Option<logging::LogsConfig>")]
     logs: Option<Node>,
-    #[schemars(with = "Option<metrics::MetricsConfig>")]
+    #[schemars(with = "Option<metrics::MetricsConfig<OwnMetricsConfig>>")]
     metrics: Option<Node>,
     /// Attributes of this process; one without a value takes a default away.
     resource: BTreeMap<String, Option<String>>,
@@ -39,7 +42,11 @@ impl TelemetrySettings {
     /// Says what is wrong, where, and what to do.
     pub(crate) fn parse(node: &Node) -> Result<Self, ConfigError> {
         let TelemetryConfig { logs, metrics, resource } = node.parse_as(PATH)?;
-        let metrics = metrics::Settings::parse(metrics.as_ref(), &format!("{PATH}::metrics"), &resource)?;
+        let open: metrics::OpenPush = |node, path| {
+            let push: Arc<dyn Push> = Arc::new(OwnMetrics::from_config(node, path)?);
+            Ok(push)
+        };
+        let metrics = metrics::Settings::parse(metrics.as_ref(), &format!("{PATH}::metrics"), &resource, open)?;
         let logs = logging::Settings::parse(logs.as_ref(), &format!("{PATH}::logs"))?;
         Ok(Self { logs, metrics })
     }

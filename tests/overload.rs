@@ -17,10 +17,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use support::client::{self, HttpClient};
 use support::sink::Sink;
+use support::spans::{self, ids};
 use support::{PATIENCE, Weir, folder};
-use weir_pipeline::batch::Batch;
-use weir_pipeline::batch::wire::put_bytes;
-use weir_pipeline::signal::Signal;
 
 /// What the process may take in all. Half of the memory limiter's soft limit may be in flight.
 const LIMIT_MIB: u64 = 192;
@@ -37,27 +35,9 @@ fn duration() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A request of one span with this id.
+/// A request of one large span with this id.
 fn span(id: u64) -> Vec<u8> {
-    let mut span = Vec::with_capacity(SPAN_BYTES + 64);
-    put_bytes(&mut span, 1, &[7; 16]);
-    put_bytes(&mut span, 2, &id.to_be_bytes());
-    put_bytes(&mut span, 5, &[b'x'; SPAN_BYTES]);
-    [2, 2, 1].iter().fold(span, |inner, number| {
-        let mut outer = Vec::with_capacity(inner.len() + 8);
-        put_bytes(&mut outer, *number, &inner);
-        outer
-    })
-}
-
-/// The ids of all spans that a backend has, as often as it has them.
-fn ids(sink: &Sink) -> Vec<u64> {
-    let mut ids = Vec::new();
-    for request in sink.requests() {
-        let batch = Batch::decode(Signal::Traces, request.body).unwrap();
-        ids.extend(batch.spans().map(|span| u64::from_be_bytes(span.fields().span_id.try_into().unwrap())));
-    }
-    ids
+    spans::span(id, &[b'x'; SPAN_BYTES])
 }
 
 /// Sends a span; whether it was taken, if that was answered. If not, the answer must say that the client is to come again, and when.

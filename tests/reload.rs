@@ -16,10 +16,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use support::client::{self, HttpClient};
 use support::sink::Sink;
+use support::spans;
 use support::{Weir, folder};
-use weir_pipeline::batch::Batch;
-use weir_pipeline::batch::wire::put_bytes;
-use weir_pipeline::signal::Signal;
 
 /// How many times a configuration is loaded anew under load, if WEIR_RELOADS does not say.
 const RELOADS: u64 = 40;
@@ -30,25 +28,12 @@ fn reloads() -> u64 {
 
 /// A request of one span with this id.
 fn span(id: u64) -> Vec<u8> {
-    let mut span = Vec::new();
-    put_bytes(&mut span, 1, &[7; 16]);
-    put_bytes(&mut span, 2, &id.to_be_bytes());
-    put_bytes(&mut span, 5, b"a span");
-    [2, 2, 1].iter().fold(span, |inner, number| {
-        let mut outer = Vec::new();
-        put_bytes(&mut outer, *number, &inner);
-        outer
-    })
+    spans::span(id, b"a span")
 }
 
 /// The ids of all spans that the backend has.
 fn ids(sink: &Sink) -> BTreeSet<u64> {
-    let mut ids = BTreeSet::new();
-    for request in sink.requests() {
-        let batch = Batch::decode(Signal::Traces, request.body).unwrap();
-        ids.extend(batch.spans().map(|span| u64::from_be_bytes(span.fields().span_id.try_into().unwrap())));
-    }
-    ids
+    spans::ids(sink).into_iter().collect()
 }
 
 /// Where everything listens, once it is known.

@@ -10,22 +10,17 @@ use std::time::Instant;
 use http_body_util::BodyExt;
 use support::client::{self, HttpClient};
 use support::sink::Sink;
+use support::spans;
 use support::{PATIENCE, Weir, folder, weir};
-use weir_pipeline::batch::wire::put_bytes;
+use weir_pipeline::batch::{Batch, message_of};
+use weir_pipeline::otlp::json::to_json;
+use weir_pipeline::signal::Signal;
 
 const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 
 /// A request of one span with this id.
 fn span(id: u64) -> Vec<u8> {
-    let mut span = Vec::new();
-    put_bytes(&mut span, 1, &[7; 16]);
-    put_bytes(&mut span, 2, &id.to_be_bytes());
-    put_bytes(&mut span, 5, b"the prompt of a user");
-    [2, 2, 1].iter().fold(span, |inner, number| {
-        let mut outer = Vec::new();
-        put_bytes(&mut outer, *number, &inner);
-        outer
-    })
+    spans::span(id, b"the prompt of a user")
 }
 
 async fn get(client: &HttpClient, to: SocketAddr, path: &str) -> (u16, String) {
@@ -144,6 +139,54 @@ async fn the_log_is_what_was_asked_for_and_tells_no_secrets() {
 
 fn line_with<'t>(text: &'t str, part: &str) -> &'t str {
     text.lines().find(|line| line.contains(part)).unwrap_or_default()
+}
+
+/// What a backend was last told under a path: the value of this counter, with the secret that it was told it with.
+fn told(sink: &Sink, path: &str, name: &str) -> Option<(u64, String)> {
+    let request = sink.requests().into_iter().rev().find(|request| request.path == path)?;
+    let batch = Batch::decode(Signal::Metrics, request.body).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&to_json(message_of(Signal::Metrics), &batch.encode())).unwrap();
+    let metrics = json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap().clone();
+    let metric = metrics.into_iter().find(|metric| metric["name"] == name)?;
+    let points = metric["sum"]["dataPoints"].as_array().unwrap().clone();
+    let sum = points.iter().map(|point| point["asInt"].as_str().unwrap().parse::<u64>().unwrap()).sum();
+    Some((sum, request.headers["api-key"].to_str().unwrap().to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_metrics_are_sent_over_both_protocols() {
+    const HTTP: &str = "/v1/metrics";
+    const GRPC: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let to = sink.address;
+    let telemetry = format!(
+        "{{metrics: {{readers: [
+      {{periodic: {{interval: 20, exporter: {{otlp: {{protocol: http/protobuf, endpoint: 'http://{to}', headers: {{api-key: hunter5}}}}}}}}}},
+      {{periodic: {{interval: 20, exporter: {{otlp: {{protocol: grpc, endpoint: 'http://{to}', headers: [{{name: api-key, value: hunter6}}]}}}}}}}},
+      {{periodic: {{exporter: {{otlp: {{protocol: grpc, endpoint: '127.0.0.1:1', insecure: true}}}}}}}}]}}}}"
+    );
+    let weir = Weir::start(&folder, &config(sink.address, &telemetry));
+    weir.seen(&format!("Weir's own metrics are sent to {to}"));
+    let client = client::http1();
+    assert_eq!(client::post(&client, weir.http.unwrap(), "/v1/traces", PROTOBUF, span(1)).await.0, 200);
+    let accepted = "otelcol_receiver_accepted_spans";
+    let deadline = Instant::now() + PATIENCE;
+    for (path, secret) in [(HTTP, "hunter5"), (GRPC, "hunter6")] {
+        while told(&sink, path, accepted) != Some((1, secret.to_owned())) {
+            assert!(Instant::now() < deadline, "{path}: {:?}", told(&sink, path, accepted));
+            tokio::task::yield_now().await;
+        }
+    }
+    // A stop says what became of everything, and waits for nobody who is away.
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("Weir's own metrics were not taken by 127.0.0.1:1: "), "{log}");
+    assert!(!log.contains("hunter"), "{log}");
+    for path in [HTTP, GRPC] {
+        assert_eq!(told(&sink, path, "otelcol_exporter_sent_spans").map(|(sum, _)| sum), Some(1), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,21 @@ use weir_pipeline::node::Context;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Counter, Telemetry};
 
+/// What a processor has for each signal of the pipelines that name it: counters that stay at zero are noise.
+#[derive(Debug)]
+pub(crate) struct PerSignal<T>([Option<T>; 3]);
+
+impl<T> PerSignal<T> {
+    pub(crate) fn new(signals: &[Signal], make: impl Fn(Signal) -> T) -> Self {
+        Self(Signal::ALL.map(|signal| signals.contains(&signal).then(|| make(signal))))
+    }
+
+    /// `None`: no pipeline of this signal names the processor.
+    pub(crate) fn get(&self, signal: Signal) -> Option<&T> {
+        self.0[signal as usize].as_ref()
+    }
+}
+
 /// The counters of one processor, for all signals.
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {

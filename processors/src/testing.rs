@@ -21,6 +21,7 @@ pub(crate) enum V {
     I(i64),
     D(f64),
     B(bool),
+    Y(Vec<u8>),
 }
 
 fn wrap(number: u32, body: &[u8]) -> Vec<u8> {
@@ -29,22 +30,32 @@ fn wrap(number: u32, body: &[u8]) -> Vec<u8> {
     out
 }
 
+fn any(value: &V) -> Vec<u8> {
+    let mut any = Vec::new();
+    match value {
+        V::S(text) => put_bytes(&mut any, 1, text.as_bytes()),
+        V::B(value) => put_uint(&mut any, 2, u64::from(*value)),
+        V::I(int) => put_uint(&mut any, 3, *int as u64),
+        V::D(double) => {
+            put_tag(&mut any, 4, FIXED64);
+            any.extend_from_slice(&double.to_bits().to_le_bytes());
+        }
+        V::Y(bytes) => put_bytes(&mut any, 7, bytes),
+    }
+    any
+}
+
 /// Attributes as the field `number` of their message.
 pub(crate) fn attributes(number: u32, attributes: &[(&str, V)]) -> Vec<u8> {
-    let one = |(key, value): &(&str, V)| {
-        let mut any = Vec::new();
-        match value {
-            V::S(text) => put_bytes(&mut any, 1, text.as_bytes()),
-            V::B(value) => put_uint(&mut any, 2, u64::from(*value)),
-            V::I(int) => put_uint(&mut any, 3, *int as u64),
-            V::D(double) => {
-                put_tag(&mut any, 4, FIXED64);
-                any.extend_from_slice(&double.to_bits().to_le_bytes());
-            }
-        }
-        wrap(number, &[wrap(1, key.as_bytes()), wrap(2, &any)].concat())
-    };
+    let one = |(key, value): &(&str, V)| wrap(number, &[wrap(1, key.as_bytes()), wrap(2, &any(value))].concat());
     attributes.iter().flat_map(one).collect()
+}
+
+/// One span, log record or metric in a request of its own resource and scope.
+fn contained(resource: &[(&str, V)], scope: (&str, &str), item: &[u8]) -> Vec<u8> {
+    let scope = [wrap(1, scope.0.as_bytes()), wrap(2, scope.1.as_bytes())].concat();
+    let resource = wrap(1, &attributes(1, resource));
+    wrap(1, &[resource, wrap(2, &[wrap(1, &scope), wrap(2, item)].concat())].concat())
 }
 
 /// A span of a request.
@@ -88,9 +99,7 @@ impl TestSpan {
             put_uint(&mut status, 3, self.status);
             put_bytes(&mut span, 15, &status);
         }
-        let scope = [wrap(1, self.scope.0.as_bytes()), wrap(2, self.scope.1.as_bytes())].concat();
-        let resource = wrap(1, &attributes(1, &self.resource));
-        wrap(1, &[resource, wrap(2, &[wrap(1, &scope), wrap(2, &span)].concat())].concat())
+        contained(&self.resource, self.scope, &span)
     }
 }
 
@@ -100,6 +109,87 @@ pub(crate) fn batch(spans: &[TestSpan]) -> Batch {
     Batch::decode(Signal::Traces, bytes.into()).unwrap()
 }
 
+/// A log record of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestRecord {
+    pub(crate) severity: (u64, &'static str),
+    pub(crate) body: Option<V>,
+    pub(crate) trace_id: Vec<u8>,
+    pub(crate) attributes: Vec<(&'static str, V)>,
+    pub(crate) resource: Vec<(&'static str, V)>,
+    pub(crate) scope: (&'static str, &'static str),
+}
+
+impl TestRecord {
+    pub(crate) fn saying(body: &'static str, attributes: &[(&'static str, V)]) -> Self {
+        Self { body: Some(V::S(body)), attributes: attributes.to_vec(), ..Self::default() }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut record = Vec::new();
+        put_uint(&mut record, 2, self.severity.0);
+        put_bytes(&mut record, 3, self.severity.1.as_bytes());
+        if let Some(body) = &self.body {
+            put_bytes(&mut record, 5, &any(body));
+        }
+        record.extend(attributes(6, &self.attributes));
+        put_bytes(&mut record, 9, &self.trace_id);
+        contained(&self.resource, self.scope, &record)
+    }
+}
+
+/// A request of these log records.
+pub(crate) fn logs(records: &[TestRecord]) -> Batch {
+    let bytes: Vec<u8> = records.iter().flat_map(TestRecord::encode).collect();
+    Batch::decode(Signal::Logs, bytes.into()).unwrap()
+}
+
+/// The texts of the bodies, in order.
+pub(crate) fn bodies(mut logs: Batch) -> Vec<String> {
+    let mut bodies = Vec::new();
+    logs.for_each_log_record_mut(|record| bodies.push(record.view().body().to_text().into_owned()));
+    bodies
+}
+
+/// A metric of a request, with a data point for each list of attributes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestMetric {
+    pub(crate) name: &'static str,
+    /// The field number of its type: 5 gauge, 7 sum, 9 histogram, 10 exponential histogram, 11 summary.
+    pub(crate) kind: u32,
+    pub(crate) points: Vec<Vec<(&'static str, V)>>,
+    pub(crate) resource: Vec<(&'static str, V)>,
+}
+
+impl TestMetric {
+    fn encode(&self) -> Vec<u8> {
+        let number = match self.kind {
+            9 => 9,
+            10 => 1,
+            _ => 7,
+        };
+        let points: Vec<u8> = self.points.iter().flat_map(|point| wrap(1, &attributes(number, point))).collect();
+        let metric = [wrap(1, self.name.as_bytes()), wrap(self.kind, &points)].concat();
+        contained(&self.resource, ("", ""), &metric)
+    }
+}
+
+/// A request of these metrics.
+pub(crate) fn metrics(metrics: &[TestMetric]) -> Batch {
+    let bytes: Vec<u8> = metrics.iter().flat_map(TestMetric::encode).collect();
+    Batch::decode(Signal::Metrics, bytes.into()).unwrap()
+}
+
+/// The names of the metrics and the attributes of all their data points, in order.
+pub(crate) fn points(mut metrics: Batch) -> Vec<(String, String)> {
+    let mut points = Vec::new();
+    metrics.for_each_metric_mut(|metric| {
+        let name = metric.view().name().to_string();
+        metric.for_each_data_point(|point| points.push((name.clone(), format!("{:?}", point.view()))));
+    });
+    points
+}
+
 /// A processor and what it counts.
 pub(crate) struct Bench {
     pub(crate) telemetry: Telemetry,
@@ -107,9 +197,15 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// A processor of a pipeline of traces.
     pub(crate) fn new(build: Build, yaml: &str) -> Self {
+        Self::of(Signal::Traces, build, yaml)
+    }
+
+    /// A processor of a pipeline of this signal.
+    pub(crate) fn of(signal: Signal, build: Build, yaml: &str) -> Self {
         let telemetry = Telemetry::default();
-        let factory = built(build, yaml, &telemetry).unwrap_or_else(|e| panic!("{e}"));
+        let factory = built(build, yaml, &[signal], &telemetry).unwrap_or_else(|e| panic!("{e}"));
         Self { telemetry, factory }
     }
 
@@ -120,7 +216,8 @@ impl Bench {
     /// Runs the processor on a batch and decodes again what it lets through. Checks that the counters add up and that
     /// the client hears that all is well.
     pub(crate) fn run(&self, batch: Batch) -> Batch {
-        let signal = batch.signal();
+        let (signal, before) =
+            (batch.signal(), batch.len() as u64 + self.telemetry.sum("otelcol_processor_incoming_items"));
         let (receipt, waiter) = Receipt::pair();
         let batch = batch.with_receipt(receipt);
         let mut out = Vec::new();
@@ -134,10 +231,11 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_eq!(runtime.block_on(waiter), Outcome::Done);
         let sum = |name| self.telemetry.sum(name);
+        assert_eq!(sum("otelcol_processor_incoming_items"), before);
         assert_eq!(
             sum("otelcol_processor_incoming_items"),
             sum("otelcol_processor_outgoing_items") + sum("weir_processor_dropped"),
-            "every span ends in one counter"
+            "every record ends in one counter"
         );
         result
     }
@@ -154,13 +252,25 @@ impl Bench {
     }
 }
 
-fn built(build: Build, yaml: &str, telemetry: &Telemetry) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
+fn built(
+    build: Build,
+    yaml: &str,
+    signals: &[Signal],
+    telemetry: &Telemetry,
+) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
     let node = Node::parse("weir.yaml", yaml)?;
     let context = Context::new("it", telemetry.clone(), Environment::with(|| 0, 1));
-    build(&Section { node: &node, path: "processors::it", signals: &[], context })
+    build(&Section { node: &node, path: "processors::it", signals, context })
 }
 
-/// The error that a configuration is refused with.
+/// The error that a configuration is refused with, which no pipeline names.
 pub(crate) fn refused(build: Build, yaml: &str) -> String {
-    built(build, yaml, &Telemetry::default()).err().map_or_else(|| panic!("accepted: {yaml}"), |e| e.to_string())
+    refused_by(&[], build, yaml)
+}
+
+/// The error that a configuration is refused with in pipelines of these signals.
+pub(crate) fn refused_by(signals: &[Signal], build: Build, yaml: &str) -> String {
+    built(build, yaml, signals, &Telemetry::default())
+        .err()
+        .map_or_else(|| panic!("accepted: {yaml}"), |e| e.to_string())
 }

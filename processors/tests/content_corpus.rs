@@ -3,34 +3,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../../tests/support/corpus.rs"]
-mod corpus;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
-use weir_pipeline::batch::{Batch, Span, message_of};
+use support::{batches, corpus};
+use weir_pipeline::batch::{Batch, Span};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Context, Processor};
-use weir_pipeline::otlp::json;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Telemetry;
 use weir_processors::cost::{CostStatus, Usage, UsageReader};
-
-fn batches() -> BTreeMap<String, Batch> {
-    let decode = |path: &str, bytes: Vec<u8>| {
-        let bytes = if path.ends_with(".json") {
-            json::to_protobuf(message_of(Signal::Traces), &bytes, json::Limits::default()).unwrap()
-        } else {
-            bytes
-        };
-        Batch::decode(Signal::Traces, bytes.into()).unwrap()
-    };
-    corpus::files("traces/").into_iter().map(|(path, bytes)| (path.clone(), decode(&path, bytes))).collect()
-}
 
 fn processor(yaml: &str, telemetry: &Telemetry) -> Box<dyn Processor> {
     let context = Context::new("it", telemetry.clone(), Environment::with(|| 1_000, 1));

@@ -137,6 +137,9 @@ impl Process<'_> {
         for address in self.metrics.addresses() {
             info!("Weir's own metrics are at http://{address}/metrics");
         }
+        for address in self.metrics.destinations() {
+            info!("Weir's own metrics are sent to {address}");
+        }
     }
 
     /// Goes over to what the configuration says now. If it is wrong, nothing changes.

@@ -6,6 +6,7 @@ pub mod client;
 pub mod corpus;
 pub mod schema;
 pub mod sink;
+pub mod spans;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

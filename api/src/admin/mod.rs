@@ -28,15 +28,12 @@ mod routes;
 mod service;
 pub mod view;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use weir_extensions::http::{Pages, Site};
+use weir_extensions::http::PageExtension;
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
-use weir_pipeline::node::{Context, StartError};
 use weir_store::maintain::{Maintenance, Settings as Patience};
 
 pub use self::config::{Settings, schema};
@@ -48,39 +45,14 @@ pub use self::service::Service;
 /// # Errors
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
-    Ok(Arc::new(AdminApi::new(Settings::parse(section.node, section.path)?, &section.context)))
+    let settings = Settings::parse(section.node, section.path)?;
+    let environment = section.context.environment.clone();
+    let maintenance = Maintenance::new(&settings.root, environment, Patience::default());
+    let service = Arc::new(Service::new(maintenance, settings.admin_key));
+    Ok(Arc::new(PageExtension::new(&section.context, settings.endpoint, service)))
 }
 
 /// The description of the API, as it is served at `/openapi.json`.
 pub fn openapi() -> serde_json::Value {
     routes::router().1
-}
-
-struct AdminApi {
-    site: Site,
-    service: Arc<Service>,
-}
-
-impl AdminApi {
-    fn new(settings: Settings, context: &Context) -> Self {
-        let maintenance = Maintenance::new(&settings.root, context.environment.clone(), Patience::default());
-        let service = Arc::new(Service::new(maintenance, settings.admin_key));
-        Self { site: Site::new(context, settings.endpoint), service }
-    }
-}
-
-#[async_trait]
-impl Extension for AdminApi {
-    async fn start(&self) -> Result<(), StartError> {
-        let pages: Arc<dyn Pages> = Arc::<Service>::clone(&self.service);
-        self.site.start(&pages)
-    }
-
-    async fn stop(&self) {
-        self.site.stop().await;
-    }
-
-    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        self.site.addresses()
-    }
 }

@@ -190,16 +190,7 @@ impl OtlpGrpc {
 #[async_trait]
 impl ExporterFactory for OtlpGrpc {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
-        let GrpcSettings { target, exchange, .. } = &self.settings;
-        let destination = GrpcDestination {
-            client: Client::new(target.clone(), template(&self.settings, signal)),
-            // By the name `snappy` gRPC means the framing format.
-            compress: match exchange.compression {
-                Compression::Snappy => Compress::new(Compression::SnappyFramed, None),
-                other => Compress::new(other, None),
-            },
-            exchange: exchange.clone(),
-        };
+        let destination = GrpcDestination::new(&self.settings, signal);
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
     }
 
@@ -208,10 +199,26 @@ impl ExporterFactory for OtlpGrpc {
     }
 }
 
-struct GrpcDestination {
+/// One lane's way to the service of one signal.
+pub(super) struct GrpcDestination {
     client: Client,
     compress: Compress,
     exchange: Exchange,
+}
+
+impl GrpcDestination {
+    pub(super) fn new(settings: &GrpcSettings, signal: Signal) -> Self {
+        let GrpcSettings { target, exchange, .. } = settings;
+        Self {
+            client: Client::new(target.clone(), template(settings, signal)),
+            // By the name `snappy` gRPC means the framing format.
+            compress: match exchange.compression {
+                Compression::Snappy => Compress::new(Compression::SnappyFramed, None),
+                other => Compress::new(other, None),
+            },
+            exchange: exchange.clone(),
+        }
+    }
 }
 
 impl Destination for GrpcDestination {

@@ -263,16 +263,7 @@ impl OtlpHttp {
 #[async_trait]
 impl ExporterFactory for OtlpHttp {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
-        let HttpSettings { encoding, exchange, .. } = &self.settings;
-        let client = self.settings.get(signal);
-        let client = client.map(|to| Client::new(to.target.clone(), template(to, &self.settings)));
-        let destination = HttpDestination {
-            client,
-            encoding: *encoding,
-            compress: Compress::new(exchange.compression, exchange.compression_level),
-            exchange: exchange.clone(),
-            environment: self.environment.clone(),
-        };
+        let destination = HttpDestination::new(&self.settings, signal, self.environment.clone());
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
     }
 
@@ -295,12 +286,27 @@ impl HttpSettings {
     }
 }
 
-struct HttpDestination {
+/// One lane's way to the URL of one signal.
+pub(super) struct HttpDestination {
     client: Option<Client>,
     encoding: Encoding,
     compress: Compress,
     exchange: Exchange,
     environment: Environment,
+}
+
+impl HttpDestination {
+    pub(super) fn new(settings: &HttpSettings, signal: Signal, environment: Environment) -> Self {
+        let HttpSettings { encoding, exchange, .. } = settings;
+        let client = settings.get(signal);
+        Self {
+            client: client.map(|to| Client::new(to.target.clone(), template(to, settings))),
+            encoding: *encoding,
+            compress: Compress::new(exchange.compression, exchange.compression_level),
+            exchange: exchange.clone(),
+            environment,
+        }
+    }
 }
 
 impl Destination for HttpDestination {

@@ -13,6 +13,7 @@ mod gather;
 mod grpc;
 mod headers;
 mod http;
+mod own_metrics;
 mod pool;
 mod queues;
 #[cfg(test)]
@@ -24,5 +25,6 @@ use ::http::HeaderValue;
 pub use self::fetch::HttpFetch;
 pub use self::grpc::{OtlpGrpc, schema as grpc_schema};
 pub use self::http::{OtlpHttp, schema as http_schema};
+pub use self::own_metrics::{OwnMetrics, OwnMetricsConfig};
 
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));

@@ -25,9 +25,9 @@ use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
 use weir_pipeline::host::{Host, Status};
-use weir_pipeline::node::{Context, StartError};
+use weir_pipeline::node::Context;
 
-use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
+use crate::http::{Ask, Endpoint, Page, PageExtension, Pages, page};
 use crate::places::error_at;
 
 #[cfg(test)]
@@ -96,40 +96,17 @@ impl Settings {
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
-    Ok(Arc::new(HealthCheck::new(settings, &section.context)))
+    Ok(Arc::new(extension(settings, &section.context)))
 }
 
-struct HealthCheck {
-    site: Site,
-    health: Arc<Health>,
+fn extension(settings: Settings, context: &Context) -> PageExtension {
+    let endpoint = settings.endpoint.clone();
+    PageExtension::new(context, endpoint, Arc::new(Health { settings, host: context.host.clone() }))
 }
 
 struct Health {
     settings: Settings,
     host: Host,
-}
-
-impl HealthCheck {
-    fn new(settings: Settings, context: &Context) -> Self {
-        let site = Site::new(context, settings.endpoint.clone());
-        Self { site, health: Arc::new(Health { settings, host: context.host.clone() }) }
-    }
-}
-
-#[async_trait]
-impl Extension for HealthCheck {
-    async fn start(&self) -> Result<(), StartError> {
-        let pages: Arc<dyn Pages> = Arc::<Health>::clone(&self.health);
-        self.site.start(&pages)
-    }
-
-    async fn stop(&self) {
-        self.site.stop().await;
-    }
-
-    fn addresses(&self) -> Vec<(&'static str, std::net::SocketAddr)> {
-        self.site.addresses()
-    }
 }
 
 #[async_trait]

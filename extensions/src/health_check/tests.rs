@@ -19,7 +19,7 @@ async fn the_state_is_told_from_start_to_stop() {
     let context = Context::new("health_check", Telemetry::default(), environment);
     let host = context.host.clone();
     let settings = parse("{endpoint: '127.0.0.1:0', path: /health}").unwrap();
-    let check = HealthCheck::new(settings, &context);
+    let check = extension(settings, &context);
     check.start().await.unwrap();
     let to = check.addresses()[0].1;
     let not_available = r#"{"status":"Server not available","upSince":"0001-01-01T00:00:00Z","uptime":""}"#;
@@ -44,7 +44,7 @@ async fn bodies_and_paths_can_be_chosen() {
     let context = Context::new("health_check", Telemetry::default(), Environment::system());
     let host = context.host.clone();
     let settings = parse("{endpoint: '127.0.0.1:0', response_body: {healthy: fine, unhealthy: wait}}").unwrap();
-    let check = HealthCheck::new(settings, &context);
+    let check = extension(settings, &context);
     check.start().await.unwrap();
     let to = check.addresses()[0].1;
     assert_eq!(get(to, "/any/path").await, (503, "wait".to_owned()));
@@ -66,6 +66,6 @@ async fn what_is_wrong_is_said_and_where() {
     let address = taken.local_addr().unwrap();
     let settings = parse(&format!("{{endpoint: '{address}'}}")).unwrap();
     let context = Context::new("health_check/a", Telemetry::default(), Environment::system());
-    let refused = HealthCheck::new(settings, &context).start().await.unwrap_err().to_string();
+    let refused = extension(settings, &context).start().await.unwrap_err().to_string();
     assert_eq!(refused, format!("health_check/a: {address} is already in use (extensions::health_check/a::endpoint)"));
 }

@@ -9,5 +9,5 @@ mod server;
 pub(crate) mod testing;
 
 pub use self::endpoint::{Endpoint, ListenError};
-pub use self::extension::Site;
+pub use self::extension::PageExtension;
 pub use self::server::{Ask, BodyError, Page, Pages, Server, page};

@@ -1,20 +1,27 @@
 //! `service::telemetry::metrics`, as it is written and as it is meant.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::telemetry::Level;
+use weir_pipeline::telemetry::{Level, Push};
 
+use super::INSTANCE_ID;
 use crate::http::Endpoint;
 
-/// Which of Weir's own metrics are served where.
+/// Which of Weir's own metrics are served and sent where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How much is shown.
     pub level: Level,
     /// The pages.
     pub readers: Vec<Reader>,
+    /// What is sent at intervals.
+    pub periodic: Vec<Periodic>,
+    /// Whether the process makes up its `service.instance.id`, because nothing is said of it.
+    pub(super) has_instance_id: bool,
     /// What is said of the process: names with dots, as OpenTelemetry writes them, and values.
     pub resource: BTreeMap<String, String>,
 }
@@ -30,19 +37,69 @@ pub struct Reader {
     pub(super) scope_info: bool,
 }
 
-/// The section as it is written.
-#[derive(Deserialize, Default, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricsConfig {
+/// What sends metrics at intervals.
+#[derive(Debug, Clone)]
+pub struct Periodic {
+    pub(super) interval: Duration,
+    /// Of one request.
+    pub(super) timeout: Duration,
+    pub(super) push: Arc<dyn Push>,
+    /// What it was made from.
+    node: Node,
+}
+
+impl PartialEq for Periodic {
+    fn eq(&self, other: &Self) -> bool {
+        self.interval == other.interval && self.timeout == other.timeout && self.node.is_same(&other.node)
+    }
+}
+
+impl Eq for Periodic {}
+
+/// Makes what sends from the settings of an exporter `otlp`, which stand at a path.
+pub type OpenPush = fn(&Node, &str) -> Result<Arc<dyn Push>, ConfigError>;
+
+/// The section as it is written; `O` are the settings of the exporter `otlp`.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig<O> {
     level: Option<Level>,
     address: Option<String>,
-    readers: Option<Vec<ReaderConfig>>,
+    readers: Option<Vec<ReaderConfig<O>>>,
+}
+
+/// Either of the two.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReaderConfig<O> {
+    pull: Option<PullConfig>,
+    periodic: Option<PeriodicConfig<O>>,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ReaderConfig {
-    pull: PullConfig,
+struct PeriodicConfig<O> {
+    /// Milliseconds.
+    #[serde(default = "minute")]
+    interval: u64,
+    /// Milliseconds.
+    #[serde(default = "half_a_minute")]
+    timeout: u64,
+    exporter: PeriodicExporterConfig<O>,
+}
+
+fn minute() -> u64 {
+    60_000
+}
+
+fn half_a_minute() -> u64 {
+    30_000
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PeriodicExporterConfig<O> {
+    otlp: O,
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -85,7 +142,8 @@ impl Default for PrometheusConfig {
 impl Settings {
     /// The settings that are written at `path`; without any, metrics at the level `normal` on localhost:8888.
     ///
-    /// `resource` is what `service::telemetry::resource` says: an attribute without a value takes a default away.
+    /// `resource` is what `service::telemetry::resource` says: an attribute without a value takes a default away. `open`
+    /// makes what sends.
     ///
     /// # Errors
     /// Says what is wrong, where, and what to do.
@@ -93,8 +151,11 @@ impl Settings {
         node: Option<&Node>,
         path: &str,
         resource: &BTreeMap<String, Option<String>>,
+        open: OpenPush,
     ) -> Result<Self, ConfigError> {
-        let config: MetricsConfig = node.map(|node| node.parse_as(path)).transpose()?.unwrap_or_default();
+        let config = node.filter(|node| !node.is_null()).map(|node| node.parse_as(path)).transpose()?;
+        let config: MetricsConfig<Node> = config.unwrap_or(MetricsConfig { level: None, address: None, readers: None });
+        let mut periodic = Vec::new();
         let error = |key: &str, message: String| {
             let at = node.and_then(|node| node.get(key).or(Some(node)));
             let location = at.map(|node| node.location().clone());
@@ -117,18 +178,67 @@ impl Settings {
                 vec![Reader { endpoint, is_default: false, ..default }]
             }
             (None, None) => vec![default],
-            (None, Some(readers)) => readers
-                .into_iter()
-                .map(|ReaderConfig { pull: PullConfig { exporter: PullExporterConfig { prometheus } } }| Reader {
-                    endpoint: Endpoint { host: prometheus.host, port: prometheus.port },
-                    is_default: false,
-                    type_suffix: !prometheus.without_type_suffix,
-                    units: !prometheus.without_units,
-                    scope_info: !prometheus.without_scope_info,
-                })
-                .collect(),
+            (None, Some(readers)) => {
+                let nodes = node.and_then(|node| node.get("readers")).map_or(&[][..], Node::items);
+                let mut pages = Vec::new();
+                for (n, (reader, node)) in readers.into_iter().zip(nodes).enumerate() {
+                    let path = format!("{path}::readers[{n}]");
+                    match (reader.pull, reader.periodic) {
+                        (Some(pull), None) => pages.push(pull.into()),
+                        (None, Some(config)) => periodic.push(config.open(node, &format!("{path}::periodic"), open)?),
+                        (Some(_), Some(_)) => {
+                            let error = node.error(&path, "is both `pull` and `periodic`");
+                            return Err(error.with_hint("make them two readers"));
+                        }
+                        (None, None) => {
+                            let error = node.error(&path, "is neither `pull` nor `periodic`");
+                            return Err(
+                                error.with_hint("`pull` serves metrics to Prometheus, `periodic` sends them over OTLP")
+                            );
+                        }
+                    }
+                }
+                pages
+            }
         };
-        Ok(Self { level: config.level.unwrap_or(Level::Normal), readers, resource: attributes(resource) })
+        Ok(Self {
+            level: config.level.unwrap_or(Level::Normal),
+            readers,
+            periodic,
+            has_instance_id: !resource.contains_key(INSTANCE_ID),
+            resource: attributes(resource),
+        })
+    }
+}
+
+impl From<PullConfig> for Reader {
+    fn from(PullConfig { exporter: PullExporterConfig { prometheus } }: PullConfig) -> Self {
+        Self {
+            endpoint: Endpoint { host: prometheus.host, port: prometheus.port },
+            is_default: false,
+            type_suffix: !prometheus.without_type_suffix,
+            units: !prometheus.without_units,
+            scope_info: !prometheus.without_scope_info,
+        }
+    }
+}
+
+impl PeriodicConfig<Node> {
+    /// `reader` is the mapping that `periodic` stands in, at `path`.
+    fn open(self, reader: &Node, path: &str, open: OpenPush) -> Result<Periodic, ConfigError> {
+        let node = reader.get("periodic").unwrap_or(reader);
+        for (key, millis) in [("interval", self.interval), ("timeout", self.timeout)] {
+            if millis == 0 {
+                let at = node.get(key).unwrap_or(node);
+                return Err(at.error(&format!("{path}::{key}"), "must be positive: milliseconds"));
+            }
+        }
+        Ok(Periodic {
+            interval: Duration::from_millis(self.interval),
+            timeout: Duration::from_millis(self.timeout),
+            push: open(&self.exporter.otlp, &format!("{path}::exporter::otlp"))?,
+            node: node.clone(),
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Weir's own metrics for Prometheus: `service::telemetry::metrics`.
+//! Weir's own metrics, for Prometheus and over OTLP: `service::telemetry::metrics`.
 //!
 //! ```yaml
 //! service:
@@ -14,7 +14,12 @@
 //!                 without_type_suffix: true   # `_total` of counters is left out
 //!                 without_units: true         # `_seconds`, `_bytes` … are left out
 //!                 without_scope_info: true    # the label `otel_scope_name` is left out
-//!     resource: {service.name: gateway}   # labels of `target_info`
+//!         - periodic:
+//!             interval: 60000               # milliseconds from one request to the next
+//!             timeout: 30000                # of a request, in milliseconds
+//!             exporter:
+//!               otlp: {protocol: http/protobuf, endpoint: "https://backend:4318"}   # see `weir_exporters::otlp`
+//!     resource: {service.name: gateway}   # labels of `target_info`; attributes of the resource over OTLP
 //! ```
 //!
 //! Without `readers` there is one with the values shown; `address: localhost:8888`, which older Collectors read, changes
@@ -23,15 +28,22 @@
 //! `POST /-/reload` on the same port loads the configuration anew, as SIGHUP does, and answers when it runs or with what
 //! is wrong with it. It is for this machine alone: a request from elsewhere, or by a web page, is refused.
 //!
+//! Over OTLP, sums count from the start of the process (cumulative), and the resource is told apart from that of other
+//! processes by `service.instance.id`, a random one unless it is configured. What is not taken is logged and not sent
+//! again, since the next request goes on from it; a stop sends the last numbers.
+//!
 //! What it guarantees:
 //!
-//! * All numbers of a page are read at one moment. `weir_accounting_difference` is 0 for each destination unless
+//! * All numbers of a page or request are read at one moment. `weir_accounting_difference` is 0 for each destination unless
 //!   records vanished uncounted or were counted twice (I2); `weir_exporter_dropped` says how many were given up and why.
 //! * The number of series is bounded, whatever clients send ([`weir_pipeline::telemetry::MAX_SERIES`] a metric).
 //! * If nobody asked for port 8888, its being in use is a warning: a second Weir on a laptop starts all the same. A
 //!   configured address that cannot be had is an error.
 
+mod collect;
 mod config;
+mod otlp;
+mod periodic;
 mod process;
 mod text;
 
@@ -49,39 +61,44 @@ use weir_pipeline::node::StartError;
 use weir_pipeline::sockets::Sockets;
 use weir_pipeline::telemetry::Level;
 
-pub use self::config::{MetricsConfig, Reader, Settings};
+use self::collect::Collected;
+pub use self::config::{MetricsConfig, OpenPush, Periodic, Reader, Settings};
+use self::periodic::Sending;
 use self::text::Resource;
 use crate::http::{Ask, ListenError, Page, Pages, Server, page};
 
-/// The pages that run, one a reader.
+/// The readers that run: pages, and what sends.
 #[derive(Debug)]
 pub struct Metrics {
     servers: Vec<Server>,
+    sending: Vec<Sending>,
     sockets: Sockets,
+    /// What tells this process from others of the same name.
+    instance_id: String,
 }
 
 impl Metrics {
-    /// Starts a page for each reader, in tasks of the runtime that this is called in.
+    /// Starts all readers, in tasks of the runtime that this is called in.
     ///
     /// # Errors
     /// If a configured address cannot be listened on. That the default one is in use is logged and no error.
     pub fn start(settings: &Settings, host: &Host) -> Result<Self, StartError> {
-        Self::start_with(settings, host, host.sockets())
+        Self::start_with(settings, host, host.sockets(), instance_id(host))
     }
 
-    /// Starts the pages that take the place of these, which still run and are then to be stopped.
+    /// Starts the readers that take the place of these, which still run and are then to be stopped.
     ///
     /// # Errors
     /// As [`start`](Self::start); these run on then.
     pub fn restart(&self, settings: &Settings, host: &Host) -> Result<Self, StartError> {
         self.sockets.leave();
-        let next = Self::start_with(settings, host, host.sockets());
+        let next = Self::start_with(settings, host, host.sockets(), self.instance_id.clone());
         self.sockets.stay();
         next
     }
 
-    fn start_with(settings: &Settings, host: &Host, sockets: Sockets) -> Result<Self, StartError> {
-        let mut metrics = Self { servers: Vec::new(), sockets };
+    fn start_with(settings: &Settings, host: &Host, sockets: Sockets, instance_id: String) -> Result<Self, StartError> {
+        let mut metrics = Self { servers: Vec::new(), sending: Vec::new(), sockets, instance_id };
         if let Err(error) = metrics.serve(settings, host) {
             metrics.sockets.release();
             return Err(error);
@@ -114,6 +131,14 @@ impl Metrics {
             });
             self.servers.push(Server::start(sockets, &pages).map_err(|error| failed(error.to_string()))?);
         }
+        // After all that can fail: what has begun to send would send its last numbers.
+        for reader in &settings.periodic {
+            let mut resource = settings.resource.clone();
+            if settings.has_instance_id {
+                resource.insert(INSTANCE_ID.to_owned(), self.instance_id.clone());
+            }
+            self.sending.push(Sending::start(reader.clone(), host.clone(), settings.level, resource));
+        }
         Ok(())
     }
 
@@ -122,13 +147,38 @@ impl Metrics {
         self.servers.iter().flat_map(|server| server.addresses().to_vec()).collect()
     }
 
-    /// Stops serving.
+    /// Where metrics are sent to.
+    pub fn destinations(&self) -> impl Iterator<Item = String> {
+        self.sending.iter().map(Sending::address)
+    }
+
+    /// Sends the last numbers and stops serving.
     pub async fn stop(&self) {
         self.sockets.release();
+        for sending in &self.sending {
+            sending.stop().await;
+        }
         for server in &self.servers {
             server.stop().await;
         }
     }
+}
+
+/// The attribute of the resource that is made up.
+const INSTANCE_ID: &str = "service.instance.id";
+
+/// Sixteen random bytes as OpenTelemetry wants them: a UUID of version 4.
+fn instance_id(host: &Host) -> String {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // No randomness, and still nobody else's: another process of this machine started at another time.
+        bytes[..8].copy_from_slice(&host.started_unix_nanos().to_be_bytes());
+        bytes[8..12].copy_from_slice(&std::process::id().to_be_bytes());
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// Where the configuration is loaded anew; the path is Prometheus' own.
@@ -149,7 +199,8 @@ impl Pages for Exposition {
     async fn answer(&self, ask: &Ask) -> Page {
         match ask.uri.path() {
             "/metrics" | "/" => {
-                let text = text::exposition(&self.host, self.level, &self.reader, &self.resource);
+                let collected = Collected::now(&self.host, self.level);
+                let text = text::exposition(&collected, &self.reader, &self.resource);
                 page(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             RELOAD => self.reload(ask).await,

@@ -1,18 +1,69 @@
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
+use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::sync::mpsc;
+use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::Node;
+use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::otlp::json::to_json;
 use weir_pipeline::signal::Signal;
-use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Telemetry};
+use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Push, PushError, Telemetry};
 
 use super::*;
 use crate::http::testing::{ask, get};
 
 fn settings(yaml: &str) -> Result<Settings, String> {
+    settings_of(yaml, &[("service.name", Some("gate\"way"))])
+}
+
+fn settings_of(yaml: &str, resource: &[(&str, Option<&str>)]) -> Result<Settings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    let resource = BTreeMap::from([("service.name".to_owned(), Some("gate\"way".to_owned()))]);
-    Settings::parse(Some(&node), "service::telemetry::metrics", &resource).map_err(|e| e.to_string())
+    let owned = |(name, value): &(&str, Option<&str>)| ((*name).to_owned(), value.map(str::to_owned));
+    let resource: BTreeMap<_, _> = resource.iter().map(owned).collect();
+    Settings::parse(Some(&node), "service::telemetry::metrics", &resource, open).map_err(|e| e.to_string())
+}
+
+/// Whatever is sent to nobody.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Push for Nowhere {
+    async fn push(&self, _: Bytes) -> Result<(), PushError> {
+        Err(PushError("nobody is there".to_owned()))
+    }
+
+    fn address(&self) -> String {
+        "nowhere:1".to_owned()
+    }
+}
+
+fn open(node: &Node, path: &str) -> Result<Arc<dyn Push>, ConfigError> {
+    match node.text() {
+        Some("nowhere") => Ok(Arc::new(Nowhere)),
+        _ => Err(node.error(path, "is no place")),
+    }
+}
+
+/// Takes all that is sent, as JSON.
+#[derive(Debug)]
+struct Taking(Mutex<mpsc::UnboundedSender<serde_json::Value>>);
+
+#[async_trait]
+impl Push for Taking {
+    async fn push(&self, request: Bytes) -> Result<(), PushError> {
+        let message = message_of(Signal::Metrics);
+        let batch = Batch::decode(Signal::Metrics, request).map_err(|e| PushError(e.to_string()))?;
+        assert!(!batch.is_empty());
+        let json = serde_json::from_slice(&to_json(message, &batch.encode())).unwrap();
+        self.0.lock().unwrap().send(json).map_err(|e| PushError(e.to_string()))
+    }
+
+    fn address(&self) -> String {
+        "here:1".to_owned()
+    }
 }
 
 fn host(telemetry: &Telemetry) -> Host {
@@ -101,7 +152,7 @@ async fn a_port_in_use_is_an_error_where_it_was_asked_for() {
 
 #[test]
 fn settings_are_those_of_the_collector() {
-    let default = Settings::parse(None, "", &BTreeMap::new()).unwrap();
+    let default = Settings::parse(None, "", &BTreeMap::new(), open).unwrap();
     assert_eq!((default.level, default.readers.len()), (Level::Normal, 1));
     assert!(default.readers[0].is_default);
     assert_eq!(default.readers[0].endpoint.to_string(), "localhost:8888");
@@ -113,7 +164,31 @@ fn settings_are_those_of_the_collector() {
         ("{address: ':1', readers: []}", "weir.yaml:1:11: service::telemetry::metrics::address: is for configurations"),
         (
             "{readers: [{periodic: {}}]}",
-            "weir.yaml:1:13: service::telemetry::metrics::readers[0]: unknown key `periodic`",
+            "weir.yaml:1:23: service::telemetry::metrics::readers[0]::periodic: missing key `exporter`",
+        ),
+        (
+            "{readers: [{periodic: {exporter: {console: {}}}}]}",
+            "weir.yaml:1:35: service::telemetry::metrics::readers[0]::periodic::exporter: unknown key `console`: Weir's own metrics go to",
+        ),
+        (
+            "{readers: [{periodic: {interval: 0, exporter: {otlp: nowhere}}}]}",
+            "weir.yaml:1:34: service::telemetry::metrics::readers[0]::periodic::interval: must be positive: milliseconds",
+        ),
+        (
+            "{readers: [{periodic: {interval: 10s, exporter: {otlp: nowhere}}}]}",
+            "weir.yaml:1:34: service::telemetry::metrics::readers[0]::periodic::interval: ",
+        ),
+        (
+            "{readers: [{periodic: {exporter: {otlp: {}}}}]}",
+            "weir.yaml:1:41: service::telemetry::metrics::readers[0]::periodic::exporter::otlp: is no place",
+        ),
+        (
+            "{readers: [{}]}",
+            "weir.yaml:1:12: service::telemetry::metrics::readers[0]: is neither `pull` nor `periodic`",
+        ),
+        (
+            "{readers: [{periodic: {exporter: {otlp: nowhere}}, pull: {exporter: {prometheus: }}}]}",
+            "weir.yaml:1:12: service::telemetry::metrics::readers[0]: is both `pull` and `periodic`: make them two",
         ),
         (
             "{readers: [{pull: {exporter: {prometheus: {port: x}}}}]}",
@@ -173,4 +248,94 @@ async fn pages_are_replaced_on_the_same_port() {
     assert_eq!((second.addresses()[0], get(to, "/metrics").await.0), (to, 200));
     second.stop().await;
     assert!(tokio::net::TcpStream::connect(to).await.is_err());
+}
+
+/// What a metric of a request says, by its name.
+fn metric<'j>(request: &'j serde_json::Value, name: &str) -> &'j serde_json::Value {
+    let metrics = request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap();
+    metrics.iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("no {name} in {request}"))
+}
+
+fn attribute<'j>(attributes: &'j serde_json::Value, key: &str) -> Option<&'j str> {
+    let pair = attributes.as_array()?.iter().find(|pair| pair["key"] == key)?;
+    pair["value"]["stringValue"].as_str()
+}
+
+#[tokio::test]
+async fn metrics_are_sent_at_intervals_and_once_more_at_the_end() {
+    let telemetry = Telemetry::default();
+    let offer = OfferCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
+    let counters = ExporterCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
+    offer.begin(11);
+    counters.take(10);
+    offer.end(11);
+    counters.succeed(7);
+    telemetry.counter("weir_cost_picousd", &[("model", "gpt")]).add(2_500_000_000_000);
+    let mut settings =
+        settings("{level: basic, readers: [{periodic: {interval: 1, exporter: {otlp: nowhere}}}]}").unwrap();
+    assert!(settings.readers.is_empty(), "nobody asked for a page");
+    let (sender, mut taken) = mpsc::unbounded_channel();
+    settings.periodic[0].push = Arc::new(Taking(Mutex::new(sender)));
+    let metrics = Metrics::start(&settings, &host(&telemetry)).unwrap();
+    assert_eq!(metrics.destinations().collect::<Vec<_>>(), ["here:1"]);
+    let first = taken.recv().await.unwrap();
+    let resource = &first["resourceMetrics"][0]["resource"]["attributes"];
+    assert_eq!(attribute(resource, "service.name"), Some("gate\"way"));
+    let instance = attribute(resource, "service.instance.id").unwrap().to_owned();
+    assert!(instance.len() == 36 && instance.as_bytes()[14] == b'4', "{instance}");
+    assert_eq!(first["resourceMetrics"][0]["scopeMetrics"][0]["scope"]["name"], "weir");
+
+    let sent = metric(&first, "otelcol_exporter_sent_spans");
+    assert_eq!(
+        (&sent["unit"], &sent["description"]),
+        (&"{spans}".into(), &"Records that the destination took.".into())
+    );
+    assert_eq!((&sent["sum"]["isMonotonic"], &sent["sum"]["aggregationTemporality"]), (&true.into(), &2.into()));
+    let point = &sent["sum"]["dataPoints"][0];
+    assert_eq!((&point["asInt"], attribute(&point["attributes"], "exporter")), (&"7".into(), Some("otlp_http/a")));
+    let nanos = |key: &str| point[key].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(0 < nanos("startTimeUnixNano") && nanos("startTimeUnixNano") <= nanos("timeUnixNano"));
+    let in_flight = metric(&first, "weir_exporter_in_flight_spans");
+    assert_eq!(in_flight["gauge"]["dataPoints"][0]["asInt"], "3");
+    assert_eq!(metric(&first, "weir_cost_usd")["sum"]["dataPoints"][0]["asDouble"], 2.5);
+    let difference = &metric(&first, "weir_accounting_difference")["gauge"]["dataPoints"][0];
+    assert_eq!((&difference["asInt"], attribute(&difference["attributes"], "signal")), (&"1".into(), Some("traces")));
+    assert!(metric(&first, "otelcol_process_uptime")["sum"]["dataPoints"][0]["asDouble"].is_number());
+
+    taken.recv().await.unwrap();
+    let next = metrics.restart(&settings, &host(&telemetry)).unwrap();
+    metrics.stop().await;
+    counters.succeed(3);
+    next.stop().await;
+    drop((metrics, next, settings));
+    let mut last = None;
+    while let Some(request) = taken.recv().await {
+        last = Some(request);
+    }
+    let last = last.unwrap();
+    assert_eq!(metric(&last, "otelcol_exporter_sent_spans")["sum"]["dataPoints"][0]["asInt"], "10");
+    let resource = &last["resourceMetrics"][0]["resource"]["attributes"];
+    assert_eq!(attribute(resource, "service.instance.id"), Some(&*instance), "the process is the same");
+}
+
+#[tokio::test]
+async fn what_nobody_takes_holds_nothing_up() {
+    let settings = settings("{readers: [{periodic: {interval: 1, exporter: {otlp: nowhere}}}]}").unwrap();
+    let metrics = Metrics::start(&settings, &host(&Telemetry::default())).unwrap();
+    metrics.stop().await;
+    // At the level none, nothing is sent at all.
+    let off = settings_of("{level: none, readers: [{periodic: {exporter: {otlp: nowhere}}}]}", &[]).unwrap();
+    assert_eq!(Metrics::start(&off, &host(&Telemetry::default())).unwrap().destinations().count(), 0);
+}
+
+#[test]
+fn readers_are_the_same_if_they_are_written_the_same() {
+    let yaml = "{readers: [{periodic: {interval: 1000, exporter: {otlp: nowhere}}}]}";
+    assert_eq!(settings(yaml), settings(yaml));
+    assert_ne!(settings(yaml), settings(&yaml.replace("1000", "2000")));
+    let own = [("service.instance.id", Some("a"))];
+    let (made_up, own) = (settings_of(yaml, &[]).unwrap(), settings_of(yaml, &own).unwrap());
+    assert!(made_up.has_instance_id && !own.has_instance_id);
+    assert_eq!(own.resource["service.instance.id"], "a");
+    assert!(!settings_of(yaml, &[("service.instance.id", None)]).unwrap().has_instance_id);
 }

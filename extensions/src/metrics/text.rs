@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use weir_pipeline::host::Host;
-use weir_pipeline::telemetry::{Balance, Description, Family, Kind, Level};
+use weir_pipeline::telemetry::{Description, Family, Kind};
 
+use super::collect::{Collected, DIFFERENCE, DIFFERENCE_IS, shown_name};
 use super::config::Reader;
-use super::process::Usage;
 
 /// The labels of `target_info`, sanitized.
 #[derive(Debug)]
@@ -19,38 +18,21 @@ impl Resource {
     }
 }
 
-/// All metrics that are shown at `level`, as `reader` spells them.
-pub(super) fn exposition(host: &Host, level: Level, reader: &Reader, resource: &Resource) -> String {
-    let families = host.telemetry().families();
+/// All metrics, as `reader` spells them.
+pub(super) fn exposition(collected: &Collected, reader: &Reader, resource: &Resource) -> String {
     let mut text = Text { out: String::with_capacity(16 << 10), reader };
-    for family in families.iter().filter(|family| family.description.level <= level) {
-        text.family(family);
-    }
-    let balance = Description::gauge("Records of a destination that vanished uncounted, or (negative) counted twice.");
-    text.head("weir_accounting_difference", balance);
-    for balance in Balance::of(&families) {
+    collected.families.iter().for_each(|family| text.family(family));
+    text.head(DIFFERENCE, DIFFERENCE_IS);
+    for balance in &collected.balances {
         let labels = [("exporter", balance.exporter.as_str()), ("signal", balance.signal.as_str())];
-        text.sample("weir_accounting_difference", &labels, balance.difference());
+        text.sample(DIFFERENCE, &labels, balance.difference());
     }
-    process(&mut text, host);
+    collected.process.iter().for_each(|family| text.family(family));
     text.head("target_info", Description::gauge("What is said of this process."));
     let labels: Vec<(&str, &str)> = resource.0.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     // About the process, not about one of its instruments.
     text.line("target_info", &labels, 1);
     text.out
-}
-
-fn process(text: &mut Text<'_>, host: &Host) {
-    const NANOS: u64 = 1_000_000_000;
-    let usage = Usage::now();
-    let uptime = Description::counter("How long the process has been running.").unit("s").divided_by(NANOS);
-    let cpu = Description::counter("CPU time that the process has used.").unit("s").divided_by(NANOS);
-    let memory = Description::gauge("Memory of the process that is resident.").unit("By");
-    text.single("otelcol_process_uptime", uptime, host.uptime_nanos());
-    text.single("otelcol_process_cpu_seconds", cpu, usage.cpu_nanos);
-    if let Some(bytes) = usage.resident_bytes {
-        text.single("otelcol_process_memory_rss", memory, bytes);
-    }
 }
 
 struct Text<'r> {
@@ -65,11 +47,6 @@ impl Text<'_> {
             let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (*k, v.as_str())).collect();
             self.sample(&name, &labels, quotient(*value, description.divisor));
         }
-    }
-
-    fn single(&mut self, name: &str, description: Description, value: u64) {
-        let name = self.head(name, description);
-        self.sample(&name, &[], quotient(value, description.divisor));
     }
 
     /// Writes what the metric means, and returns its name as it is spelt here.
@@ -109,11 +86,7 @@ impl Text<'_> {
 
 /// The name of a metric with the suffixes that the reader wants.
 fn spell(name: &str, description: Description, reader: &Reader) -> String {
-    let mut name = sanitize(name);
-    // Named for what is counted; what is shown has been divided.
-    if let Some(base) = name.strip_suffix("_picousd").filter(|_| description.unit == "USD") {
-        name = format!("{base}_usd");
-    }
+    let mut name = sanitize(&shown_name(name, description));
     let mut add = |suffix: &str| {
         let is_there = suffix.is_empty() || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('_'));
         if !is_there {

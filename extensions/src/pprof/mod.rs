@@ -29,9 +29,9 @@ use tokio::sync::Mutex;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
-use weir_pipeline::node::{Context, StartError};
+use weir_pipeline::node::Context;
 
-use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
+use crate::http::{Ask, Endpoint, Page, PageExtension, Pages, page};
 use crate::places::error_at;
 
 /// Samples per second of CPU time. Not a round number would be less likely to beat with timers, but Go takes 100 too.
@@ -89,40 +89,17 @@ impl Settings {
 /// # Errors
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
-    Ok(Arc::new(Pprof::new(&Settings::parse(section.node, section.path)?, &section.context)))
+    Ok(Arc::new(extension(Settings::parse(section.node, section.path)?, &section.context)))
 }
 
-struct Pprof {
-    site: Site,
-    profiles: Arc<Profiles>,
+fn extension(settings: Settings, context: &Context) -> PageExtension {
+    PageExtension::new(context, settings.endpoint, Arc::<Profiles>::default())
 }
 
 #[derive(Default)]
 struct Profiles {
     /// The profiler belongs to the process: one request has it at a time.
     running: Mutex<()>,
-}
-
-impl Pprof {
-    fn new(settings: &Settings, context: &Context) -> Self {
-        Self { site: Site::new(context, settings.endpoint.clone()), profiles: Arc::default() }
-    }
-}
-
-#[async_trait]
-impl Extension for Pprof {
-    async fn start(&self) -> Result<(), StartError> {
-        let pages: Arc<dyn Pages> = Arc::<Profiles>::clone(&self.profiles);
-        self.site.start(&pages)
-    }
-
-    async fn stop(&self) {
-        self.site.stop().await;
-    }
-
-    fn addresses(&self) -> Vec<(&'static str, std::net::SocketAddr)> {
-        self.site.addresses()
-    }
 }
 
 #[async_trait]

@@ -27,7 +27,9 @@ fn a_busy_function(stop: &AtomicBool) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_profile_shows_where_time_went() {
     let context = Context::new("pprof", Telemetry::default(), Environment::system());
-    let pprof = Pprof::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), &context);
+    let profiles = Arc::<Profiles>::default();
+    let settings = parse("{endpoint: '127.0.0.1:0'}").unwrap();
+    let pprof = PageExtension::new(&context, settings.endpoint, Arc::<Profiles>::clone(&profiles));
     pprof.start().await.unwrap();
     let to = pprof.addresses()[0].1;
     assert!(get(to, "/debug/pprof/").await.1.contains("/debug/pprof/profile"));
@@ -39,7 +41,7 @@ async fn a_profile_shows_where_time_went() {
         let stop = Arc::clone(&stop);
         move || a_busy_function(&stop)
     });
-    let running = pprof.profiles.running.lock().await;
+    let running = profiles.running.lock().await;
     assert_eq!(get(to, "/debug/pprof/profile?seconds=1").await.0, 409);
     drop(running);
     let (status, gzip) = ask("GET", to, "/debug/pprof/profile?seconds=1", &[]).await;

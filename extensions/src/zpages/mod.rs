@@ -25,9 +25,9 @@ use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::extension::Extension;
 use weir_pipeline::graph::Section;
 use weir_pipeline::host::Host;
-use weir_pipeline::node::{Context, StartError};
+use weir_pipeline::node::Context;
 
-use crate::http::{Ask, Endpoint, Page, Pages, Site, page};
+use crate::http::{Ask, Endpoint, Page, PageExtension, Pages, page};
 use crate::places::error_at;
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -72,39 +72,15 @@ impl Settings {
 /// If the settings are wrong.
 pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
     let settings = Settings::parse(section.node, section.path)?;
-    Ok(Arc::new(ZPages::new(&settings, &section.context)))
+    Ok(Arc::new(extension(settings, &section.context)))
 }
 
-struct ZPages {
-    site: Site,
-    pages: Arc<LivePages>,
+fn extension(settings: Settings, context: &Context) -> PageExtension {
+    PageExtension::new(context, settings.endpoint, Arc::new(LivePages { host: context.host.clone() }))
 }
 
 struct LivePages {
     host: Host,
-}
-
-impl ZPages {
-    fn new(settings: &Settings, context: &Context) -> Self {
-        let pages = Arc::new(LivePages { host: context.host.clone() });
-        Self { site: Site::new(context, settings.endpoint.clone()), pages }
-    }
-}
-
-#[async_trait]
-impl Extension for ZPages {
-    async fn start(&self) -> Result<(), StartError> {
-        let pages: Arc<dyn Pages> = Arc::<LivePages>::clone(&self.pages);
-        self.site.start(&pages)
-    }
-
-    async fn stop(&self) {
-        self.site.stop().await;
-    }
-
-    fn addresses(&self) -> Vec<(&'static str, std::net::SocketAddr)> {
-        self.site.addresses()
-    }
 }
 
 #[async_trait]

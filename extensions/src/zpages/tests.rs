@@ -21,7 +21,7 @@ async fn pages_show_what_is_counted_now() {
         }],
         extensions: text("zpages"),
     });
-    let zpages = ZPages::new(&parse("{endpoint: '127.0.0.1:0'}").unwrap(), &context);
+    let zpages = extension(parse("{endpoint: '127.0.0.1:0'}").unwrap(), &context);
     zpages.start().await.unwrap();
     let to = zpages.addresses()[0].1;
 

@@ -1,4 +1,5 @@
-//! Foreign bytes as a trace request: what Weir accepts prost accepts, reads alike, and still does after an edit.
+//! Foreign bytes as a trace request: what Weir accepts prost accepts, reads alike, and still does after an edit. As a request
+//! of metrics or logs: what is accepted can be edited, and is counted right.
 
 #![no_main]
 
@@ -12,7 +13,9 @@ use weir_pipeline::signal::Signal;
 
 fuzz_target!(|bytes: &[u8]| {
     for signal in [Signal::Metrics, Signal::Logs] {
-        let _ = Batch::decode(signal, Bytes::copy_from_slice(bytes));
+        if let Ok(batch) = Batch::decode(signal, Bytes::copy_from_slice(bytes)) {
+            edit_records(batch);
+        }
     }
     let batch = Batch::decode(Signal::Traces, Bytes::copy_from_slice(bytes));
     let request = Request::decode(bytes);
@@ -55,3 +58,21 @@ fuzz_target!(|bytes: &[u8]| {
     let encoded = Request::decode(batch.encode()).expect("what is encoded is valid");
     assert_eq!(encoded.encode_to_vec(), request.encode_to_vec());
 });
+
+/// Changes every data point or log record and leaves out every third metric or record.
+fn edit_records(mut batch: Batch) {
+    let (before, mut n) = (batch.len(), 0);
+    batch.for_each_metric_mut(|metric| metric.for_each_data_point(|point| point.set("weir", NewValue::Int(-1))));
+    let metrics = batch.retain_metrics(|_| {
+        n += 1;
+        n % 3 > 0
+    });
+    let records = batch.retain_log_records_mut(|record| {
+        n += 1;
+        record.attributes().set("weir", NewValue::Int(-1));
+        n % 3 > 0
+    });
+    assert_eq!(batch.len() + metrics + records, before);
+    let again = Batch::decode(batch.signal(), batch.encode()).expect("what is encoded is valid");
+    assert_eq!(again.len(), batch.len());
+}

@@ -16,7 +16,8 @@
 //! * A batch nobody changed is encoded as the very `Bytes` that came in.
 //! * Joining batches concatenates their chunks, splitting shares them; neither copies a byte, because the top level of
 //!   an OTLP request is a repeated field and repeated fields concatenate.
-//! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed.
+//! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed, and a request of which
+//!   something changes is written anew, what has not changed with the bytes that it came with.
 //! * Whose data a chunk is, is known to the chunk ([`Tenant`]): joining batches of several tenants mixes nothing.
 //! * A batch carries the [`Receipt`]s of everyone who waits for it and the [`Lease`]s on the memory it holds.
 
@@ -28,7 +29,9 @@ mod hidden;
 mod index;
 mod new_value;
 mod overlay;
+mod records;
 mod resource;
+mod rewrite;
 mod span;
 mod tenancy;
 pub mod validate;
@@ -43,7 +46,9 @@ use bytes::Bytes;
 pub use self::attributes::KeyReader;
 pub use self::encoded::{Encoded, EncodedReader};
 pub use self::new_value::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
+pub use self::records::{LogRecord, LogRecordMut, Metric, MetricMut};
 pub use self::resource::AttributesMut;
+use self::rewrite::Rewritten;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
 use self::{alive::Alive, encoded::Encoder, index::Index, overlay::Overlay, view::Resource, wire::Fields};
@@ -156,9 +161,8 @@ impl Batch {
     pub fn for_each_resource_mut(&mut self, mut edit: impl FnMut(&mut AttributesMut<'_>)) {
         for chunk in &mut self.chunks {
             let Some(index) = &chunk.index else {
-                if let Some(bytes) = resource::edit_resources(&chunk.bytes, &mut edit) {
-                    chunk.bytes = bytes;
-                }
+                let rewritten = resource::edit_resources(message_of(self.signal), &chunk.bytes, &mut edit);
+                chunk.become_rewritten(self.signal, rewritten);
                 continue;
             };
             let mut overlay = chunk.overlay.take().map_or_else(Overlay::default, Arc::unwrap_or_clone);
@@ -170,7 +174,7 @@ impl Batch {
                 }
                 let own = || index.resource_message(id, &chunk.bytes);
                 let changed = resource::edit_resource(overlay.resource(id).unwrap_or_else(own), &mut edit);
-                if let Some(message) = changed {
+                if let Rewritten::Changed(message) = changed {
                     overlay.set_resource(id, message);
                 }
             }
@@ -187,11 +191,9 @@ impl Batch {
         let before = self.len();
         for chunk in &mut self.chunks {
             let tenant = chunk.tenant.as_deref();
-            if let Some(bytes) = resource::retain_resources(&chunk.bytes, &mut |resource| keep(resource, tenant)) {
-                chunk.records = count_records(self.signal, &bytes);
-                chunk.alive = Alive::all(chunk.records);
-                chunk.bytes = bytes;
-            }
+            let mut keep = |resource: Resource<'_>| keep(resource, tenant);
+            let rewritten = resource::retain_resources(message_of(self.signal), &chunk.bytes, &mut keep);
+            chunk.become_rewritten(self.signal, rewritten);
         }
         self.chunks.retain(|c| c.records > 0);
         before - self.len()
@@ -371,6 +373,17 @@ impl Batch {
 }
 
 impl Chunk {
+    /// Takes over what has become of the request of a chunk that is not indexed.
+    fn become_rewritten(&mut self, signal: Signal, rewritten: Rewritten) {
+        self.bytes = match rewritten {
+            Rewritten::Same => return,
+            Rewritten::Changed(bytes) => bytes.into(),
+            Rewritten::Dropped => Bytes::new(),
+        };
+        self.records = count_records(signal, &self.bytes);
+        self.alive = Alive::all(self.records);
+    }
+
     fn is_untouched(&self) -> bool {
         self.overlay.is_none() && self.alive.is_all()
     }

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use super::new_value::{AttributeEdit, NewValue, put_attribute, put_edited};
+use super::rewrite::{Rewritten, edit_attributes, rewrite};
 use super::view::{Attributes, KeyValue, Resource, Value};
 use super::wire::{Fields, Repeated, bytes_field_len, put_bytes};
+use crate::otlp::schema::{Message, RESOURCE};
 
 /// The attributes of one message, to read and to change.
 pub struct AttributesMut<'a> {
@@ -21,6 +21,16 @@ pub struct AttributesMut<'a> {
 impl<'a> AttributesMut<'a> {
     pub(super) fn new(message: &'a [u8], number: u32) -> Self {
         Self { message: Cow::Borrowed(message), number }
+    }
+
+    /// The attributes of a message of this kind, if it can have any.
+    pub(super) fn of(kind: &Message, message: &'a [u8]) -> Option<Self> {
+        Some(Self::new(message, kind.attributes_number()?))
+    }
+
+    /// The message as it is now.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.message
     }
 
     /// The changed message, if it was changed.
@@ -88,63 +98,47 @@ impl<'a> AttributesMut<'a> {
     }
 }
 
-/// Field number of `Resource.attributes`.
-const RESOURCE_ATTRIBUTES: u32 = 1;
-
 /// The attributes of a resource, to read and to change.
-pub(super) fn edit_resource(resource: &[u8], edit: &mut dyn FnMut(&mut AttributesMut<'_>)) -> Option<Vec<u8>> {
-    let mut attributes = AttributesMut::new(resource, RESOURCE_ATTRIBUTES);
-    edit(&mut attributes);
-    attributes.into_changed()
+pub(super) fn edit_resource(resource: &[u8], edit: &mut dyn FnMut(&mut AttributesMut<'_>)) -> Rewritten {
+    edit_attributes(&RESOURCE, resource, edit)
 }
 
-/// Edits the resources of a request whose spans, points or records are not indexed. `None`: nothing was changed.
-pub(super) fn edit_resources(request: &[u8], edit: &mut dyn FnMut(&mut AttributesMut<'_>)) -> Option<Bytes> {
-    rewrite(request, &[1], &mut |container| {
+/// Edits the resources of a request whose points or records are not indexed.
+pub(super) fn edit_resources(
+    kind: &'static Message,
+    request: &[u8],
+    edit: &mut dyn FnMut(&mut AttributesMut<'_>),
+) -> Rewritten {
+    // Not one step further, because a container without a resource gets one if `edit` says so.
+    rewrite(kind, request, CONTAINERS, &mut |_, container| {
         let own = Fields::new(container).find(|f| f.number == 1);
-        let changed = edit_resource(own.map_or(&[], |f| f.bytes), edit)?;
+        let Rewritten::Changed(changed) = edit_resource(own.map_or(&[], |f| f.bytes), edit) else {
+            return Rewritten::Same;
+        };
         let (start, end) = own.map_or((0, 0), |f| (f.start, f.end));
         let mut out = Vec::with_capacity(container.len() + bytes_field_len(1, changed.len()));
         out.extend_from_slice(&container[..start]);
         put_bytes(&mut out, 1, &changed);
         out.extend_from_slice(&container[end..]);
-        Some(out)
+        Rewritten::Changed(out)
     })
-    .map(Bytes::from)
 }
 
-/// Writes a message again with some of the messages in it changed: those at the end of `path`, a list of field numbers.
-/// `None`: `edit` changed none of them.
-pub(super) fn rewrite(message: &[u8], path: &[u32], edit: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let Some((number, rest)) = path.split_first() else { return edit(message) };
-    let mut out = Vec::new();
-    let mut kept = 0;
-    for field in Fields::new(message).filter(|f| f.number == *number) {
-        if let Some(changed) = rewrite(field.bytes, rest, edit) {
-            out.extend_from_slice(&message[kept..field.start]);
-            put_bytes(&mut out, *number, &changed);
-            kept = field.end;
-        }
-    }
-    if kept == 0 {
-        return None;
-    }
-    out.extend_from_slice(&message[kept..]);
-    Some(out)
+/// Leaves out the top-level containers whose resource is not wanted.
+pub(super) fn retain_resources(
+    kind: &'static Message,
+    request: &[u8],
+    keep: &mut dyn FnMut(Resource<'_>) -> bool,
+) -> Rewritten {
+    rewrite(kind, request, CONTAINERS, &mut |_, container| {
+        if keep(resource_of(container)) { Rewritten::Same } else { Rewritten::Dropped }
+    })
 }
 
-/// Leaves out the top-level containers whose resource is not wanted. `None`: all are.
-pub(super) fn retain_resources(request: &[u8], keep: &mut dyn FnMut(Resource<'_>) -> bool) -> Option<Bytes> {
-    let mut out = Vec::new();
-    let (mut kept, mut dropped) = (0, false);
-    for container in Fields::new(request).filter(|f| f.number == 1) {
-        let resource = Fields::new(container.bytes).filter(|f| f.number == 1).last();
-        if !keep(Resource(resource.map_or(&[], |f| f.bytes))) {
-            out.extend_from_slice(&request[kept..container.start]);
-            kept = container.end;
-            dropped = true;
-        }
-    }
-    out.extend_from_slice(&request[kept..]);
-    dropped.then(|| out.into())
+/// What a request holds for each resource.
+const CONTAINERS: &[&[u32]] = &[&[1]];
+
+/// The resource of a top-level container.
+pub(super) fn resource_of(container: &[u8]) -> Resource<'_> {
+    Resource(Fields::new(container).find(|f| f.number == 1).map_or(&[], |f| f.bytes))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::view::Resource;
 use super::wire::Fields;
-use super::{Alive, Batch, Chunk, count_records, resource};
+use super::{Batch, Chunk, message_of, resource};
 use crate::signal::Signal;
 use crate::tenant::Tenant;
 
@@ -108,10 +108,9 @@ impl Chunk {
 
     /// The top-level containers of a request that is not indexed, and their resources.
     fn containers(&self) -> impl Iterator<Item = (Resource<'_>, &[u8])> {
-        Fields::new(&self.bytes).filter(|field| field.number == 1).map(|container| {
-            let resource = Fields::new(container.bytes).filter(|field| field.number == 1).last();
-            (Resource(resource.map_or(&[], |field| field.bytes)), container.bytes)
-        })
+        Fields::new(&self.bytes)
+            .filter(|field| field.number == 1)
+            .map(|container| (resource::resource_of(container.bytes), container.bytes))
     }
 
     /// What of the chunk is this tenant's; `owners` are those of the resources.
@@ -132,11 +131,8 @@ impl Chunk {
             None => {
                 let mut owners = owners.iter();
                 let mut is_theirs = |_: Resource<'_>| owners.next().is_some_and(|owner| owner.as_ref() == Some(tenant));
-                if let Some(bytes) = resource::retain_resources(&self.bytes, &mut is_theirs) {
-                    part.records = count_records(signal, &bytes);
-                    part.alive = Alive::all(part.records);
-                    part.bytes = bytes;
-                }
+                let rewritten = resource::retain_resources(message_of(signal), &self.bytes, &mut is_theirs);
+                part.become_rewritten(signal, rewritten);
             }
         }
         part

@@ -56,9 +56,7 @@ pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
         "queue" => "it is called `sending_queue`",
         "loglevel" => "it has become `verbosity: basic|normal|detailed`",
         "ballast_size_mib" | "size_mib" => "there is no garbage collector to calm: remove the key",
-        "periodic" => {
-            "Weir's own metrics are served and not sent: use `pull`, and let a Prometheus or Collector fetch them"
-        }
+        "console" => "Weir's own metrics go to Prometheus (`pull`) or over OTLP: use `otlp`",
         "views" => "all of Weir's own metrics are shown as they are: remove the key",
         "propagators" => "Weir makes no traces of itself: remove the key",
         "disable_caller" | "disable_stacktrace" | "development" => {

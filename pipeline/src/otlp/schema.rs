@@ -73,9 +73,22 @@ impl Kind {
             Self::Fixed32 => 5,
         }
     }
+
+    /// What the field holds, if that is a message.
+    pub const fn message(self) -> Option<&'static Message> {
+        if let Self::Message(message) = self { Some(message) } else { None }
+    }
 }
 
 impl Message {
+    /// The number of the field that holds attributes, if there is one.
+    pub const fn attributes_number(&self) -> Option<u32> {
+        match self.attributes {
+            Some(tag) => Some((tag >> 3) as u32),
+            None => None,
+        }
+    }
+
     /// The field with this number.
     #[inline]
     pub fn field(&self, number: u32) -> Option<&'static Field> {
@@ -488,7 +501,7 @@ static SCOPE_LOGS: Message = Message {
 };
 
 /// `opentelemetry.proto.logs.v1.SeverityNumber`
-const SEVERITIES: &[(&str, i32)] = &[
+pub const SEVERITIES: &[(&str, i32)] = &[
     ("SEVERITY_NUMBER_UNSPECIFIED", 0),
     ("SEVERITY_NUMBER_TRACE", 1),
     ("SEVERITY_NUMBER_TRACE2", 2),
@@ -516,7 +529,8 @@ const SEVERITIES: &[(&str, i32)] = &[
     ("SEVERITY_NUMBER_FATAL4", 24),
 ];
 
-static LOG_RECORD: Message = Message {
+/// `opentelemetry.proto.logs.v1.LogRecord`
+pub static LOG_RECORD: Message = Message {
     name: "LogRecord",
     attributes: Some(6 << 3 | 2),
     fields: &[

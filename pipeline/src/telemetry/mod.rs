@@ -10,6 +10,7 @@
 mod accounting;
 mod description;
 mod exporter;
+mod push;
 mod receiver;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 pub use self::accounting::Balance;
 pub use self::description::{Description, Kind, Level};
 pub use self::exporter::{ExporterCounters, OfferCounters};
+pub use self::push::{Push, PushError};
 pub use self::receiver::ReceiverCounters;
 use crate::signal::Signal;
 

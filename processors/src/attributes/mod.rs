@@ -1,9 +1,9 @@
-//! The `attributes` processor: changes the attributes of spans.
+//! The `attributes` processor: changes the attributes of spans, log records and data points.
 //!
 //! ```yaml
 //! processors:
 //!   attributes:
-//!     include:                                 # which spans, if not all
+//!     include:                                 # which spans, log records or metrics, if not all
 //!       match_type: strict
 //!       services: [checkout]
 //!     actions:                                 # in this order
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Actions and matching are described in the modules `actions` and `matching` of this crate, and are the Collector's. A
-//! span that no action changes keeps its very bytes.
+//! metric is chosen as a whole, and the actions run on each of its data points. What no action changes keeps its very
+//! bytes.
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +28,11 @@ use weir_pipeline::batch::Batch;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::{Processor, ProcessorFactory};
+use weir_pipeline::signal::Signal;
 
 use crate::actions::{Actions, RawAction};
 use crate::flow::Flow;
-use crate::matching::{RawProperties, Selection};
+use crate::matching::{RawProperties, Selections};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -60,7 +62,7 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigE
         return Err(node.error(path, "missing required field `actions`").with_hint("a list of at least one action"));
     }
     let shared = Shared {
-        selection: Selection::parse(raw.include.as_ref(), raw.exclude.as_ref(), path)?,
+        selections: Selections::parse(raw.include.as_ref(), raw.exclude.as_ref(), path, section.signals)?,
         actions: Actions::parse(&raw.actions, &format!("{path}::actions"))?,
         flow: Flow::new(&section.context),
     };
@@ -68,7 +70,7 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigE
 }
 
 struct Shared {
-    selection: Selection,
+    selections: Selections,
     actions: Actions,
     flow: Flow,
 }
@@ -85,15 +87,27 @@ struct AttributesProcessor(Arc<Shared>);
 
 impl Processor for AttributesProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
-        let Shared { selection, actions, flow } = &*self.0;
+        let Shared { selections, actions, flow } = &*self.0;
         flow.enter(&batch);
         let metadata = batch.metadata().cloned();
         let mut run = actions.with(metadata.as_deref());
-        batch.for_each_mut(|span| {
-            if selection.selects(span.view()) {
-                run.apply(span);
-            }
-        });
+        match batch.signal() {
+            Signal::Traces => batch.for_each_mut(|span| {
+                if selections.spans.selects(span.view()) {
+                    run.apply(span);
+                }
+            }),
+            Signal::Logs => batch.for_each_log_record_mut(|record| {
+                if selections.log_records.selects_log_record(record.view()) {
+                    run.apply(record.attributes());
+                }
+            }),
+            Signal::Metrics => batch.for_each_metric_mut(|metric| {
+                if selections.metrics.selects_metric(metric.view()) {
+                    metric.for_each_data_point(|attributes| run.apply(attributes));
+                }
+            }),
+        }
         flow.leave(batch, out);
     }
 }

@@ -2,30 +2,73 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use weir_pipeline::batch::view::Value;
-use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::pattern;
+use weir_pipeline::config::{ConfigError, Node, Value};
+use weir_pipeline::signal::Signal;
 
-use super::{AttributeTest, KINDS, Library, Properties, STATUS_CODES, Selection, Text, Texts, ValueTest};
-use crate::actions::{ConfiguredValue, kind_of};
+use super::reader::{RawAttribute, RawLibrary, Reader, RegexpCache};
+use super::{KINDS, LeastSeverity, Properties, STATUS_CODES, Selection, Selections};
 
 impl Selection {
-    /// Reads both parts; `path` is that of the mapping they stand in.
-    pub(crate) fn parse(include: Option<&Node>, exclude: Option<&Node>, path: &str) -> Result<Self, ConfigError> {
+    /// Reads both parts, which are about records of this signal; `path` is that of the mapping they stand in.
+    pub(crate) fn parse(
+        include: Option<&Node>,
+        exclude: Option<&Node>,
+        path: &str,
+        signal: Signal,
+    ) -> Result<Self, ConfigError> {
         let properties = |node: Option<&Node>, name: &str| {
-            node.map(|node| Properties::parse(node, &format!("{path}::{name}"))).transpose()
+            node.map(|node| Properties::parse(node, &format!("{path}::{name}"), signal)).transpose()
         };
         Ok(Self { include: properties(include, "include")?, exclude: properties(exclude, "exclude")? })
     }
 }
 
+impl Selections {
+    /// Reads both parts for each of these signals, which are those of the pipelines that name the processor.
+    pub(crate) fn parse(
+        include: Option<&Node>,
+        exclude: Option<&Node>,
+        path: &str,
+        signals: &[Signal],
+    ) -> Result<Self, ConfigError> {
+        let mut selections = Self::default();
+        // What no pipeline names is checked too, for what it seems to be about.
+        let meant = [meant(include, exclude)];
+        for &signal in if signals.is_empty() { &meant } else { signals } {
+            let selection = Selection::parse(include, exclude, path, signal)?;
+            match signal {
+                Signal::Traces => selections.spans = selection,
+                Signal::Metrics => selections.metrics = selection,
+                Signal::Logs => selections.log_records = selection,
+            }
+        }
+        Ok(selections)
+    }
+}
+
+/// The signal that properties are about, if their keys tell it.
+fn meant(include: Option<&Node>, exclude: Option<&Node>) -> Signal {
+    let nodes = [include, exclude];
+    let has = |keys: &[&str]| nodes.iter().flatten().any(|node| keys.iter().any(|key| node.get(key).is_some()));
+    if has(OF_LOG_RECORDS) {
+        Signal::Logs
+    } else if has(OF_METRICS) {
+        Signal::Metrics
+    } else {
+        Signal::Traces
+    }
+}
+
+const OF_SPANS: &[&str] = &["services", "span_names", "span_kinds", "status_codes"];
+const OF_LOG_RECORDS: &[&str] = &["log_bodies", "log_severity_texts", "log_severity_number"];
+const OF_METRICS: &[&str] = &["metric_names"];
+/// What data points have, but not the metric that a processor chooses by.
+const OF_RECORDS: &[&str] = &["attributes", "libraries"];
+
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawProperties {
     match_type: String,
-    /// The Collector's cache of matches. Accepted so that its configurations load: here a match takes time linear in
-    /// the text, and remembering it would cost more.
     #[serde(rename = "regexp")]
     _regexp: Option<RegexpCache>,
     #[schemars(with = "Vec<String>")]
@@ -40,79 +83,33 @@ pub(crate) struct RawProperties {
     span_kinds: Vec<Node>,
     #[schemars(with = "Vec<String>")]
     status_codes: Vec<Node>,
+    #[schemars(with = "Vec<String>")]
+    log_bodies: Vec<Node>,
+    #[schemars(with = "Vec<String>")]
+    log_severity_texts: Vec<Node>,
+    log_severity_number: Option<RawSeverity>,
+    #[schemars(with = "Vec<String>")]
+    metric_names: Vec<Node>,
     #[schemars(with = "Vec<RawAttribute>")]
     attributes: Vec<Node>,
     #[schemars(with = "Vec<RawAttribute>")]
     resources: Vec<Node>,
     #[schemars(with = "Vec<RawLibrary>")]
     libraries: Vec<Node>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    log_bodies: Option<IgnoredAny>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    log_severity_texts: Option<IgnoredAny>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    log_severity_number: Option<IgnoredAny>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    metric_names: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RegexpCache {
-    #[serde(default, rename = "cacheenabled")]
-    _enabled: bool,
-    #[serde(default, rename = "cachemaxnumentries")]
-    _max_entries: u64,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawAttribute {
-    #[serde(default)]
-    key: String,
-    #[schemars(with = "Option<serde_json::Value>")]
-    value: Option<ConfiguredValue>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawLibrary {
-    name: String,
-    version: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum MatchType {
-    Strict,
-    Regexp,
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawSeverity {
+    min: i32,
+    match_undefined: bool,
 }
 
 impl Properties {
-    pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(node: &Node, path: &str, signal: Signal) -> Result<Self, ConfigError> {
         let raw: RawProperties = node.parse_as(path)?;
-        let match_type = match raw.match_type.as_str() {
-            "strict" => MatchType::Strict,
-            "regexp" => MatchType::Regexp,
-            "" => {
-                return Err(node.error(path, "match_type is required").with_hint("valid types are strict and regexp"));
-            }
-            other => {
-                let at = node.get("match_type").unwrap_or(node);
-                let error = at.error(path, format!("unrecognized match_type: {other:?}"));
-                return Err(error.with_hint("valid types are strict and regexp"));
-            }
-        };
-        for (key, given) in [
-            ("log_bodies", raw.log_bodies.is_some()),
-            ("log_severity_texts", raw.log_severity_texts.is_some()),
-            ("log_severity_number", raw.log_severity_number.is_some()),
-            ("metric_names", raw.metric_names.is_some()),
-        ] {
-            if given {
-                let at = node.get(key).unwrap_or(node);
-                return Err(at.error(path, format!("{key} should not be specified for trace spans")));
-            }
-        }
+        let reader = Reader::new(&raw.match_type, node, path)?;
+        refuse_foreign(node, path, signal)?;
         let lists = [
             &raw.projects,
             &raw.environments,
@@ -120,20 +117,29 @@ impl Properties {
             &raw.span_names,
             &raw.span_kinds,
             &raw.status_codes,
+            &raw.log_bodies,
+            &raw.log_severity_texts,
+            &raw.metric_names,
             &raw.attributes,
             &raw.resources,
+            &raw.libraries,
         ];
-        if lists.iter().all(|list| list.is_empty()) && raw.libraries.is_empty() {
-            return Err(node.error(path, "nothing is specified to match").with_hint(
-                "specify at least one of projects, environments, services, span_names, span_kinds, status_codes, attributes, resources \
-                 and libraries",
-            ));
+        if lists.iter().all(|list| list.is_empty()) && raw.log_severity_number.is_none() {
+            return Err(node.error(path, "nothing is specified to match").with_hint(match signal {
+                Signal::Traces => {
+                    "specify at least one of projects, environments, services, span_names, span_kinds, status_codes, attributes, resources \
+                     and libraries"
+                }
+                Signal::Metrics => "specify at least one of projects, environments, metric_names and resources",
+                Signal::Logs => {
+                    "specify at least one of projects, environments, log_bodies, log_severity_texts, log_severity_number, attributes, \
+                     resources and libraries"
+                }
+            }));
         }
-        let reader = Reader { match_type, path };
-        if match_type == MatchType::Strict {
-            reader.only(&raw.span_kinds, "span_kinds", &KINDS)?;
-            reader.only(&raw.status_codes, "status_codes", &STATUS_CODES)?;
-        }
+        reader.only(&raw.span_kinds, "span_kinds", &KINDS)?;
+        reader.only(&raw.status_codes, "status_codes", &STATUS_CODES)?;
+        let severity = |RawSeverity { min, match_undefined }| LeastSeverity { min, match_undefined };
         Ok(Self {
             projects: reader.texts(&raw.projects)?,
             environments: reader.texts(&raw.environments)?,
@@ -141,6 +147,10 @@ impl Properties {
             span_names: reader.texts(&raw.span_names)?,
             span_kinds: reader.texts(&raw.span_kinds)?,
             status_codes: reader.texts(&raw.status_codes)?,
+            log_bodies: reader.texts(&raw.log_bodies)?,
+            log_severity_texts: reader.texts(&raw.log_severity_texts)?,
+            log_severity_number: raw.log_severity_number.map(severity),
+            metric_names: reader.texts(&raw.metric_names)?,
             attributes: reader.attributes(&raw.attributes, "attributes")?,
             resources: reader.attributes(&raw.resources, "resources")?,
             libraries: reader.libraries(&raw.libraries)?,
@@ -148,77 +158,26 @@ impl Properties {
     }
 }
 
-struct Reader<'a> {
-    match_type: MatchType,
-    path: &'a str,
+fn is_empty_list(node: &Node) -> bool {
+    matches!(node.value(), Value::List(items) if items.is_empty())
 }
 
-impl Reader<'_> {
-    fn only(&self, nodes: &[Node], key: &str, known: &[&str]) -> Result<(), ConfigError> {
-        match nodes.iter().find(|node| !node.text().is_some_and(|text| known.contains(&text))) {
-            None => Ok(()),
-            Some(node) => {
-                let text = node.text().unwrap_or_default();
-                let message = format!("{text:?} is none of the {key} that match_type strict can match");
-                Err(node.error(self.path, message).with_hint(format!("known are {}", known.join(", "))))
-            }
-        }
+/// Refuses properties that records of this signal cannot have; a list that is empty asks for none.
+fn refuse_foreign(node: &Node, path: &str, signal: Signal) -> Result<(), ConfigError> {
+    let (foreign, records): (&[&[&str]], &str) = match signal {
+        Signal::Traces => (&[OF_LOG_RECORDS, OF_METRICS], "trace spans"),
+        Signal::Metrics => (&[OF_SPANS, OF_LOG_RECORDS, OF_RECORDS], "metrics"),
+        Signal::Logs => (&[OF_SPANS, OF_METRICS], "log records"),
+    };
+    for key in foreign.iter().copied().flatten() {
+        let is_asked = |node: &&Node| !matches!(node.value(), Value::Null) && !is_empty_list(node);
+        let Some(at) = node.get(key).filter(is_asked) else { continue };
+        let error = at.error(path, format!("{key} should not be specified for {records}"));
+        return Err(match (*key, signal) {
+            ("services", _) => error.with_hint("match `resources: [{key: service.name, value: …}]`"),
+            (_, Signal::Metrics) => error.with_hint("metrics are chosen by metric_names and resources"),
+            _ => error,
+        });
     }
-
-    fn texts(&self, nodes: &[Node]) -> Result<Texts, ConfigError> {
-        let text = |node: &Node| {
-            let text: String = node.parse_as(self.path)?;
-            self.text(node, &text)
-        };
-        nodes.iter().map(text).collect::<Result<_, _>>().map(Texts)
-    }
-
-    fn text(&self, node: &Node, text: &str) -> Result<Text, ConfigError> {
-        match self.match_type {
-            MatchType::Strict => Ok(Text::Equal(text.to_owned())),
-            MatchType::Regexp => {
-                pattern::compile(text).map(Text::Matches).map_err(|message| node.error(self.path, message))
-            }
-        }
-    }
-
-    fn attributes(&self, nodes: &[Node], list: &str) -> Result<Vec<AttributeTest>, ConfigError> {
-        let attribute = |(n, node): (usize, &Node)| {
-            let raw: RawAttribute = node.parse_as(&format!("{}::{list}[{n}]", self.path))?;
-            if raw.key.is_empty() {
-                return Err(node.error(self.path, "can't have empty key in the list of attributes"));
-            }
-            let at = node.get("value").unwrap_or(node);
-            let value = match (raw.value, self.match_type) {
-                (None, _) => ValueTest::Present,
-                (Some(value), MatchType::Strict) => ValueTest::Equal(value),
-                (Some(value), MatchType::Regexp) => match value.view() {
-                    Value::Str(text) => ValueTest::Matches(
-                        pattern::compile(text.as_str()).map_err(|message| at.error(self.path, message))?,
-                    ),
-                    other => {
-                        let message = format!(
-                            "match_type regexp needs a text as the value of {:?}, found {}",
-                            raw.key,
-                            kind_of(other)
-                        );
-                        return Err(at.error(self.path, message).with_hint("put it in quotes"));
-                    }
-                },
-            };
-            Ok(AttributeTest { key: raw.key, value })
-        };
-        nodes.iter().enumerate().map(attribute).collect()
-    }
-
-    fn libraries(&self, nodes: &[Node]) -> Result<Vec<Library>, ConfigError> {
-        let library = |(n, node): (usize, &Node)| {
-            let raw: RawLibrary = node.parse_as(&format!("{}::libraries[{n}]", self.path))?;
-            let name = self.text(node.get("name").unwrap_or(node), &raw.name)?;
-            let at = node.get("version").unwrap_or(node);
-            let version = raw.version.map(|version| self.text(at, &version)).transpose()?;
-            Ok(Library { name, version })
-        };
-        nodes.iter().enumerate().map(library).collect()
-    }
+    Ok(())
 }

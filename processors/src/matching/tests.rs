@@ -1,16 +1,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use weir_pipeline::config::Node;
+use weir_pipeline::signal::Signal;
 
 use super::*;
-use crate::testing::{TestSpan, V, batch};
+use crate::testing::{TestMetric, TestRecord, TestSpan, V, batch, logs, metrics};
 
-fn properties(yaml: &str) -> Result<Properties, String> {
-    Properties::parse(&Node::parse("weir.yaml", yaml).unwrap(), "processors::it::include").map_err(|e| e.to_string())
+fn properties(signal: Signal, yaml: &str) -> Result<Properties, String> {
+    let node = Node::parse("weir.yaml", yaml).unwrap();
+    Properties::parse(&node, "processors::it::include", signal).map_err(|e| e.to_string())
 }
 
 fn matches(yaml: &str, span: &TestSpan) -> bool {
-    let properties = properties(yaml).unwrap_or_else(|e| panic!("{e}"));
+    let properties = properties(Signal::Traces, yaml).unwrap_or_else(|e| panic!("{e}"));
     let batch = batch(std::slice::from_ref(span));
     batch.spans().all(|span| properties.matches(span))
 }
@@ -126,7 +128,135 @@ fn settings_are_refused_where_they_stand() {
             "weir.yaml:1:22: processors::it::include: unknown key `span_name`: did you mean `span_names`?",
         ),
     ] {
-        let error = properties(&format!("{{{settings}}}")).unwrap_err();
+        let error = properties(Signal::Traces, &format!("{{{settings}}}")).unwrap_err();
+        assert!(error.starts_with(message), "{error}\nis not\n{message}");
+    }
+}
+
+#[test]
+fn log_records_match_by_body_and_severity_too() {
+    let record = TestRecord {
+        severity: (13, "Warning"),
+        scope: ("kernel", "6.1"),
+        resource: vec![("service.name", V::S("checkout"))],
+        ..TestRecord::saying("disk is full", &[("env", V::S("prod")), ("n", V::I(5))])
+    };
+    let number = |n| TestRecord { body: Some(V::I(n)), ..TestRecord::default() };
+    let matches = |settings: &str, record: &TestRecord| {
+        let properties = properties(Signal::Logs, &format!("{{{settings}}}")).unwrap_or_else(|e| panic!("{e}"));
+        let mut found = false;
+        logs(std::slice::from_ref(record)).for_each_log_record_mut(|r| found = properties.matches_log_record(r.view()));
+        found
+    };
+    for (settings, expected) in [
+        ("match_type: strict, log_bodies: [x, disk is full]", true),
+        ("match_type: strict, log_bodies: [disk]", false),
+        ("match_type: regexp, log_bodies: [^disk]", true),
+        ("match_type: strict, log_severity_texts: [Warning]", true),
+        ("match_type: strict, log_severity_texts: [WARNING]", false),
+        ("match_type: regexp, log_severity_texts: ['(?i)^warn']", true),
+        ("log_severity_number: {min: 13}", true),
+        ("log_severity_number: {min: 14}", false),
+        ("match_type: strict, log_severity_number: {min: 9, match_undefined: true}", true),
+        ("match_type: strict, attributes: [{key: env, value: prod}, {key: n}]", true),
+        ("match_type: strict, attributes: [{key: env, value: dev}]", false),
+        ("match_type: strict, resources: [{key: service.name, value: checkout}]", true),
+        ("match_type: strict, libraries: [{name: kernel, version: '6.1'}]", true),
+        ("match_type: strict, libraries: [{name: kernel, version: ''}]", false),
+        ("match_type: strict, log_bodies: [disk is full], log_severity_number: {min: 17}", false),
+        ("match_type: strict, projects: [web-app]", false),
+        // A list that is empty asks for nothing, whatever it is of.
+        ("match_type: strict, log_bodies: [disk is full], services: [], span_names:", true),
+    ] {
+        assert_eq!(matches(settings, &record), expected, "{settings}");
+    }
+    assert!(matches("match_type: strict, log_bodies: ['7']", &number(7)));
+    assert!(matches("match_type: strict, log_bodies: ['']", &TestRecord::default()));
+    assert!(!matches("log_severity_number: {min: 1}", &number(7)));
+    assert!(matches("log_severity_number: {min: 1, match_undefined: true}", &number(7)));
+}
+
+#[test]
+fn metrics_match_by_name_and_resource() {
+    let metric = TestMetric {
+        name: "http.server.duration",
+        kind: 9,
+        points: vec![vec![]],
+        resource: vec![("env", V::S("prod"))],
+    };
+    for (settings, expected) in [
+        ("match_type: strict, metric_names: [a, http.server.duration]", true),
+        ("match_type: strict, metric_names: [http]", false),
+        ("match_type: regexp, metric_names: ['^http[.]']", true),
+        ("match_type: strict, resources: [{key: env, value: prod}]", true),
+        ("match_type: regexp, metric_names: [http], resources: [{key: env, value: dev}]", false),
+    ] {
+        let properties = properties(Signal::Metrics, &format!("{{{settings}}}")).unwrap_or_else(|e| panic!("{e}"));
+        let dropped = metrics(std::slice::from_ref(&metric)).retain_metrics(|m| properties.matches_metric(m));
+        assert_eq!(dropped == 0, expected, "{settings}");
+    }
+}
+
+#[test]
+fn properties_that_a_signal_has_not_are_refused() {
+    for (signal, settings, message) in [
+        (
+            Signal::Logs,
+            "match_type: strict, services: [a]",
+            "weir.yaml:1:32: processors::it::include: services should not be specified for log records: match `resources: [{key: service.name, value: …}]`",
+        ),
+        (
+            Signal::Logs,
+            "match_type: strict, span_names: [a]",
+            "weir.yaml:1:34: processors::it::include: span_names should not be specified for log records",
+        ),
+        (
+            Signal::Logs,
+            "match_type: strict, metric_names: [a]",
+            "weir.yaml:1:36: processors::it::include: metric_names should not be specified for log records",
+        ),
+        (
+            Signal::Logs,
+            "match_type: strict",
+            "weir.yaml:1:1: processors::it::include: nothing is specified to match: specify at least one of projects, environments, log_bodies",
+        ),
+        (
+            Signal::Logs,
+            "log_bodies: [a]",
+            "weir.yaml:1:1: processors::it::include: match_type is required: valid types are strict and regexp",
+        ),
+        (
+            Signal::Logs,
+            "match_type: regexp, log_bodies: ['(']",
+            "weir.yaml:1:35: processors::it::include: \"(\" is not a valid pattern",
+        ),
+        (
+            Signal::Logs,
+            "log_severity_number: {min: warn}",
+            "weir.yaml:1:29: processors::it::include::log_severity_number::min: ",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict, attributes: [{key: a}]",
+            "weir.yaml:1:34: processors::it::include: attributes should not be specified for metrics: metrics are chosen by metric_names and resources",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict, libraries: [{name: a}]",
+            "weir.yaml:1:33: processors::it::include: libraries should not be specified for metrics",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict, log_severity_number: {min: 9}",
+            "weir.yaml:1:43: processors::it::include: log_severity_number should not be specified for metrics",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict",
+            "weir.yaml:1:1: processors::it::include: nothing is specified to match: specify at least one of projects, environments, metric_names and resources",
+        ),
+    ] {
+        let error = properties(signal, &format!("{{{settings}}}")).unwrap_err();
         assert!(error.starts_with(message), "{error}\nis not\n{message}");
     }
 }

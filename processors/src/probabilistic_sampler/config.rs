@@ -3,12 +3,12 @@
 use foldhash::{HashMap, HashMapExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::sampling::{MAX_PRECISION, Threshold};
 use weir_pipeline::tenant::Slug;
 
 use super::decide::{Always, Mode, Sampler, Samplers};
+use super::logs::LogSource;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,12 +27,21 @@ struct Raw {
     tenants: Vec<Node>,
     #[serde(default)]
     always_keep: RawAlways,
-    #[schemars(with = "Option<serde_json::Value>")]
-    attribute_source: Option<IgnoredAny>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    from_attribute: Option<IgnoredAny>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    sampling_priority: Option<IgnoredAny>,
+    #[serde(default)]
+    attribute_source: RawSource,
+    #[serde(default)]
+    from_attribute: String,
+    #[serde(default)]
+    sampling_priority: String,
+}
+
+#[derive(Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq)]
+enum RawSource {
+    #[default]
+    #[serde(rename = "traceID")]
+    TraceId,
+    #[serde(rename = "record")]
+    Record,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -81,16 +90,6 @@ pub(super) const HASH_BITS: u32 = 14;
 pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
     let raw: Raw = node.parse_as(path)?;
     let at = |key: &str| node.get(key).unwrap_or(node);
-    for (key, given) in [
-        ("attribute_source", raw.attribute_source.is_some()),
-        ("from_attribute", raw.from_attribute.is_some()),
-        ("sampling_priority", raw.sampling_priority.is_some()),
-    ] {
-        if given {
-            let error = at(key).error(path, format!("`{key}` is for log records, and only spans can be sampled"));
-            return Err(error.with_hint("take it out; the priority of a span is its attribute `sampling.priority`"));
-        }
-    }
     let Some(percentage) = raw.sampling_percentage else {
         return Err(node.error(path, "missing required field `sampling_percentage`"));
     };
@@ -101,6 +100,7 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
     if raw.hash_seed != 0 && raw.mode != RawMode::HashSeed {
         return Err(at("hash_seed").error(path, "the mode takes its randomness from the trace, not from a seed"));
     }
+    let logs = raw.logs(node, path)?;
     let RawAlways { errors, cost_above } = raw.always_keep;
     if cost_above.is_some_and(|limit| !limit.is_finite() || limit < 0.0) {
         let at = node.get("always_keep").and_then(|always| always.get("cost_above")).unwrap_or(node);
@@ -128,7 +128,37 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
         }
         of_project.push((environment, sampler(sampling_percentage, node, &path)?));
     }
-    Ok(Samplers { general, tenants })
+    Ok(Samplers { logs, general, tenants })
+}
+
+impl Raw {
+    /// What is looked at in log records.
+    fn logs(&self, node: &Node, path: &str) -> Result<LogSource, ConfigError> {
+        let at = |key: &str| node.get(key).unwrap_or(node);
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let from_attribute = given(&self.from_attribute);
+        if self.mode != RawMode::HashSeed {
+            let key = match (self.attribute_source, &from_attribute) {
+                (RawSource::Record, _) => Some("attribute_source"),
+                (RawSource::TraceId, Some(_)) => Some("from_attribute"),
+                (RawSource::TraceId, None) => None,
+            };
+            if let Some(key) = key {
+                let message = "the mode takes its randomness from the trace id or the attribute `sampling.randomness`";
+                return Err(at(key).error(path, message).with_hint("use mode hash_seed to hash an attribute"));
+            }
+        }
+        if self.attribute_source == RawSource::Record && from_attribute.is_none() {
+            let error = at("attribute_source").error(path, "missing required field `from_attribute`");
+            return Err(error.with_hint("name the attribute of log records that is to be hashed"));
+        }
+        Ok(LogSource {
+            uses_trace_id: self.attribute_source == RawSource::TraceId,
+            from_attribute,
+            priority: given(&self.sampling_priority),
+            precision: self.sampling_precision,
+        })
+    }
 }
 
 /// What all shares of a sampler have in common.

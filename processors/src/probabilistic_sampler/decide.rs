@@ -7,6 +7,7 @@ use weir_pipeline::sampling::{Randomness, Threshold, TraceState};
 use weir_pipeline::tenant::{Slug, Tenant};
 
 use super::config::HASH_BITS;
+use super::logs::LogSource;
 
 /// How spans are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +36,7 @@ pub(super) struct Always {
 /// The samplers of all tenants.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Samplers {
+    pub(super) logs: LogSource,
     pub(super) general: Sampler,
     /// By project, in the order of the configuration: of one environment, or of those that come to it.
     pub(super) tenants: HashMap<Slug, Vec<(Option<Slug>, Sampler)>>,
@@ -53,18 +55,18 @@ impl Samplers {
 }
 
 impl Always {
-    fn keeps(&self, span: Span<'_>, status_code: i32) -> bool {
-        self.errors && status_code == STATUS_ERROR
-            || self.cost_above.is_some_and(|limit| cost(span).is_some_and(|cost| cost > limit))
+    /// Whether a record is kept that is an error or not and has these attributes.
+    pub(super) fn keeps_any<'a>(&self, is_error: bool, attr: impl Fn(&str) -> Option<Value<'a>>) -> bool {
+        self.errors && is_error || self.cost_above.is_some_and(|limit| cost(attr).is_some_and(|cost| cost > limit))
     }
 }
 
 /// `STATUS_CODE_ERROR`.
 const STATUS_ERROR: i32 = 2;
 
-/// What the `cost` processor says that the span costs, in USD.
-fn cost(span: Span<'_>) -> Option<f64> {
-    ["weir.cost.total", "gen_ai.usage.cost.amount"].iter().find_map(|key| match span.attr(key)? {
+/// What the `cost` processor says that something costs, in USD.
+fn cost<'a>(attr: impl Fn(&str) -> Option<Value<'a>>) -> Option<f64> {
+    ["weir.cost.total", "gen_ai.usage.cost.amount"].iter().find_map(|key| match attr(key)? {
         Value::Double(amount) => Some(amount),
         Value::Int(amount) => Some(amount as f64),
         _ => None,
@@ -81,17 +83,20 @@ pub(super) enum Policy {
     MissingRandomness,
     /// Not in the Collector.
     AlwaysKeep,
+    /// Log records only; counted under the attribute's name.
+    FromAttribute,
 }
 
 impl Policy {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::TraceIdHash,
         Self::TraceIdW3c,
         Self::SamplingRandomness,
         Self::SamplingPriority,
         Self::MissingRandomness,
         Self::AlwaysKeep,
+        Self::FromAttribute,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -102,11 +107,12 @@ impl Policy {
             Self::SamplingPriority => "sampling_priority",
             Self::MissingRandomness => "missing_randomness",
             Self::AlwaysKeep => "always_keep",
+            Self::FromAttribute => "from_attribute",
         }
     }
 }
 
-/// Why a span was dropped.
+/// Why a record was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     SampledOut,
@@ -114,19 +120,22 @@ pub(super) enum Reason {
     /// No trace id to take randomness from.
     MissingRandomness,
     InvalidTraceState,
-    /// By its threshold, the span should not have come this far.
+    /// The same of a log record, where it stands in attributes.
+    InvalidSamplingAttribute,
+    /// By its threshold, the record should not have come this far.
     InconsistentThreshold,
-    /// Mode `hash_seed`, and the tracestate says that another mode is in use.
+    /// Mode `hash_seed`, and the record says that another mode is in use.
     SamplingInUse,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::SampledOut,
         Self::SamplingPriority,
         Self::MissingRandomness,
         Self::InvalidTraceState,
+        Self::InvalidSamplingAttribute,
         Self::InconsistentThreshold,
         Self::SamplingInUse,
     ];
@@ -137,6 +146,7 @@ impl Reason {
             Self::SamplingPriority => "sampling_priority",
             Self::MissingRandomness => "missing_randomness",
             Self::InvalidTraceState => "invalid_tracestate",
+            Self::InvalidSamplingAttribute => "invalid_sampling_attribute",
             Self::InconsistentThreshold => "inconsistent_threshold",
             Self::SamplingInUse => "sampling_in_use",
         }
@@ -182,15 +192,11 @@ impl Sampler {
             };
         }
         let incoming = state.as_ref().and_then(TraceState::threshold);
-        let mut threshold = match fault {
-            Some(_) if self.fail_closed => Threshold::NEVER,
-            Some(_) => Threshold::ALWAYS,
-            None => self.mode.threshold(incoming),
-        };
+        let mut threshold = self.threshold(fault, incoming);
         if let Some(priority) = priority {
             policy = Policy::SamplingPriority;
             threshold = if priority == Priority::Keep { Threshold::ALWAYS } else { Threshold::NEVER };
-        } else if self.always.keeps(span, fields.status_code) {
+        } else if self.always.keeps_any(fields.status_code == STATUS_ERROR, |key| span.attr(key)) {
             (policy, threshold) = (Policy::AlwaysKeep, Threshold::ALWAYS);
         }
         if !threshold.keeps(randomness.unwrap_or(Randomness::MAX)) {
@@ -212,6 +218,15 @@ impl Sampler {
             changed = out != text;
         }
         Decision { policy, dropped: None, changed }
+    }
+
+    /// The threshold of a record that has passed the threshold `incoming`, or with which something is wrong.
+    pub(super) fn threshold(&self, fault: Option<Reason>, incoming: Option<Threshold>) -> Threshold {
+        match fault {
+            Some(_) if self.fail_closed => Threshold::NEVER,
+            Some(_) => Threshold::ALWAYS,
+            None => self.mode.threshold(incoming),
+        }
     }
 
     fn origin<'a>(&self, trace_id: &[u8], trace_state: &'a str) -> Origin<'a> {
@@ -262,8 +277,8 @@ struct Origin<'a> {
 }
 
 impl Mode {
-    /// The threshold of a span that has passed the threshold `incoming`.
-    pub(super) fn threshold(self, incoming: Option<Threshold>) -> Threshold {
+    /// The threshold of a record that has passed the threshold `incoming`.
+    fn threshold(self, incoming: Option<Threshold>) -> Threshold {
         match self {
             Self::HashSeed { threshold, .. } => threshold,
             Self::Equalizing(threshold) => threshold.max(incoming.unwrap_or(Threshold::ALWAYS)),
@@ -294,7 +309,7 @@ impl Priority {
     }
 }
 
-/// The Collector's hash of a trace id: FNV-1a of the seed and the id, made into randomness whose 14 highest bits decide
+/// The Collector's hash of a trace id or attribute: FNV-1a of the seed and the bytes, made into randomness whose 14 highest bits decide
 /// as the hash's 14 lowest ones always have.
 pub(super) fn hash(trace_id: &[u8], seed: u32) -> Randomness {
     let bytes = seed.to_le_bytes();

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod logs;
+
 use proptest::prelude::*;
 use weir_pipeline::sampling::{Threshold, TraceState, adjusted_count};
 use weir_pipeline::tenant::Tenant;
@@ -224,9 +226,18 @@ fn settings_are_refused_where_they_stand() {
         ),
         ("{sampling_percentage: 1, mode: random}", "weir.yaml:1:32: processors::it::mode: "),
         (
-            "{sampling_percentage: 1, from_attribute: id}",
-            "weir.yaml:1:42: processors::it: `from_attribute` is for log records",
+            "{sampling_percentage: 1, mode: proportional, from_attribute: id}",
+            "weir.yaml:1:62: processors::it: the mode takes its randomness from the trace id or the attribute",
         ),
+        (
+            "{sampling_percentage: 1, mode: equalizing, attribute_source: record, from_attribute: id}",
+            "weir.yaml:1:62: processors::it: the mode takes its randomness from the trace id or the attribute",
+        ),
+        (
+            "{sampling_percentage: 1, attribute_source: record}",
+            "weir.yaml:1:44: processors::it: missing required field `from_attribute`",
+        ),
+        ("{sampling_percentage: 1, attribute_source: body}", "weir.yaml:1:44: processors::it::attribute_source: "),
         (
             "{sampling_percentage: 1, hash_seed: 1, mode: equalizing}",
             "weir.yaml:1:37: processors::it: the mode takes its randomness",

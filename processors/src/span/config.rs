@@ -4,6 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::pattern;
+use weir_pipeline::signal::Signal;
 
 use super::Rule;
 use crate::actions::named_groups;
@@ -84,7 +85,7 @@ impl Settings {
             Ok(Rule { pattern, names })
         };
         Ok(Self {
-            selection: Selection::parse(raw.include.as_ref(), raw.exclude.as_ref(), path)?,
+            selection: Selection::parse(raw.include.as_ref(), raw.exclude.as_ref(), path, Signal::Traces)?,
             from_attributes,
             separator,
             rules: to_attributes.rules.iter().enumerate().map(rule).collect::<Result<_, ConfigError>>()?,

@@ -5,6 +5,7 @@ mod fan_out;
 mod fetch;
 mod grpc;
 mod http;
+mod own_metrics;
 mod recipes;
 mod settings;
 mod size;

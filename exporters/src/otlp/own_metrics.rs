@@ -1,0 +1,196 @@
+//! Weir's own metrics on their way to an OTLP endpoint: the `otlp` exporter of a periodic reader.
+//!
+//! ```yaml
+//! service:
+//!   telemetry:
+//!     metrics:
+//!       readers:
+//!         - periodic:
+//!             exporter:
+//!               otlp:
+//!                 protocol: http/protobuf           # or grpc
+//!                 endpoint: https://backend:4318    # /v1/metrics is appended if there is no path; for gRPC host:port
+//!                 headers: {api-key: "${env:KEY}"}  # or a list of {name, value}
+//!                 compression: none                 # none (default) | gzip
+//!                 timeout: 10000                    # of one attempt, in milliseconds
+//!                 insecure: false                   # gRPC without a scheme: plain text
+//!                 temporality_preference: cumulative
+//! ```
+//!
+//! The client is that of the exporters `otlp_http` and `otlp_grpc`. What cannot be sent is not sent again: the next
+//! numbers, which go on from these, are soon to come.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::uri::Authority;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir_pipeline::clock::Environment;
+use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::{Push, PushError};
+
+use super::client::Protocol;
+use super::compress::Compression;
+use super::config::{MAX_REQUEST_SIZE, TlsConfig, plain, request_limit};
+use super::endpoint::{GrpcEndpoint, HttpEndpoint};
+use super::exchange::Exchange;
+use super::grpc::{GrpcDestination, GrpcSettings};
+use super::headers::Headers;
+use super::http::{Encoding, HttpDestination, HttpSettings, HttpTarget};
+use crate::queue::config::{RetryConfig, error_at};
+use crate::queue::{Accepted, Destination, Failure};
+
+/// The exporter, as it is written.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnMetricsConfig {
+    protocol: OwnProtocol,
+    endpoint: String,
+    #[serde(default)]
+    headers: Headers,
+    #[serde(default)]
+    compression: OwnCompression,
+    /// Milliseconds.
+    #[serde(default = "ten_seconds")]
+    timeout: u64,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default, rename = "temporality_preference")]
+    _temporality: Temporality,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+enum OwnProtocol {
+    #[serde(rename = "http/protobuf")]
+    Http,
+    #[serde(rename = "grpc")]
+    Grpc,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum OwnCompression {
+    #[default]
+    None,
+    Gzip,
+}
+
+/// Sums count from the start of the process; nothing else is known.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Temporality {
+    #[default]
+    Cumulative,
+}
+
+fn ten_seconds() -> u64 {
+    10_000
+}
+
+/// Sends Weir's own metrics.
+pub struct OwnMetrics {
+    address: String,
+    destination: OwnDestination,
+}
+
+enum OwnDestination {
+    Http(HttpDestination),
+    Grpc(GrpcDestination),
+}
+
+impl OwnMetrics {
+    /// The exporter that is configured at `path`.
+    ///
+    /// # Errors
+    /// Says what is wrong, where, and what to do.
+    pub fn from_config(node: &Node, path: &str) -> Result<Self, ConfigError> {
+        let config: OwnMetricsConfig = node.parse_as(path)?;
+        let error = |key: &str, message: &str| error_at(node, path, &[key], message);
+        if config.timeout == 0 {
+            return Err(error("timeout", "must be positive: milliseconds"));
+        }
+        let exchange = Exchange {
+            timeout: Some(Duration::from_millis(config.timeout)),
+            compression: match config.compression {
+                OwnCompression::None => Compression::None,
+                OwnCompression::Gzip => Compression::Gzip,
+            },
+            compression_level: None,
+            queue: None,
+            retry: RetryConfig::default().validate(node, path)?,
+            max_request_bytes: request_limit(MAX_REQUEST_SIZE, node, path)?,
+            auth: None,
+            waits_for_ready: false,
+        };
+        let headers = config.headers.validate(node, path)?;
+        if config.protocol == OwnProtocol::Http {
+            if config.insecure {
+                return Err(error("insecure", "is for gRPC: over HTTP the URL says http:// or https://"));
+            }
+            let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
+            let mut endpoint = HttpEndpoint::parse(&config.endpoint).map_err(invalid)?;
+            if endpoint.uri.path() == "/" && endpoint.uri.query().is_none() {
+                endpoint = HttpEndpoint::below(&config.endpoint, Signal::Metrics).map_err(invalid)?;
+            }
+            let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
+            if endpoint.is_https {
+                TlsConfig::default().secure(&mut target, node, path)?;
+            }
+            let address = target.address();
+            let metrics = Some(HttpTarget { target, uri: endpoint.uri });
+            let settings =
+                HttpSettings { traces: None, metrics, logs: None, headers, encoding: Encoding::Proto, exchange };
+            let destination = HttpDestination::new(&settings, Signal::Metrics, Environment::system());
+            return Ok(Self { address, destination: OwnDestination::Http(destination) });
+        }
+        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
+        let authority =
+            Authority::try_from(endpoint.authority()).map_err(|_| error("endpoint", "is not a host and a port"))?;
+        // Unlike in `otlp_grpc`, the scheme decides, as in the Collector.
+        let is_plain = config.endpoint.starts_with("http://") || !endpoint.is_https && config.insecure;
+        let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, exchange.timeout);
+        if !is_plain {
+            TlsConfig::default().secure(&mut target, node, path)?;
+        }
+        let address = target.address();
+        let settings = GrpcSettings { target, authority, headers, exchange };
+        let destination = GrpcDestination::new(&settings, Signal::Metrics);
+        Ok(Self { address, destination: OwnDestination::Grpc(destination) })
+    }
+}
+
+impl std::fmt::Debug for OwnMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the headers, which may be secret.
+        f.debug_struct("OwnMetrics").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Push for OwnMetrics {
+    async fn push(&self, request: Bytes) -> Result<(), PushError> {
+        let sent = match &self.destination {
+            OwnDestination::Http(destination) => send(destination, request).await,
+            OwnDestination::Grpc(destination) => send(destination, request).await,
+        };
+        match sent {
+            Ok(Accepted { rejected: 0, .. }) => Ok(()),
+            Ok(Accepted { rejected, message }) => Err(PushError(format!("{rejected} data points rejected: {message}"))),
+            Err(Failure::Permanent(why) | Failure::TooLarge(why) | Failure::Transient { message: why, .. }) => {
+                Err(PushError(why))
+            }
+        }
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+}
+
+async fn send(destination: &impl Destination, request: Bytes) -> Result<Accepted, Failure> {
+    let payload = destination.pack(request.into(), None).await?;
+    destination.attempt(&payload).await
+}

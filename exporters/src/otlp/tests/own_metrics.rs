@@ -1,0 +1,100 @@
+//! Weir's own metrics against servers that take, refuse and ignore them.
+
+use bytes::Bytes;
+use weir_pipeline::config::Node;
+use weir_pipeline::telemetry::Push;
+
+use super::stub::{Answer, Stub};
+use crate::otlp::OwnMetrics;
+
+fn parse(yaml: &str) -> Result<OwnMetrics, String> {
+    OwnMetrics::from_config(&Node::parse("weir.yaml", yaml).unwrap(), "otlp").map_err(|e| e.to_string())
+}
+
+async fn push(yaml: &str) -> Result<(), String> {
+    parse(yaml).unwrap().push(Bytes::from_static(b"\x0a\x00")).await.map_err(|e| e.to_string())
+}
+
+#[tokio::test]
+async fn a_request_is_posted_to_the_path_of_the_signal_or_to_that_of_the_url() {
+    for (suffix, path) in [
+        ("", "/v1/metrics"),
+        ("/", "/v1/metrics"),
+        ("/api/otlp/v1/metrics", "/api/otlp/v1/metrics"),
+        ("/?token=x", "/?token=x"),
+    ] {
+        let stub = Stub::http([]).await;
+        let to = stub.address;
+        push(&format!("{{protocol: http/protobuf, endpoint: 'http://{to}{suffix}', headers: {{api-key: k}}}}"))
+            .await
+            .unwrap();
+        let request = stub.only();
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", path));
+        assert_eq!((request.header("content-type"), request.header("api-key")), ("application/x-protobuf", "k"));
+        assert_eq!((request.header("content-encoding"), &request.body[..]), ("", &b"\x0a\x00"[..]));
+    }
+}
+
+#[tokio::test]
+async fn grpc_is_plain_where_the_scheme_or_insecure_says_so() {
+    for endpoint in
+        ["endpoint: 'http://{}'", "endpoint: '{}', insecure: true", "endpoint: '{}', insecure: true, compression: gzip"]
+    {
+        let stub = Stub::grpc([]).await;
+        push(&format!("{{protocol: grpc, {}}}", endpoint.replace("{}", &stub.address.to_string()))).await.unwrap();
+        let request = stub.only();
+        assert_eq!(request.path, "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+        let (is_compressed, message) = request.message();
+        assert!(is_compressed == endpoint.contains("gzip") && (is_compressed || &message[..] == b"\x0a\x00"));
+    }
+    // Anything else is TLS, which this server does not speak.
+    let stub = Stub::grpc([]).await;
+    let error = push(&format!("{{protocol: grpc, endpoint: '{}'}}", stub.address)).await.unwrap_err();
+    assert!(error.contains("TLS handshake"), "{error}");
+    assert!(stub.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_an_error_and_not_sent_again() {
+    const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
+    let partial = b"\x0a\x06\x08\x02\x12\x02no";
+    for (answer, error) in [
+        (Answer::http(503, PROTOBUF, b""), "HTTP status 503 Service Unavailable"),
+        (Answer::http(400, PROTOBUF, b""), "HTTP status 400 Bad Request"),
+        (Answer::http(200, PROTOBUF, partial), "2 data points rejected: no"),
+        (Answer::never(), "no answer within 500ms"),
+    ] {
+        let stub = Stub::http([answer]).await;
+        let yaml = format!("{{protocol: http/protobuf, endpoint: 'http://{}', timeout: 500}}", stub.address);
+        let refused = push(&yaml).await.unwrap_err();
+        assert!(refused.contains(error), "{refused}");
+        assert_eq!(stub.arrived().len(), 1);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_and_where() {
+    for (yaml, error) in [
+        ("{endpoint: 'a:1'}", "weir.yaml:1:1: otlp: missing key `protocol`"),
+        ("{protocol: grpc}", "weir.yaml:1:1: otlp: missing key `endpoint`"),
+        ("{protocol: http/json, endpoint: 'a:1'}", "weir.yaml:1:12: otlp::protocol: unknown value `http/json`"),
+        ("{protocol: grpc, endpoint: a}", "weir.yaml:1:28: otlp::endpoint: has no port"),
+        ("{protocol: http/protobuf, endpoint: 'a:1'}", "weir.yaml:1:37: otlp::endpoint: "),
+        (
+            "{protocol: http/protobuf, endpoint: 'http://a', insecure: true}",
+            "weir.yaml:1:59: otlp::insecure: is for gRPC",
+        ),
+        ("{protocol: grpc, endpoint: 'a:1', timeout: 0}", "weir.yaml:1:44: otlp::timeout: must be positive"),
+        ("{protocol: grpc, endpoint: 'a:1', certificate: x}", "weir.yaml:1:35: otlp: unknown key `certificate`"),
+        ("{protocol: grpc, endpoint: 'a:1', headers: {te: x}}", "weir.yaml:1:49: otlp::headers::te: cannot be set"),
+        (
+            "{protocol: grpc, endpoint: 'a:1', temporality_preference: delta}",
+            "weir.yaml:1:59: otlp::temporality_preference: unknown value `delta`",
+        ),
+    ] {
+        let refused = parse(yaml).unwrap_err();
+        assert!(refused.starts_with(error), "{refused}\nis not\n{error}");
+    }
+    let shown = format!("{:?}", parse("{protocol: grpc, endpoint: 'a:1', headers: {k: secret}}").unwrap());
+    assert!(shown.contains("a:1") && !shown.contains("secret"), "{shown}");
+}
