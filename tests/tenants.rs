@@ -121,3 +121,77 @@ async fn behind_a_trusted_edge_projects_make_themselves() {
     let listed = ok(&store, &["projects", "list"]);
     assert!(listed.contains("web-app") && listed.contains("search") && !listed.contains("third"), "{listed}");
 }
+
+/// What is in a project's object of the registry is nobody's business but its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_object_of_the_registry_shuts_out_its_project_and_loses_nothing() {
+    let (_guard, folder) = folder();
+    let store = folder.join("lake");
+    let keys = ["good", "bad"].map(|project| {
+        ok(&store, &["projects", "create", project]);
+        key(&store, project, "prd")
+    });
+    let mut collector = Weir::start(&folder, &gateway(&store, "mode: required"));
+    let edge_folder = folder.join("edge");
+    std::fs::create_dir(&edge_folder).unwrap();
+    let edge = Weir::start(&edge_folder, &gateway(&store, "mode: trusted_attributes"));
+    let client = http1();
+    let send = async |to: SocketAddr, key: &str, attributes: &[(&str, &str)], name: &str| {
+        let authorization = format!("Bearer {key}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/x-protobuf")];
+        let (head, body) =
+            support::client::ask(&client, "POST", to, "/v1/traces", &headers, request(&[(attributes, name)])).await;
+        let retry = head.headers.contains_key("retry-after");
+        (head.status.as_u16(), retry, String::from_utf8_lossy(&body).into_owned())
+    };
+    let http = collector.http.unwrap();
+    for key in &keys {
+        assert_eq!(send(http, key, &[], "before").await.0, 200);
+    }
+    let object = store.join("_weir/registry/projects/bad/00000000000000000003.json");
+    std::fs::write(&object, "{\"format\": 1, \"slug\": ").unwrap();
+    let line = collector.wait_for("cannot be read");
+    assert!(line.contains("ERROR") && line.contains("_weir/registry/projects/bad/00000000000000000003.json"), "{line}");
+    assert!(line.contains("mend it, or restore it from a copy"), "{line}");
+
+    let (status, retry, said) = send(http, &keys[1], &[], "while").await;
+    assert!(status == 503 && retry && !said.contains("bad") && !said.contains("registry"), "{status} {said}");
+    assert_eq!(send(http, &keys[0], &[], "while").await.0, 200);
+    // Behind a trusted edge the same: it is nobody else's, the default's least of all.
+    let attributes = |project| [("weir.project", project), ("weir.environment", "prd")];
+    let began = Instant::now();
+    loop {
+        let (status, retry, said) = send(edge.http.unwrap(), "", &attributes("bad"), "edge").await;
+        if status == 503 {
+            assert!(retry && !said.contains("bad"), "{said}");
+            break;
+        }
+        // It has not looked yet.
+        assert!(status == 200 && began.elapsed() < Duration::from_secs(5), "{status} {said}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(edge.http.unwrap(), "", &attributes("good"), "edge").await.0, 200);
+    assert_eq!(send(edge.http.unwrap(), "", &[], "edge").await.0, 200);
+    // The commands say so too, and serve the others.
+    let listed = weir().args(["projects", "list"]).env("WEIR_STORE", &store).output().unwrap();
+    let said = String::from_utf8_lossy(&listed.stderr);
+    assert!(listed.status.success() && said.contains("projects/bad/00000000000000000003.json"), "{said}");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("good"));
+
+    // Mended, it goes on.
+    std::fs::remove_file(&object).unwrap();
+    let began = Instant::now();
+    while send(http, &keys[1], &[], "after").await.0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(5), "the mended project stays shut");
+        tokio::task::yield_now().await;
+    }
+    for weir in [collector, edge] {
+        let (status, log) = weir.stop();
+        assert!(status.success(), "{log}");
+        assert_eq!(log.matches("projects/bad/00000000000000000003.json").count(), 1, "said once: {log}");
+    }
+    assert_eq!(names(&store, "good", None), ["before", "edge", "while"]);
+    let of_bad = names(&store, "bad", None);
+    assert!(of_bad.iter().all(|name| ["after", "before", "edge"].contains(&name.as_str())), "{of_bad:?}");
+    assert_eq!(names(&store, "default", None), ["edge"]);
+}
