@@ -14,7 +14,7 @@ use weir_store::registry::Watch;
 
 use crate::failing::Failing;
 use crate::s3_server::Server;
-use crate::support::{self, append, clock, commit, counts, objects, root_over, upload};
+use crate::support::{self, append, append_to, clock, commit, counts, objects, root_over, upload};
 
 fn slug(text: &str) -> Slug {
     text.parse().unwrap()
@@ -358,11 +358,10 @@ async fn what_lands_after_a_deletion_is_not_seen_and_swept() {
         if is_made_again {
             let again = maintenance.registry().create_project("web").await.unwrap();
             assert_ne!(again.folder(), "web");
-            append(&root, &again.folder(), "dev", 0, 2).await;
+            append(&root, "web", "dev", 0, 2).await;
         }
-        // A collector that could not reach the store until now, and a file that was never committed.
-        append(&root, "web", "dev", 0, 5).await;
-        upload(&root, "web", "dev", 0, 1).await;
+        // A collector that could not reach the store until now.
+        append_to(&root, "web", "dev", 0, 5).await;
         let seen = if is_made_again { "dev 2" } else { "" };
         assert_eq!(logged(&root, "web").await, seen);
         let would = maintenance.run(true).await.unwrap();
