@@ -16,8 +16,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use support::client::{self, HttpClient};
+use support::numbered::{self, ids};
 use support::sink::Sink;
-use support::spans::{self, ids};
 use support::{PATIENCE, Weir, folder};
 
 /// What the process may take in all. Half of the memory limiter's soft limit may be in flight.
@@ -37,7 +37,7 @@ fn duration() -> Duration {
 
 /// A request of one large span with this id.
 fn span(id: u64) -> Vec<u8> {
-    spans::span(id, &[b'x'; SPAN_BYTES])
+    numbered::span(id, &[b'x'; SPAN_BYTES])
 }
 
 /// Sends a span; whether it was taken, if that was answered. If not, the answer must say that the client is to come again, and when.

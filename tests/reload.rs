@@ -15,8 +15,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use support::client::{self, HttpClient};
+use support::numbered;
 use support::sink::Sink;
-use support::spans;
 use support::{Weir, folder};
 
 /// How many times a configuration is loaded anew under load, if WEIR_RELOADS does not say.
@@ -28,12 +28,12 @@ fn reloads() -> u64 {
 
 /// A request of one span with this id.
 fn span(id: u64) -> Vec<u8> {
-    spans::span(id, b"a span")
+    numbered::span(id, b"a span")
 }
 
 /// The ids of all spans that the backend has.
 fn ids(sink: &Sink) -> BTreeSet<u64> {
-    spans::ids(sink).into_iter().collect()
+    numbered::ids(sink).into_iter().collect()
 }
 
 /// Where everything listens, once it is known.

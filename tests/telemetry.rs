@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use http_body_util::BodyExt;
 use support::client::{self, HttpClient};
+use support::numbered;
 use support::sink::Sink;
-use support::spans;
 use support::{PATIENCE, Weir, folder, weir};
 use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::otlp::json::to_json;
@@ -20,7 +20,7 @@ const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
 
 /// A request of one span with this id.
 fn span(id: u64) -> Vec<u8> {
-    spans::span(id, b"the prompt of a user")
+    numbered::span(id, b"the prompt of a user")
 }
 
 async fn get(client: &HttpClient, to: SocketAddr, path: &str) -> (u16, String) {

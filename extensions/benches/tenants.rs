@@ -69,7 +69,7 @@ fn directory() -> Directory {
         }
         Arc::new(project)
     });
-    Directory::new(Arc::default(), projects, &[])
+    Directory::new(Arc::default(), projects, [], &[])
 }
 
 /// A request of spans of about 1.7 KB with the resource of an SDK.

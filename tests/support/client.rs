@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use hyper::http::response::Parts;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -27,13 +28,33 @@ pub async fn post(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> (StatusCode, Bytes) {
-    let mut request = Request::post(format!("http://{to}{path}"));
+    let (head, body) = ask(client, "POST", to, path, headers, body).await;
+    (head.status, body)
+}
+
+/// Asks for something; returns the head and the body of the answer.
+pub async fn ask(
+    client: &HttpClient,
+    method: &str,
+    to: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> (Parts, Bytes) {
+    let mut request = Request::builder().method(method).uri(format!("http://{to}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let response = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
-    let status = response.status();
-    (status, response.into_body().collect().await.unwrap().to_bytes())
+    let (head, body) = response.into_parts();
+    (head, body.collect().await.unwrap().to_bytes())
+}
+
+/// Weir's own metrics, given the line of the log that says where they are.
+pub async fn metrics(line: &str) -> String {
+    let address = line.rsplit_once("http://").unwrap().1.strip_suffix("/metrics").unwrap();
+    let (_, body) = ask(&http1(), "GET", address.parse().unwrap(), "/metrics", &[], Bytes::new()).await;
+    String::from_utf8(body.to_vec()).unwrap()
 }
 
 /// Exports one request over gRPC; returns grpc-status and grpc-message.

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod corpus;
+pub mod numbered;
 pub mod schema;
 pub mod sink;
 pub mod spans;
@@ -133,6 +134,26 @@ fn wait(child: &mut Child) -> ExitStatus {
         assert!(Instant::now() < deadline, "weir does not stop");
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// The standard output of a command over a store that succeeds.
+pub fn ok(store: &Path, arguments: &[&str]) -> String {
+    let output = weir().args(arguments).env("WEIR_STORE", store).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes an API key with the command.
+pub fn key(store: &Path, project: &str, env: &str) -> String {
+    ok(store, &["keys", "create", "--project", project, "--env", env]).trim().to_owned()
+}
+
+/// The names of a project's spans, sorted.
+pub fn names(store: &Path, project: &str, env: Option<&str>) -> Vec<String> {
+    let mut arguments = vec!["sql", "--format", "csv", "--project", project];
+    arguments.extend(env.iter().flat_map(|env| ["--env", env]));
+    arguments.push("SELECT name FROM spans ORDER BY name");
+    ok(store, &arguments).lines().skip(1).map(str::to_owned).collect()
 }
 
 /// `weir sql` over a store, as CSV without its header.

@@ -25,6 +25,8 @@ pub struct Received {
 pub struct Sink {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Received>>>,
+    /// What it takes no request with, and what it says then.
+    refuses: Option<(&'static str, &'static str)>,
 }
 
 impl Sink {
@@ -33,10 +35,19 @@ impl Sink {
         Self::on(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
+    /// Starts one that takes no request which holds a text, and says something then; over HTTP alone.
+    pub async fn refusing(text: &'static str, message: &'static str) -> Self {
+        Self::serve(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), Some((text, message)))
+    }
+
     /// Starts it on a socket that others may have connected to already.
     pub fn on(listener: tokio::net::TcpListener) -> Self {
+        Self::serve(listener, None)
+    }
+
+    fn serve(listener: tokio::net::TcpListener, refuses: Option<(&'static str, &'static str)>) -> Self {
         let address = listener.local_addr().unwrap();
-        let sink = Self { address, requests: Arc::default() };
+        let sink = Self { address, requests: Arc::default(), refuses };
         let shared = sink.clone();
         tokio::spawn(async move {
             loop {
@@ -65,6 +76,13 @@ async fn answer(sink: Sink, request: Request<Incoming>) -> Result<Response<Body>
     let body = body.collect().await.unwrap().to_bytes();
     let grpc = parts.headers.get("content-type").is_some_and(|t| t == "application/grpc");
     let body = if grpc { body.slice(5..) } else { body };
+    if let Some((text, message)) = sink.refuses
+        && body.windows(text.len()).any(|part| part == text.as_bytes())
+    {
+        let status = format!("{{\"code\": 3, \"message\": \"{message}\"}}");
+        let answer = Response::builder().status(400).header("content-type", "application/json");
+        return Ok(answer.body(Full::new(Bytes::from(status)).boxed()).unwrap());
+    }
     sink.requests.lock().unwrap().push(Received { path: parts.uri.path().to_owned(), headers: parts.headers, body });
     if !grpc {
         return Ok(Response::builder()

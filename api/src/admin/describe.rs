@@ -97,6 +97,17 @@ impl Operation {
         self
     }
 
+    /// It makes something of a name.
+    pub(super) fn names(self) -> Self {
+        self.refuses(StatusCode::CONFLICT, "The slug is taken")
+            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "The name is none")
+    }
+
+    /// It reads or deletes data, for which there is not always room.
+    pub(super) fn needs_room(self) -> Self {
+        self.refuses(StatusCode::TOO_MANY_REQUESTS, "Too many read or delete data at once")
+    }
+
     /// The name that generated clients call it by.
     fn id(&self) -> String {
         let words = self.path.trim_start_matches("/v2/").split('/');

@@ -17,6 +17,11 @@
 //! lanes share a table's [`Writer`](weir_store::writer::Writer), so that a commit holds what came in on every core. A
 //! client is answered when its spans are committed. See [`weir_store`] for the table.
 //!
+//! Spans of a project or environment that was deleted are refused for good, wherever they waited or come from, and counted
+//! as dropped with the reason `project_deleted` or `environment_deleted`; the registry in the store is asked for that
+//! every other second while spans come ([`Guard`](weir_store::registry::Guard)). What belongs to no known project is
+//! refused once a project `default` was made and deleted, until it is made again.
+//!
 //! The first lane also starts a thread that looks after the whole store from time to time: retention, deletions that
 //! somebody began, files that no query needs ([`weir_store::maintain`]). Any number of collectors may do so at once.
 
@@ -251,9 +256,25 @@ impl Exporter for ParquetExporter {
         }
         match &self.tables {
             Ok(tables) => {
+                let mut refused = Vec::new();
+                let mut is_any_taken = false;
                 for part in batch.split_by_tenant() {
-                    let writer = tables.writer(part.tenant().map(|tenant| &**tenant));
-                    writer.write(part).await;
+                    match tables.writer(part.tenant().map(|tenant| &**tenant)).await {
+                        Ok(writer) => {
+                            is_any_taken = true;
+                            writer.write(part).await;
+                        }
+                        Err(closed) => refused.push((part, closed)),
+                    }
+                }
+                for (part, closed) in refused {
+                    tables.refuse(part.len(), closed);
+                    // Whoever sent it with others' data hears what becomes of those, as a receiver has it that reads
+                    // attributes.
+                    match is_any_taken {
+                        true => part.ignore(),
+                        false => part.settle(&Outcome::Rejected(closed.to_string().into())),
+                    }
                 }
             }
             Err(reason) => batch.settle(&Outcome::Retry { after: None, reason: reason.clone().into() }),

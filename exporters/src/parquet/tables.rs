@@ -8,8 +8,9 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::telemetry::ExporterCounters;
-use weir_pipeline::tenant::Tenant;
-use weir_store::objects::{DEFAULT_PROJECT, Root};
+use weir_pipeline::tenant::{Closed, Tenant};
+use weir_store::objects::Root;
+use weir_store::registry::{Guard, Registry};
 use weir_store::table::{Delta, Table};
 use weir_store::writer::{Open, Pool, Settings, Writer};
 
@@ -21,6 +22,7 @@ const MAX_OPEN: usize = 256;
 #[derive(Debug)]
 pub(super) struct Tables {
     root: Root,
+    guard: Arc<Guard>,
     pool: Arc<Pool>,
     counters: ExporterCounters,
     writers: Mutex<HashMap<String, Slot>>,
@@ -44,9 +46,11 @@ impl Tables {
         environment: Environment,
         counters: ExporterCounters,
     ) -> std::io::Result<Self> {
+        let guard = Arc::new(Guard::new(Registry::new(&root, environment.clone())));
         Ok(Self {
             root,
-            pool: Pool::start(settings, environment)?,
+            pool: Pool::start(settings, environment, Some(Arc::clone(&guard)))?,
+            guard,
             counters,
             writers: Mutex::default(),
             uses: AtomicU64::new(0),
@@ -60,8 +64,18 @@ impl Tables {
     }
 
     /// The writer of a tenant's table, which is opened, and created if need be, in the background.
-    pub(super) fn writer(&self, tenant: Option<&Tenant>) -> Arc<Writer> {
-        let folder = tenant.map_or_else(|| DEFAULT_PROJECT.to_owned(), Tenant::folder);
+    ///
+    /// # Errors
+    /// If the tenant's project or environment was deleted. The project's table is let go of then.
+    pub(super) async fn writer(&self, tenant: Option<&Tenant>) -> Result<Arc<Writer>, Closed> {
+        let folder = self.guard.folder(tenant).await;
+        if let (Err(Closed::Project), Some(tenant)) = (&folder, tenant) {
+            self.writers().remove(&tenant.folder());
+        }
+        Ok(self.writer_of(folder?))
+    }
+
+    fn writer_of(&self, folder: String) -> Arc<Writer> {
         let used = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut writers = self.writers();
         if let Some(slot) = writers.get_mut(&folder) {
@@ -92,6 +106,12 @@ impl Tables {
                 Ok(Box::new(table) as Box<dyn Table>)
             })
         })
+    }
+
+    /// Counts spans that are not written because their project or environment was deleted.
+    pub(super) fn refuse(&self, records: usize, closed: Closed) {
+        self.counters.take(records);
+        self.counters.fail(records, closed.reason());
     }
 
     fn all(&self) -> Vec<Arc<Writer>> {

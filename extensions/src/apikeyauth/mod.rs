@@ -29,6 +29,8 @@
 //!
 //! * The key alone decides. No attribute or header moves data elsewhere, and `weir.project` and `weir.environment` are
 //!   taken off what a client with a key sends, lest somebody further on believe them.
+//! * What is deleted is closed for all: for `keys` and the `default` of the configuration too, where there is a `registry`.
+//!   It knows the environments of its projects, so a key for another one opens nothing.
 //! * Refusals name neither keys nor projects. Keys are compared as hashes, in constant time.
 //! * A revoked key stops in every process within `poll_interval` and the time that the store takes to list some objects.
 //! * As long as the registry was not read, or a project's object in it is unreadable, a key that is not known might be
@@ -91,8 +93,6 @@ pub struct ApiKeyAuth {
     settings: Settings,
     environment: Environment,
     state: Arc<State>,
-    /// Who shows no key, where that is allowed.
-    anonymous: Arc<Identity>,
     source: Option<Arc<Attributes>>,
     follower: Mutex<Option<JoinHandle<()>>>,
 }
@@ -106,23 +106,15 @@ impl ApiKeyAuth {
         telemetry: &Telemetry,
         environment: &Environment,
     ) -> Self {
-        let state = Arc::new(State::new(id, registry, &settings.keys, telemetry));
-        let (anonymous, source) = match settings.mode {
+        let state = Arc::new(State::new(id, registry, &settings.keys, &settings.default, telemetry));
+        let source = match settings.mode {
             Mode::TrustedAttributes => {
-                let attributes = Attributes::new(settings.clone(), Arc::clone(&state), id, telemetry);
-                (Arc::default(), Some(Arc::new(attributes)))
+                Some(Arc::new(Attributes::new(settings.clone(), Arc::clone(&state), id, telemetry)))
             }
-            Mode::Required | Mode::Optional => (Arc::new(Identity::of_tenant(&settings.default)), None),
+            Mode::Required | Mode::Optional => None,
         };
-        Self {
-            id: id.to_owned(),
-            settings,
-            environment: environment.clone(),
-            state,
-            anonymous,
-            source,
-            follower: Mutex::new(None),
-        }
+        let (id, environment, follower) = (id.to_owned(), environment.clone(), Mutex::new(None));
+        Self { id, settings, environment, state, source, follower }
     }
 
     fn find(&self, key: &str) -> Result<Arc<Identity>, Denied> {
@@ -166,7 +158,10 @@ impl Extension for ApiKeyAuth {
 impl Authenticator for ApiKeyAuth {
     fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
         match (self.settings.mode, header(&self.settings.header)) {
-            (Mode::TrustedAttributes, _) | (Mode::Optional, None) => Ok(Arc::clone(&self.anonymous)),
+            (Mode::TrustedAttributes, _) => Ok(Arc::default()),
+            (Mode::Optional, None) => {
+                self.state.known().default.clone().ok_or(Denied::Unknown("nothing is taken without an API key now"))
+            }
             (Mode::Required, None) => Err(Denied::Unknown("the header with the API key is missing")),
             (Mode::Required | Mode::Optional, Some(value)) => {
                 let key = after_scheme(&self.settings.scheme, value);

@@ -67,7 +67,11 @@ impl Attributes {
 
     fn overflown(&self) -> Claim {
         self.overflow.add(1);
-        Claim::Tenant(self.default_tenant())
+        self.default()
+    }
+
+    fn default(&self) -> Claim {
+        self.default_tenant().map_or(Claim::Closed, Claim::Tenant)
     }
 
     /// Whether there may be one more.
@@ -89,8 +93,12 @@ impl Attributes {
         let (project, environment) = &key;
         let tenant = if self.state.has_registry() {
             match known.directory.project(project) {
-                Some(found) if found.deleting => return Claim::Closed,
+                Some(found) if found.deleting || found.is_deleting(known.directory.organization(), environment) => {
+                    return Claim::Closed;
+                }
                 Some(found) if found.has(known.directory.organization(), environment) => found.tenant(environment),
+                // It may be one of those that cannot be read; [`Self::create`] sees.
+                None if !known.is_complete => return Claim::New { project: key.0, environment: key.1 },
                 found => {
                     let environments = found.map(|found| found.environments.len());
                     return match self.may_create(known.directory.projects().len(), environments) {
@@ -120,7 +128,7 @@ impl TenantSource for Attributes {
         let default = &self.settings.default;
         let (project, environment) = self.names(resource);
         match (project, environment) {
-            (None, None) => Claim::Tenant(self.default_tenant()),
+            (None, None) => self.default(),
             (project, environment) => {
                 let project = project.unwrap_or_else(|| default.project.clone());
                 let environment = environment.unwrap_or_else(|| default.environment.clone());
@@ -130,7 +138,7 @@ impl TenantSource for Attributes {
     }
 
     async fn create(&self, missing: Vec<(Slug, Slug)>) -> Result<(), Refused> {
-        let AttributeSettings { max_projects, max_environments, .. } = self.settings.attributes;
+        let AttributeSettings { create, max_projects, max_environments, .. } = self.settings.attributes;
         let directory = Arc::clone(&self.state.known().directory);
         // One request may name more than there is room for.
         let mut projects: BTreeMap<&Slug, usize> =
@@ -139,21 +147,28 @@ impl TenantSource for Attributes {
         for pair in &missing {
             let count = projects.len();
             match projects.get_mut(&pair.0) {
-                Some(environments) if *environments < max_environments => *environments += 1,
-                None if count < max_projects => {
+                Some(environments) if create && *environments < max_environments => *environments += 1,
+                None if create && count < max_projects => {
                     projects.insert(&pair.0, 1);
                 }
                 _ => continue,
             }
             wanted.push(pair.clone());
         }
+        let come_again = |reason| Refused { retry_after: Duration::from_secs(1), reason };
         self.state.ensure(&wanted).await.map_err(|error| {
             tracing::warn!("projects that came up for the first time cannot be made: {error}");
-            Refused { retry_after: Duration::from_secs(1), reason: "projects cannot be made now" }
-        })
+            come_again("projects cannot be made now")
+        })?;
+        let known = self.state.known();
+        // One that is there and cannot be read now is nobody else's.
+        match missing.iter().all(|(project, _)| known.is_complete || known.directory.project(project).is_some()) {
+            true => Ok(()),
+            false => Err(come_again("projects cannot be read now")),
+        }
     }
 
-    fn default_tenant(&self) -> Arc<Tenant> {
-        Arc::clone(&self.settings.default)
+    fn default_tenant(&self) -> Option<Arc<Tenant>> {
+        self.state.known().default.as_ref()?.tenant.clone()
     }
 }

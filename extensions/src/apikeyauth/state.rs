@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use weir_pipeline::metadata::Identity;
 use weir_pipeline::telemetry::{Counter, Telemetry};
-use weir_pipeline::tenant::{Directory, Look, Registry, Slug, StaticKey, Unreachable};
+use weir_pipeline::tenant::{Directory, Look, Registry, Slug, StaticKey, Tenant, Unreachable};
 
 /// The directory as of the last look.
 #[derive(Debug)]
@@ -16,6 +17,15 @@ pub(super) struct Known {
     pub(super) is_complete: bool,
     /// Counts the directories there were.
     pub(super) version: u64,
+    /// Whose data are that belong to nobody else; `None` if that project is on its way out, or gone.
+    pub(super) default: Option<Arc<Identity>>,
+}
+
+impl Known {
+    fn new(directory: Arc<Directory>, is_complete: bool, version: u64, default: &Tenant) -> Arc<Self> {
+        let default = directory.resolve(default).ok().map(|tenant| Arc::new(Identity::of_tenant(&Arc::new(tenant))));
+        Arc::new(Self { directory, is_complete, version, default })
+    }
 }
 
 /// What all lanes ask.
@@ -23,6 +33,8 @@ pub(super) struct State {
     id: String,
     registry: Option<Arc<dyn Registry>>,
     known: RwLock<Arc<Known>>,
+    /// Whose data are that belong to nobody else, as the configuration says.
+    default: Arc<Tenant>,
     /// Uses up to this time are written down, in nanoseconds since the epoch.
     noted: AtomicU64,
     projects: Counter,
@@ -38,13 +50,15 @@ impl State {
         id: &str,
         registry: Option<Arc<dyn Registry>>,
         keys: &[StaticKey],
+        default: &Arc<Tenant>,
         telemetry: &Telemetry,
     ) -> Self {
         let labels = [("extension", id)];
-        let directory = Arc::new(Directory::new(Arc::default(), [], keys));
+        let directory = Arc::new(Directory::new(Arc::default(), [], [], keys));
         let state = Self {
             id: id.to_owned(),
-            known: RwLock::new(Arc::new(Known { directory, is_complete: registry.is_none(), version: 0 })),
+            known: RwLock::new(Known::new(directory, registry.is_none(), 0, default)),
+            default: Arc::clone(default),
             registry,
             noted: AtomicU64::new(0),
             projects: telemetry.gauge("weir_registry_projects", &labels),
@@ -108,9 +122,27 @@ impl State {
             return;
         }
         directory.remember(&former.directory);
-        let known = Arc::new(Known { directory, is_complete, version: former.version + 1 });
+        let known = Known::new(directory, is_complete, former.version + 1, &self.default);
+        self.warn_of_shut(&former, &known);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         self.measure();
+    }
+
+    /// Tells of what the configuration names and the registry does not take, when that has changed.
+    fn warn_of_shut(&self, former: &Known, known: &Known) {
+        for tenant in known.directory.shut().iter().filter(|tenant| !former.directory.shut().contains(tenant)) {
+            tracing::warn!(
+                extension = self.id,
+                "a key of the configuration is for {tenant} and opens nothing: that is deleted, or has no such environment"
+            );
+        }
+        if known.default.is_none() && former.default.is_some() {
+            let (extension, default) = (self.id.as_str(), &self.default);
+            tracing::warn!(
+                extension,
+                "nothing is taken for the default, {default}: it is deleted, or not an environment"
+            );
+        }
     }
 
     /// Makes projects and environments, and looks at what came of it.

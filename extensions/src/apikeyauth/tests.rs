@@ -62,7 +62,7 @@ impl Registry for Memory {
         self.check()?;
         let projects: Vec<_> = self.projects.lock().unwrap().values().cloned().map(Arc::new).collect();
         Ok(Look {
-            directory: Arc::new(Directory::new(Arc::default(), projects, &[])),
+            directory: Arc::new(Directory::new(Arc::default(), projects, [], &[])),
             unreadable: Vec::new(),
             is_complete: !*self.incomplete.lock().unwrap(),
         })
@@ -117,6 +117,19 @@ fn without_a_key_the_default_is_meant_and_a_wrong_one_is_refused() {
     assert_eq!(ask(&auth, "other", ""), Ok(Some("home/stg".to_owned())));
     assert_eq!(ask(&auth, "authorization", "Bearer k1"), Ok(Some("a/dev".to_owned())));
     assert_eq!(ask(&auth, "authorization", "Bearer no"), Err(Denied::Unknown("the API key is not known")));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_without_a_key_for_a_default_that_was_deleted() {
+    let memory = Arc::new(Memory::default());
+    memory.add_key("home", "prd", &key(1));
+    let yaml = "{mode: optional, default: {project: home}, registry: {url: x}}";
+    let (auth, _) = extension(yaml, Some(memory.clone()));
+    auth.state.look().await;
+    assert_eq!(ask(&auth, "other", ""), Ok(Some("home/dev".to_owned())));
+    memory.projects.lock().unwrap().get_mut(&slug("home")).unwrap().deleting = true;
+    auth.state.look().await;
+    assert_eq!(ask(&auth, "other", ""), Err(Denied::Unknown("nothing is taken without an API key now")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,8 +256,25 @@ async fn trusted_attributes_make_projects_within_bounds() {
     assert!(telemetry.sum("weir_tenant_default_resources") >= 3);
 
     memory.projects.lock().unwrap().get_mut(&slug("search")).unwrap().deleting = true;
+    let deleting = |project: &mut Project| {
+        project.begin_delete_environment(&Organization::default(), &slug("eu-production")).unwrap();
+    };
+    deleting(memory.projects.lock().unwrap().get_mut(&slug("web-app")).unwrap());
     auth.state.look().await;
-    assert_eq!(claims(&*source, &resources[1..2]), ["closed"]);
+    assert_eq!(claims(&*source, &resources[..2]), ["closed", "closed"]);
+    // The default too.
+    memory.projects.lock().unwrap().insert(slug("default"), Project::new("default", 1).unwrap());
+    memory.projects.lock().unwrap().get_mut(&slug("default")).unwrap().deleting = true;
+    auth.state.look().await;
+    assert_eq!((claims(&*source, &resources[5..]), source.default_tenant()), (vec!["closed".to_owned()], None));
+
+    // What is not known may be what cannot be read: it is not given to the default.
+    *memory.incomplete.lock().unwrap() = true;
+    memory.projects.lock().unwrap().remove(&slug("search"));
+    auth.state.look().await;
+    assert_eq!(claims(&*source, &resources[1..2]), ["new search/dev"]);
+    let refused = source.create(vec![(slug("search"), slug("dev"))]).await.unwrap_err();
+    assert_eq!(refused.reason, "projects cannot be read now");
 
     *memory.fails.lock().unwrap() = true;
     let refused = source.create(vec![(slug("late"), slug("dev"))]).await.unwrap_err();

@@ -25,7 +25,32 @@ pub struct Directory {
     /// By the first bytes of the hash; more than one only by a collision that takes 2³² keys.
     keys: HashMap<u64, Vec<Entry>>,
     projects: BTreeMap<Slug, Arc<Project>>,
+    /// The last generation of projects that were deleted and not made again.
+    deleted: BTreeMap<Slug, u64>,
     organization: Arc<Organization>,
+    /// Whose keys of the configuration open nothing.
+    shut: Vec<Tenant>,
+}
+
+/// Why nothing is taken for a tenant any more. What is said of it to clients names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Closed {
+    /// Its project was deleted or is being deleted; one of the same name that was made since is another.
+    #[error("the project of these spans was deleted")]
+    Project,
+    /// The project has no such environment: it was deleted, is being deleted, or was never made.
+    #[error("the environment of these spans was deleted, or was never made")]
+    Environment,
+}
+
+impl Closed {
+    /// The same as a word for counters.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Project => "project_deleted",
+            Self::Environment => "environment_deleted",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -64,13 +89,17 @@ pub struct KeyUse {
 
 impl Directory {
     /// The directory of these documents. Keys that are revoked, or lead to an environment which is gone or into a project
-    /// on its way out, are not in it.
+    /// on its way out, are not in it. `deleted` are projects that were deleted and not made again, each with the last
+    /// generation that it can have had.
     pub fn new(
         organization: Arc<Organization>,
         projects: impl IntoIterator<Item = Arc<Project>>,
+        deleted: impl IntoIterator<Item = (Slug, u64)>,
         static_keys: &[StaticKey],
     ) -> Self {
-        let mut directory = Self { keys: HashMap::new(), projects: BTreeMap::new(), organization };
+        let deleted = deleted.into_iter().collect();
+        let mut directory =
+            Self { keys: HashMap::new(), projects: BTreeMap::new(), deleted, organization, shut: Vec::new() };
         for project in projects {
             let mut holders: BTreeMap<&Slug, Holder> = BTreeMap::new();
             for key in project.keys.iter().filter(|key| !project.deleting && key.revoked_unix_nano.is_none()) {
@@ -85,16 +114,43 @@ impl Directory {
             directory.projects.insert(project.slug.clone(), Arc::clone(&project));
         }
         for key in static_keys {
-            let mut tenant = key.tenant.clone();
-            // Where the registry knows the project, its data lie where the registry says, and a deletion holds for all.
-            match directory.projects.get(&tenant.project) {
-                Some(project) if project.deleting => continue,
-                Some(project) => tenant.generation = project.generation,
-                None => {}
+            match directory.resolve(&key.tenant) {
+                Ok(tenant) => directory.add(key.hash, &Holder::new(tenant), u64::MAX, ""),
+                Err(_) => directory.shut.push(key.tenant.clone()),
             }
-            directory.add(key.hash, &Holder::new(tenant), u64::MAX, "");
         }
         directory
+    }
+
+    /// The tenant that a configuration means: where the registry knows the project, its data lie where the registry says,
+    /// and a deletion holds for all.
+    ///
+    /// # Errors
+    /// If nothing is taken for it.
+    pub fn resolve(&self, tenant: &Tenant) -> Result<Tenant, Closed> {
+        let generation = self.projects.get(&tenant.project).map_or(tenant.generation, |project| project.generation);
+        let tenant = Tenant { generation, ..tenant.clone() };
+        self.closed(&tenant).map_or(Ok(tenant), Err)
+    }
+
+    /// Why nothing is taken for a tenant, if so. Of a project that nobody has made nothing is known that could be said.
+    pub fn closed(&self, tenant: &Tenant) -> Option<Closed> {
+        match self.projects.get(&tenant.project) {
+            Some(project) if project.deleting || tenant.generation < project.generation => Some(Closed::Project),
+            // One that was made after this directory.
+            Some(project) if tenant.generation > project.generation => None,
+            Some(project) if project.has(&self.organization, &tenant.environment) => None,
+            Some(_) => Some(Closed::Environment),
+            None => {
+                let last = self.deleted.get(&tenant.project);
+                last.is_some_and(|last| tenant.generation <= *last).then_some(Closed::Project)
+            }
+        }
+    }
+
+    /// Whose keys of the configuration open nothing, because their project or environment was deleted or is not there.
+    pub fn shut(&self) -> &[Tenant] {
+        &self.shut
     }
 
     fn add(&mut self, hash: KeyHash, Holder { tenant, identity }: &Holder, expires_unix_nano: u64, id: &str) {
@@ -150,6 +206,11 @@ impl Directory {
     /// The project of this slug.
     pub fn project(&self, slug: &Slug) -> Option<&Arc<Project>> {
         self.projects.get(slug)
+    }
+
+    /// Whether the project of this slug was deleted and none was made since.
+    pub fn is_deleted(&self, slug: &Slug) -> bool {
+        self.deleted.contains_key(slug)
     }
 
     /// All projects, by slug.

@@ -30,7 +30,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use self::directory::{Directory, Found, KeyUse, StaticKey};
+pub use self::directory::{Closed, Directory, Found, KeyUse, StaticKey};
 pub use self::key::{ApiKey, KeyHash};
 pub use self::meter::TenantMeter;
 pub use self::record::{Environment, KeyRecord, Organization, Project, RecordError};
@@ -68,8 +68,9 @@ impl Tenant {
     }
 }
 
-/// A slug has no dot, so no two projects have the same folder.
-fn folder(project: &Slug, generation: u64) -> String {
+/// The name of the folder that the data of a project of this generation lie in. A slug has no dot, so no two projects have
+/// the same.
+pub fn folder(project: &Slug, generation: u64) -> String {
     match generation {
         0 | 1 => project.to_string(),
         _ => format!("{project}.{generation}"),

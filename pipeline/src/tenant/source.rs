@@ -20,7 +20,7 @@ pub enum Claim {
         /// The environment within it.
         environment: Slug,
     },
-    /// A project's on its way out: its data are not taken.
+    /// A project's or environment's on its way out: its data are not taken.
     Closed,
 }
 
@@ -34,9 +34,9 @@ pub trait TenantSource: Send + Sync + 'static {
     /// not be made belongs to the default tenant from then on.
     ///
     /// # Errors
-    /// If whoever knows about projects cannot be asked now.
+    /// If whoever knows about projects cannot be asked now, or does not know whether one of them is there.
     async fn create(&self, missing: Vec<(Slug, Slug)>) -> Result<(), Refused>;
 
-    /// Whose data are that nobody else can have.
-    fn default_tenant(&self) -> Arc<Tenant>;
+    /// Whose data are that nobody else can have; `None` if that project is on its way out, or gone.
+    fn default_tenant(&self) -> Option<Arc<Tenant>>;
 }

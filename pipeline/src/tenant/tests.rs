@@ -57,7 +57,7 @@ fn nothing_leads_to_what_is_being_deleted() {
         project.add_key(&organization, &slug(environment), &key(n), at(3)).unwrap();
     }
     let opens = |organization: &Organization, project: &Project| -> Vec<bool> {
-        let directory = Directory::new(Arc::new(organization.clone()), [Arc::new(project.clone())], &[]);
+        let directory = Directory::new(Arc::new(organization.clone()), [Arc::new(project.clone())], [], &[]);
         [1, 2, 3].map(|n| directory.find(key(n).expose(), 5).is_some()).to_vec()
     };
     assert_eq!(opens(&organization, &project), [true, true, true]);
@@ -143,7 +143,7 @@ fn a_key_leads_to_its_environment_until_it_is_revoked_or_expires() {
     let error = project.add_key(&organization, &slug("qa"), &key(3), at(5)).unwrap_err();
     assert_eq!(error.to_string(), "there is no environment `qa`; there are: dev, stg, prd");
 
-    let directory = |project: &Project| Directory::new(Arc::default(), [Arc::new(project.clone())], &[]);
+    let directory = |project: &Project| Directory::new(Arc::default(), [Arc::new(project.clone())], [], &[]);
     let find =
         |directory: &Directory, key: &ApiKey, now| directory.find(key.expose(), now).map(|f| f.tenant.to_string());
     let before = directory(&project);
@@ -180,10 +180,67 @@ fn documents_read_back_and_hold_no_key() {
 fn keys_of_the_configuration_need_no_project() {
     let tenant = Tenant::new(slug("sidecar"), slug("prd"));
     let keys = [StaticKey { hash: KeyHash::of("tl_any text a client sends"), tenant: tenant.clone() }];
-    let directory = Directory::new(Arc::default(), [], &keys);
+    let directory = Directory::new(Arc::default(), [], [], &keys);
     let found = directory.find("tl_any text a client sends", u64::MAX - 1).unwrap();
     assert_eq!((&**found.tenant, found.id), (&tenant, ""));
     assert_eq!(directory.key_count(), 1);
+}
+
+#[test]
+fn what_is_deleted_is_closed_for_all_until_it_is_made_again() {
+    let mut organization = Organization::default();
+    organization.add_environment("qa", 1).unwrap();
+    let mut project = Project::new("web", 1).unwrap();
+    project.add_environment(&organization, "canary", 1).unwrap();
+    project.generation = 4;
+    let tenant = |project: &str, environment: &str, generation| Tenant {
+        generation,
+        ..Tenant::new(slug(project), slug(environment))
+    };
+    let static_key = |text: &str, tenant| StaticKey { hash: KeyHash::of(text), tenant };
+    let keys = [
+        static_key("k1", tenant("web", "canary", 1)),
+        static_key("k2", tenant("web", "prod", 1)),
+        static_key("k3", tenant("gone", "prd", 1)),
+        static_key("k4", tenant("nobody-made-it", "anything", 1)),
+    ];
+    let directory = |organization: &Organization, project: &Project| {
+        let organization = Arc::new(organization.clone());
+        Directory::new(organization, [Arc::new(project.clone())], [(slug("gone"), 3)], &keys)
+    };
+    let now = directory(&organization, &project);
+    for (project, environment, generation, closed) in [
+        ("web", "prd", 4, None),
+        ("web", "qa", 4, None),
+        ("web", "canary", 4, None),
+        ("web", "prod", 4, Some(Closed::Environment)),
+        ("web", "prd", 3, Some(Closed::Project)),
+        // Made again after this directory.
+        ("web", "prod", 9, None),
+        ("gone", "prd", 1, Some(Closed::Project)),
+        ("gone", "prd", 3, Some(Closed::Project)),
+        ("gone", "prd", 4, None),
+        ("nobody-made-it", "anything", 1, None),
+    ] {
+        let tenant = tenant(project, environment, generation);
+        assert_eq!(now.closed(&tenant), closed, "{tenant} {generation}");
+    }
+    let opened = |directory: &Directory| {
+        ["k1", "k2", "k3", "k4"].map(|key| directory.find(key, 5).map(|found| found.tenant.folder()))
+    };
+    assert_eq!(opened(&now), [Some("web.4".to_owned()), None, None, Some("nobody-made-it".to_owned())]);
+    let shut: Vec<String> = now.shut().iter().map(ToString::to_string).collect();
+    assert_eq!(shut, ["web/prod", "gone/prd"]);
+
+    organization.begin_delete_environment(&slug("qa")).unwrap();
+    project.begin_delete_environment(&organization, &slug("canary")).unwrap();
+    let now = directory(&organization, &project);
+    for environment in ["qa", "canary"] {
+        assert_eq!(now.closed(&tenant("web", environment, 4)), Some(Closed::Environment));
+    }
+    assert_eq!(opened(&now)[0], None);
+    project.deleting = true;
+    assert_eq!(directory(&organization, &project).closed(&tenant("web", "prd", 4)), Some(Closed::Project));
 }
 
 /// What a test does to the documents.
@@ -243,7 +300,7 @@ proptest! {
                 }
             }
         }
-        let directory = Directory::new(Arc::default(), projects.iter().cloned().map(Arc::new), &[]);
+        let directory = Directory::new(Arc::default(), projects.iter().cloned().map(Arc::new), [], &[]);
         for n in 0..=u8::MAX {
             let found = directory.find(key(n).expose(), 10).map(|found| found.tenant.to_string());
             let expected = grants.get(&n).map(|(project, environment)| format!("{}/{environment}", projects[*project].slug));

@@ -14,13 +14,17 @@
 //! Unlike the Collector's, this one suppresses no errors and answers nobody early: a joined batch carries the receipts
 //! of all its parts, and every client hears what became of its own data.
 //!
+//! What belongs to different projects or environments ([`Tenant`]) is never joined: who waits for a batch hears of all of
+//! it, and must not hear what became of somebody else's data, let alone send its own again for it. Where one request
+//! holds data of several, its client hears of all of them.
+//!
 //! With `metadata_keys` a joined batch keeps the metadata of these keys alone; it needs `include_metadata` at the
 //! receiver.
 //!
 //! Decision: `send_batch_bytes` is on by default, because 8,192 LLM spans can be half a gigabyte.
 //!
-//! Decision: where one combination of values too many comes, the one that has waited longest is sent. The Collector
-//! refuses the data, for as long as it runs.
+//! Decision: where one combination of values, projects and environments too many comes, the one that has waited longest
+//! is sent. The Collector refuses the data, for as long as it runs.
 
 mod config;
 #[cfg(test)]
@@ -35,6 +39,7 @@ use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::Section;
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Processor, ProcessorFactory};
+use weir_pipeline::tenant::Tenant;
 
 pub use self::config::{Settings, schema};
 
@@ -58,12 +63,18 @@ impl ProcessorFactory for Batching {
 
 struct Batcher {
     settings: Settings,
-    /// The longest waiting first; without `metadata_keys` there is one at most.
+    /// The longest waiting first; one at most for each project and environment and the values of `metadata_keys`.
     pending: Vec<Pending>,
 }
 
-/// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
-type Partition = Vec<Vec<Box<str>>>;
+/// What a joined batch has in common.
+#[derive(PartialEq, Eq)]
+struct Partition {
+    /// Whose it is, if that is known.
+    tenant: Option<Arc<Tenant>>,
+    /// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
+    values: Vec<Vec<Box<str>>>,
+}
 
 /// What has been joined so far.
 struct Pending {
@@ -97,29 +108,19 @@ impl Batcher {
     /// The partition of a batch, and the batch with the metadata that all of the partition have in common.
     fn partition(&self, batch: Batch) -> (Partition, Batch) {
         let keys = &self.settings.metadata_keys;
-        if keys.is_empty() {
-            return (Partition::new(), batch);
-        }
-        let Some(metadata) = batch.metadata() else { return (vec![Vec::new(); keys.len()], batch) };
+        let tenant = batch.tenant().cloned();
+        let Some(metadata) = batch.metadata().filter(|_| !keys.is_empty()) else {
+            return (Partition { tenant, values: vec![Vec::new(); keys.len()] }, batch);
+        };
         let values = |key: &String| metadata.values(key).map(Box::from).collect();
-        let partition: Partition = keys.iter().map(values).collect();
-        let headers = keys.iter().zip(&partition);
+        let values: Vec<Vec<Box<str>>> = keys.iter().map(values).collect();
+        let headers = keys.iter().zip(&values);
         let kept = headers.flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), &**value)));
         let kept = Arc::new(Metadata::new(kept));
-        (partition, batch.with_metadata(kept))
+        (Partition { tenant, values }, batch.with_metadata(kept))
     }
 
-    fn is_full(&self, records: usize, bytes: usize) -> bool {
-        let Settings { send_batch_size, send_batch_bytes, .. } = self.settings;
-        send_batch_size > 0 && records >= send_batch_size || send_batch_bytes > 0 && bytes >= send_batch_bytes
-    }
-}
-
-impl Processor for Batcher {
-    fn process(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
-        if self.settings.timeout == Duration::ZERO {
-            return self.send(batch, out);
-        }
+    fn join(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
         let (records, bytes) = (batch.len(), batch.size_hint());
         let (partition, batch) = self.partition(batch);
         let at = match self.pending.iter().position(|pending| pending.partition == partition) {
@@ -140,6 +141,22 @@ impl Processor for Batcher {
         };
         if self.is_full(self.pending[at].records, self.pending[at].bytes) {
             self.send_pending(at, out);
+        }
+    }
+
+    fn is_full(&self, records: usize, bytes: usize) -> bool {
+        let Settings { send_batch_size, send_batch_bytes, .. } = self.settings;
+        send_batch_size > 0 && records >= send_batch_size || send_batch_bytes > 0 && bytes >= send_batch_bytes
+    }
+}
+
+impl Processor for Batcher {
+    fn process(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
+        if self.settings.timeout == Duration::ZERO {
+            return self.send(batch, out);
+        }
+        for part in batch.split_by_tenant() {
+            self.join(part, out);
         }
     }
 

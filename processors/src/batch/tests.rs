@@ -132,6 +132,36 @@ async fn of_too_many_headers_the_oldest_goes_first() {
     assert_eq!(batcher.deadline(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_hears_what_became_of_the_data_of_another_project() {
+    let tenant = |project: &str| Arc::new(Tenant::new(project.parse().unwrap(), "prd".parse().unwrap()));
+    let mut batcher = batcher("{timeout: 1s}");
+    let (mut out, mut waiters) = (Vec::new(), Vec::new());
+    for (n, project) in [(1, Some("a")), (2, Some("b")), (4, None), (8, Some("a")), (16, None)] {
+        let (batch, waiter) = spans(n);
+        let batch = project.map(tenant).iter().fold(batch, Batch::with_tenant);
+        batcher.process(batch, &mut |b| out.push(b));
+        waiters.push(waiter);
+    }
+    // One request with data of both.
+    let (batch, waiter) = spans(32);
+    let mut both = batch.with_tenant(&tenant("a"));
+    both.append(spans(64).0.with_tenant(&tenant("b")));
+    batcher.process(both, &mut |b| out.push(b));
+    waiters.push(waiter);
+    batcher.drain(&mut |b| out.push(b));
+    assert_eq!(lens(&out), [1 + 8 + 32, 2 + 64, 4 + 16]);
+    for batch in out {
+        let is_b = batch.tenant().is_some_and(|tenant| tenant.project.as_str() == "b");
+        batch.settle(&if is_b { Outcome::Rejected("no".into()) } else { Outcome::Done });
+    }
+    let mut heard = Vec::new();
+    for waiter in waiters {
+        heard.push(waiter.await == Outcome::Done);
+    }
+    assert_eq!(heard, [true, false, true, true, true, false]);
+}
+
 #[test]
 fn a_header_cannot_be_named_twice() {
     let node = Node::parse("test.yaml", "metadata_keys: [a, A]").unwrap();

@@ -53,7 +53,7 @@ impl Ledger {
                 let mut claims = claims.into_iter();
                 let dropped = batch.assign_tenants(|_| match claims.next()? {
                     Claim::Tenant(tenant) => Some(tenant),
-                    Claim::New { .. } => Some(source.default_tenant()),
+                    Claim::New { .. } => source.default_tenant(),
                     Claim::Closed => None,
                 });
                 self.closed.add(dropped);

@@ -10,7 +10,8 @@ use weir_store::maintain::Removed;
 
 use super::super::answer;
 use super::super::store::{StoreArguments, block_on};
-use super::{Format, confirm, json, keys_line, removed_lines, row, say, slug, table};
+use super::arguments::{AnswerArguments, ConsentArguments, ScopeArguments};
+use super::{confirm, json, keys_line, removed_lines, row, say, slug, table};
 
 #[derive(Subcommand)]
 pub(crate) enum EnvsCommand {
@@ -24,23 +25,18 @@ pub(crate) enum EnvsCommand {
 
 #[derive(Args)]
 pub(crate) struct ListArguments {
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Option<Slug>,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    scope: ScopeArguments,
+    #[command(flatten)]
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
 pub(crate) struct CreateArguments {
     /// What people read, such as "EU Production"; its slug is made of it: eu-production
     name: String,
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Option<Slug>,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -50,17 +46,12 @@ pub(crate) struct DeleteArguments {
     /// The environment
     #[arg(value_name = "SLUG", value_parser = slug)]
     environment: Slug,
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Option<Slug>,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    scope: ScopeArguments,
+    #[command(flatten)]
+    consent: ConsentArguments,
+    #[command(flatten)]
+    answer: AnswerArguments,
 }
 
 pub(in crate::cli) fn envs(command: &EnvsCommand) -> anyhow::Result<ExitCode> {
@@ -74,14 +65,14 @@ pub(in crate::cli) fn envs(command: &EnvsCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     let organization = maintenance.registry().organization().await?;
-    let project = match &arguments.project {
+    let project = match &arguments.scope.project {
         Some(slug) => Some(maintenance.registry().project(slug).await?),
         None => None,
     };
     let list = EnvironmentList::of(&organization, project.as_ref());
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&list)?);
     }
     let mut rows = vec![row(["SLUG", "NAME", "LEVEL", "KEEP", ""])];
@@ -99,7 +90,7 @@ async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
     let registry = maintenance.registry();
     let now = maintenance.now_unix_nanos();
     let name = &arguments.name;
-    let (slug, place) = match &arguments.project {
+    let (slug, place) = match &arguments.scope.project {
         Some(project) => {
             let organization = registry.organization().await?;
             let add = |document: &mut Project| document.add_environment(&organization, name, now);
@@ -114,13 +105,13 @@ async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn delete(arguments: &DeleteArguments) -> anyhow::Result<ExitCode> {
-    let (maintenance, slug) = (arguments.store.maintenance()?, &arguments.environment);
+    let (maintenance, slug) = (arguments.answer.store.maintenance()?, &arguments.environment);
     let registry = maintenance.registry();
     let mut organization = registry.organization().await?;
     let keys = |project: &Project| {
         project.keys.iter().filter(|k| k.environment == *slug && k.revoked_unix_nano.is_none()).count()
     };
-    let (what, goes) = match &arguments.project {
+    let (what, goes) = match &arguments.scope.project {
         Some(name) => {
             let mut project = registry.project(name).await?;
             let goes =
@@ -139,13 +130,13 @@ async fn delete(arguments: &DeleteArguments) -> anyhow::Result<ExitCode> {
             (format!("the environment `{slug}` of all projects"), goes)
         }
     };
-    confirm(&what, slug, &goes, arguments.yes)?;
+    confirm(&what, slug, &goes, arguments.consent.yes)?;
     say("its keys are refused now; waiting until every collector knows, then deleting …");
-    let removed: BTreeMap<String, Removed> = match &arguments.project {
+    let removed: BTreeMap<String, Removed> = match &arguments.scope.project {
         Some(project) => BTreeMap::from([(project.to_string(), maintenance.delete_environment(project, slug).await?)]),
         None => maintenance.delete_organization_environment(slug).await?,
     };
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&DeletedView::of(slug, &removed))?);
     }
     let mut text = format!("deleted {what}\n");

@@ -9,7 +9,8 @@ use weir_pipeline::tenant::key::lifetime;
 
 use super::super::answer;
 use super::super::store::{StoreArguments, block_on};
-use super::{Format, json, row, say, slug, table};
+use super::arguments::{AnswerArguments, ProjectArguments};
+use super::{json, row, say, slug, table};
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
@@ -23,9 +24,8 @@ pub(crate) enum KeysCommand {
 
 #[derive(Args)]
 pub(crate) struct CreateArguments {
-    /// The project that its spans will belong to
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Slug,
+    #[command(flatten)]
+    of: ProjectArguments,
     /// The environment
     #[arg(long, value_name = "SLUG", value_parser = slug)]
     env: Slug,
@@ -35,35 +35,27 @@ pub(crate) struct CreateArguments {
     /// After this time it is refused: 90d, 12h, 52w; by default never
     #[arg(long, value_name = "TIME", value_parser = age)]
     expires: Option<u64>,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
 pub(crate) struct ListArguments {
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Slug,
+    #[command(flatten)]
+    of: ProjectArguments,
     /// Only those of this environment
     #[arg(long, value_name = "SLUG", value_parser = slug)]
     env: Option<Slug>,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
 pub(crate) struct RevokeArguments {
     /// The key's id, as `weir keys list` shows it
     id: String,
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Slug,
+    #[command(flatten)]
+    of: ProjectArguments,
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -84,11 +76,11 @@ pub(in crate::cli) fn keys(command: &KeysCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
-    let CreateArguments { project, env, name, expires, format, store } = arguments;
-    let maintenance = store.maintenance()?;
+    let CreateArguments { of: ProjectArguments { project }, env, name, expires, answer: how } = arguments;
+    let maintenance = how.store.maintenance()?;
     let expires = expires.map(|age| maintenance.now_unix_nanos().saturating_add(age));
     let (key, record) = maintenance.registry().create_key(project, env, name, expires).await?;
-    if let Format::Json = format {
+    if how.is_json() {
         let record = KeyView::of(&record, None, maintenance.now_unix_nanos());
         return answer(&json(&NewKeyView { key: key.expose().to_owned(), record })?);
     }
@@ -98,15 +90,15 @@ async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     let organization = maintenance.registry().organization().await?;
-    let project = maintenance.registry().project(&arguments.project).await?;
+    let project = maintenance.registry().project(&arguments.of.project).await?;
     if let Some(env) = &arguments.env {
         project.check_environment(&organization, env)?;
     }
     let now = maintenance.now_unix_nanos();
     let list = KeyList::of(&project, arguments.env.as_ref(), &maintenance.registry().key_uses().await?, now);
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&list)?);
     }
     let mut rows = vec![row(["ID", "KEY", "ENVIRONMENT", "NAME", "CREATED", "LAST USED", "EXPIRES", "STATE"])];
@@ -121,9 +113,9 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
 
 async fn revoke(arguments: &RevokeArguments) -> anyhow::Result<ExitCode> {
     let maintenance = arguments.store.maintenance()?;
-    let record = maintenance.registry().revoke_key(&arguments.project, &arguments.id).await?;
+    let record = maintenance.registry().revoke_key(&arguments.of.project, &arguments.id).await?;
     answer(&format!(
         "revoked the key {} ({}…) of {}/{}\n",
-        record.id, record.prefix, arguments.project, record.environment
+        record.id, record.prefix, arguments.of.project, record.environment
     ))
 }

@@ -2,6 +2,7 @@
 //!
 //! What was asked for goes to the standard output; what is said about it, and every question, to the standard error.
 
+mod arguments;
 pub(super) mod envs;
 pub(super) mod keys;
 pub(super) mod maintain;
@@ -11,20 +12,12 @@ pub(super) mod retention;
 use std::io::{BufRead as _, Write as _};
 
 use anyhow::{Context as _, bail};
-use clap::ValueEnum;
 use serde::Serialize;
 use weir_pipeline::tenant::Slug;
 use weir_store::maintain::{Removed, Stored};
 use weir_store::registry::RegistryError;
 
 use super::store::slug;
-
-/// How an answer is written.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Table,
-    Json,
-}
 
 /// Says something to the person at the terminal.
 fn say(text: &str) {

@@ -9,7 +9,8 @@ use weir_pipeline::tenant::{Project, Slug};
 
 use super::super::answer;
 use super::super::store::{StoreArguments, block_on};
-use super::{Format, complain, confirm, json, keys_line, lines, removed_lines, row, say, slug, table};
+use super::arguments::{AnswerArguments, ConsentArguments};
+use super::{complain, confirm, json, keys_line, lines, removed_lines, row, say, slug, table};
 
 #[derive(Subcommand)]
 pub(crate) enum ProjectsCommand {
@@ -25,22 +26,16 @@ pub(crate) enum ProjectsCommand {
 
 #[derive(Args)]
 pub(crate) struct ListArguments {
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
 pub(crate) struct CreateArguments {
     /// What people read, such as "Web App"; its slug is made of it: web-app
     name: String,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
@@ -59,14 +54,10 @@ pub(crate) struct DeleteArguments {
     /// The project
     #[arg(value_name = "SLUG", value_parser = slug)]
     project: Slug,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    consent: ConsentArguments,
+    #[command(flatten)]
+    answer: AnswerArguments,
 }
 
 pub(in crate::cli) fn projects(command: &ProjectsCommand) -> anyhow::Result<ExitCode> {
@@ -81,12 +72,12 @@ pub(in crate::cli) fn projects(command: &ProjectsCommand) -> anyhow::Result<Exit
 }
 
 async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     let organization = maintenance.registry().organization().await?;
     let (projects, unreadable) = maintenance.registry().projects().await?;
     complain(&unreadable);
     let list = ProjectList::of(&projects, &unreadable, &organization);
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&list)?);
     }
     if list.projects.is_empty() {
@@ -104,10 +95,10 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn create(arguments: &CreateArguments) -> anyhow::Result<ExitCode> {
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     maintenance.root().check_conditional_put().await?;
     let project = maintenance.registry().create_project(&arguments.name).await?;
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         let organization = maintenance.registry().organization().await?;
         return answer(&json(&ProjectView::of(&project, &organization))?);
     }
@@ -126,7 +117,7 @@ async fn rename(arguments: &RenameArguments) -> anyhow::Result<ExitCode> {
 
 async fn delete(arguments: &DeleteArguments) -> anyhow::Result<ExitCode> {
     let slug = &arguments.project;
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     let project = maintenance.registry().project(slug).await?;
     let mut goes = vec![keys_line(project.keys.iter().filter(|key| key.revoked_unix_nano.is_none()).count())];
     match maintenance.stored(slug.as_str()).await {
@@ -134,10 +125,10 @@ async fn delete(arguments: &DeleteArguments) -> anyhow::Result<ExitCode> {
         Ok(stored) => goes.extend(lines(&stored)),
         Err(error) => goes.push(format!("whatever is stored; its table cannot be read: {error}")),
     }
-    confirm(&format!("the project `{slug}` ({})", project.name), slug, &goes, arguments.yes)?;
+    confirm(&format!("the project `{slug}` ({})", project.name), slug, &goes, arguments.consent.yes)?;
     say("its keys are refused now; waiting until every collector knows, then deleting …");
     let removed = maintenance.delete_project(slug).await?;
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&DeletedView::of(slug, &BTreeMap::from([(slug.to_string(), removed)])))?);
     }
     answer(&format!("deleted the project `{slug}`:\n  {}\n", removed_lines(&removed).join("\n  ")))

@@ -8,7 +8,8 @@ use weir_pipeline::tenant::{Keep, Organization, Project, Slug};
 
 use super::super::answer;
 use super::super::store::{StoreArguments, block_on};
-use super::{Format, json, row, slug, table};
+use super::arguments::{AnswerArguments, ScopeArguments};
+use super::{json, row, slug, table};
 
 #[derive(Subcommand)]
 pub(crate) enum RetentionCommand {
@@ -20,14 +21,10 @@ pub(crate) enum RetentionCommand {
 
 #[derive(Args)]
 pub(crate) struct ShowArguments {
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Option<Slug>,
-    /// How the answer is written
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
     #[command(flatten)]
-    store: StoreArguments,
+    scope: ScopeArguments,
+    #[command(flatten)]
+    answer: AnswerArguments,
 }
 
 #[derive(Args)]
@@ -35,9 +32,8 @@ pub(crate) struct SetArguments {
     /// Days such as 30d, `forever`, or `inherit` to take back what was said
     #[arg(value_name = "KEEP", value_parser = keep)]
     keep: Said,
-    /// The project
-    #[arg(long, value_name = "SLUG", value_parser = slug)]
-    project: Option<Slug>,
+    #[command(flatten)]
+    scope: ScopeArguments,
     /// The environment
     #[arg(long, value_name = "SLUG", value_parser = slug)]
     env: Option<Slug>,
@@ -66,14 +62,14 @@ pub(in crate::cli) fn retention(command: &RetentionCommand) -> anyhow::Result<Ex
 }
 
 async fn show(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
-    let maintenance = arguments.store.maintenance()?;
+    let maintenance = arguments.answer.store.maintenance()?;
     let organization = maintenance.registry().organization().await?;
-    let project = match &arguments.project {
+    let project = match &arguments.scope.project {
         Some(slug) => Some(maintenance.registry().project(slug).await?),
         None => None,
     };
     let view = RetentionView::of(&organization, project.as_ref());
-    if let Format::Json = arguments.format {
+    if arguments.answer.is_json() {
         return answer(&json(&view)?);
     }
     let mut rows = vec![row(["ENVIRONMENT", "KEEP", "SAID OF"])];
@@ -82,7 +78,7 @@ async fn show(arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn set(arguments: &SetArguments) -> anyhow::Result<ExitCode> {
-    let SetArguments { keep: Said(keep), project, env, store } = arguments;
+    let SetArguments { keep: Said(keep), scope: ScopeArguments { project }, env, store } = arguments;
     let maintenance = store.maintenance()?;
     maintenance.root().check_conditional_put().await?;
     let registry = maintenance.registry();

@@ -72,6 +72,9 @@ fn tell(report: &Report) {
     for finished in &report.finished {
         tracing::info!(kind = finished.kind, name = finished.name, "a deletion is complete");
     }
+    for (folder, removed) in &report.swept {
+        tracing::info!(folder, what = removed.freed.to_string(), "late files of a deleted project were deleted");
+    }
     for (project, stored) in &report.expired {
         for (environment, amount) in &stored.0 {
             let what = amount.to_string();

@@ -45,7 +45,8 @@ impl Maintenance {
         Err(self.still_written(format!("the project `{slug}`")))
     }
 
-    async fn erase_project(&self, folder: &str) -> Result<Removed, MaintainError> {
+    /// Deletes the folder of a project.
+    pub(super) async fn erase_project(&self, folder: &str) -> Result<Removed, MaintainError> {
         // A log that is damaged, or half deleted by somebody who crashed, cannot say what there was. It goes all the same.
         let environments = match self.empty_table(folder).await {
             Ok(stored) => stored,
@@ -59,6 +60,15 @@ impl Maintenance {
             }
         };
         let freed = Folders::new(&self.root).delete_project(folder).await?;
+        Ok(Removed { environments, freed })
+    }
+
+    /// What [`Self::erase_project`] would delete.
+    pub(super) async fn left_of(&self, folder: &str) -> Result<Removed, MaintainError> {
+        let objects = Folders::new(&self.root).list_project(folder).await?;
+        let freed = Freed { objects: objects.len() as u64, bytes: objects.iter().map(|object| object.size).sum() };
+        // Its log may be damaged, or gone.
+        let environments = self.stored_in(folder).await.unwrap_or_default();
         Ok(Removed { environments, freed })
     }
 

@@ -42,11 +42,16 @@ impl<'r> Folders<'r> {
         Ok(self.store.list(Some(folder)).try_collect().await?)
     }
 
+    /// Everything in a project's folder.
+    pub(super) async fn list_project(&self, project: &str) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.list(&self.projects.clone().join(project)).await
+    }
+
     /// Deletes a project's whole folder: data before the log, so that the log tells as long as possible what there was.
     pub(super) async fn delete_project(&self, project: &str) -> Result<Freed, StoreError> {
         let folder = self.projects.clone().join(project);
         let is_log = |object: &ObjectMeta| object.location.parts().any(|part| part.as_ref() == LOG);
-        let (log, data): (Vec<_>, Vec<_>) = self.list(&folder).await?.into_iter().partition(is_log);
+        let (log, data): (Vec<_>, Vec<_>) = self.list_project(project).await?.into_iter().partition(is_log);
         let mut freed = self.delete(data).await?;
         freed += self.delete(log).await?;
         if let Some(folder) = self.root.local_folder(&folder) {

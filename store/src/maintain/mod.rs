@@ -16,6 +16,8 @@
 //!   removals cannot both be committed on one version of a table, because both carry the transaction `maintenance`.
 //! * **A deletion waits for collectors** ([`Settings::settle`]) after the mark, and looks again after it has deleted:
 //!   spans that were under way then go too. If they keep coming it gives up with an error and the mark stays.
+//! * **What lands after a deletion** is swept by the next pass: folders of a project that was deleted, of whose name there
+//!   is none now or another one ([`weir_pipeline::tenant`]).
 //! * **Vacuum** deletes files that the log has removed longer than [`Settings::safe_age`] ago, so that queries which began
 //!   before find their files, and files that no commit ever named, once they are older than [`Settings::orphan_age`].
 //!   Deleted environments and projects do not wait for it.

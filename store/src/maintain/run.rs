@@ -11,13 +11,15 @@ use super::spans::Spans;
 use super::vacuum::vacuum;
 use super::{Freed, MaintainError, Maintenance, Removed, Stored};
 use crate::objects::one_line;
-use crate::registry::RegistryError;
+use crate::registry::{Census, RegistryError};
 
 /// What a pass did, or with a dry run would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Deletions that others had begun.
     pub finished: Vec<Finished>,
+    /// What had arrived late of projects that were deleted before, by their folder.
+    pub swept: BTreeMap<String, Removed>,
     /// Spans past their retention that left the table, by project and environment.
     pub expired: BTreeMap<String, Stored>,
     /// Files that were deleted because no query needs them, by project.
@@ -45,20 +47,21 @@ impl Report {
 }
 
 impl Maintenance {
-    /// Finishes deletions, takes spans past their retention out of all tables, and deletes files that nobody needs. A
-    /// project that cannot be looked after is in [`Report::problems`] and does not keep the others from it. With
-    /// `dry_run` nothing is changed and the report says what would be.
+    /// Finishes deletions, sweeps what came after them, takes spans past their retention out of all tables, and deletes
+    /// files that nobody needs. A project that cannot be looked after is in [`Report::problems`] and does not keep the
+    /// others from it. With `dry_run` nothing is changed and the report says what would be.
     ///
     /// # Errors
     /// If the registry or the store cannot be read at all.
     pub async fn run(&self, dry_run: bool) -> Result<Report, MaintainError> {
         let mut report = Report::default();
         let organization = self.organization().await?;
-        let (projects, unreadable) = self.registry.projects().await?;
+        let census = self.registry.census().await?;
+        let Census { projects, unreadable, .. } = &census;
         // What an unreadable project has said about its retention is not known: its spans are left alone.
         let skipped: Vec<String> = unreadable.iter().filter_map(RegistryError::project).collect();
         report.problems.extend(unreadable.iter().map(|error| one_line(error)));
-        self.finish(&organization, &projects, dry_run, &mut report).await;
+        self.finish(&organization, projects, dry_run, &mut report).await;
         let known: BTreeMap<String, &Project> = projects.iter().map(|p| (p.folder(), p)).collect();
         let folders = Folders::new(&self.root);
         for name in folders.projects().await? {
@@ -68,11 +71,28 @@ impl Maintenance {
             if skipped.iter().any(|skipped| skipped == slug) || project.is_some_and(|project| project.deleting) {
                 continue;
             }
-            if let Err(error) = self.tend(&folders, &name, project, &organization, dry_run, &mut report).await {
+            let done = match census.is_former(&name) {
+                true => self.sweep(&name, dry_run, &mut report).await,
+                false => self.tend(&folders, &name, project, &organization, dry_run, &mut report).await,
+            };
+            if let Err(error) = done {
                 report.problems.push(format!("project {name}: {}", one_line(&error)));
             }
         }
         Ok(report)
+    }
+
+    /// Deletes what is left of a project that was deleted: a collector that could not reach the store for long, or has no
+    /// registry, may have written it afterwards.
+    async fn sweep(&self, name: &str, dry_run: bool, report: &mut Report) -> Result<(), MaintainError> {
+        let removed = match dry_run {
+            true => self.left_of(name).await?,
+            false => self.erase_project(name).await?,
+        };
+        if !removed.is_empty() {
+            report.swept.insert(name.to_owned(), removed);
+        }
+        Ok(())
     }
 
     /// Looks after the table of one project.

@@ -17,8 +17,9 @@
 //!
 //! An object that cannot be read shuts out its project only: its keys are refused, and the error says which object.
 //!
-//! What follows the registry is a [`Watch`]; when keys were last used is kept beside it ([`Registry::key_uses`]).
+//! What follows the registry is a [`Watch`]; whoever writes spans asks a [`Guard`]; when keys were last used is kept beside it ([`Registry::key_uses`]).
 
+mod guard;
 mod issue;
 mod states;
 #[cfg(test)]
@@ -32,9 +33,10 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use object_store::Error;
 use weir_pipeline::clock::Environment as Clock;
-use weir_pipeline::tenant::{KeyUse, Organization, Project, RecordError, Slug};
+use weir_pipeline::tenant::{self, KeyUse, Organization, Project, RecordError, Slug};
 
-use self::states::{Folder, Next, States};
+pub use self::guard::Guard;
+use self::states::{Folder, Next, State, States};
 use self::uses::Uses;
 pub use self::watch::{Watch, Watched};
 use crate::StoreError;
@@ -49,6 +51,32 @@ pub struct Registry {
     states: States,
     uses: Arc<Uses>,
     clock: Clock,
+}
+
+/// What there is of projects.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// By slug.
+    pub(crate) projects: Vec<Project>,
+    /// Projects that were deleted and not made again, each with the last generation that it can have had.
+    pub(crate) deleted: BTreeMap<Slug, u64>,
+    /// Objects that cannot be read.
+    pub(crate) unreadable: Vec<RegistryError>,
+}
+
+impl Census {
+    /// Whether a folder was that of a project which was deleted: of a name that another one has by now, or nobody.
+    pub(crate) fn is_former(&self, folder: &str) -> bool {
+        let (slug, generation) = match folder.split_once('.') {
+            None => (folder, Ok(1)),
+            Some((slug, generation)) => (slug, generation.parse::<u64>()),
+        };
+        let (Ok(slug), Ok(generation)) = (slug.parse::<Slug>(), generation) else { return false };
+        match self.projects.iter().find(|project| project.slug == slug) {
+            Some(project) => generation < project.generation,
+            None => self.deleted.get(&slug).is_some_and(|last| generation <= *last),
+        }
+    }
 }
 
 /// The registry could not be read or changed.
@@ -125,18 +153,31 @@ impl Registry {
     /// # Errors
     /// If the store cannot be read.
     pub async fn projects(&self) -> Result<(Vec<Project>, Vec<RegistryError>), RegistryError> {
-        let (mut projects, mut errors) = (Vec::new(), Vec::new());
-        let folders = self.states.newest().await?.into_keys().filter(|folder| *folder != Folder::Organization);
-        let reads = folders.map(|folder| async move { self.states.latest::<Project>(&folder).await });
+        let Census { projects, unreadable, .. } = self.census().await?;
+        Ok((projects, unreadable))
+    }
+
+    /// All projects, those that were deleted, and those that cannot be read.
+    pub(crate) async fn census(&self) -> Result<Census, RegistryError> {
+        let mut census = Census::default();
+        let slugs = self.states.newest().await?.into_keys().filter_map(|folder| match folder {
+            Folder::Organization => None,
+            Folder::Project(slug) => Some(slug),
+        });
+        let reads = slugs.map(|slug| async move {
+            let read = self.states.latest::<Project>(&Folder::Project(slug.clone())).await;
+            (slug, read)
+        });
         let mut reads = futures::stream::iter(reads).buffered(READS);
-        while let Some(read) = reads.next().await {
+        while let Some((slug, read)) = reads.next().await {
             match read {
-                Ok(state) => projects.extend(state.document),
-                Err(error @ RegistryError::Corrupt { .. }) => errors.push(error),
+                Ok(State { document: Some(project), .. }) => census.projects.push(project),
+                Ok(State { number, document: None }) => drop(census.deleted.insert(slug, number)),
+                Err(error @ RegistryError::Corrupt { .. }) => census.unreadable.push(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok((projects, errors))
+        Ok(census)
     }
 
     /// Makes a project.
@@ -210,12 +251,13 @@ impl Registry {
     }
 
     /// The folder of a project's data: what the registry says, and the name itself for a project that it does not know.
+    /// For one that was deleted it is that of the next one of the name: whatever landed since is not to be seen.
     ///
     /// # Errors
     /// As [`Self::organization`].
     pub async fn folder_of(&self, slug: &Slug) -> Result<String, RegistryError> {
-        let project = self.states.latest::<Project>(&Folder::Project(slug.clone())).await?.document;
-        Ok(project.map_or_else(|| slug.to_string(), |project| project.folder()))
+        let State { number, document } = self.states.latest::<Project>(&Folder::Project(slug.clone())).await?;
+        Ok(document.map_or_else(|| tenant::folder(slug, number + 1), |project| project.folder()))
     }
 
     /// Makes an environment of a project, and the project, unless they are there already.

@@ -10,8 +10,9 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use url::Url;
 use weir_pipeline::clock::Environment as Clock;
 use weir_pipeline::tenant::record::NewKey;
-use weir_pipeline::tenant::{ApiKey, Slug};
+use weir_pipeline::tenant::{ApiKey, Closed, Slug, Tenant};
 
+use super::guard::EVERY;
 use super::*;
 
 fn slug(text: &str) -> Slug {
@@ -116,6 +117,55 @@ async fn no_change_is_lost_among_many() {
     }
     // Each change is a state of its own.
     assert_eq!(store.list(None).count().await, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_lets_nothing_through_for_what_was_deleted() {
+    let (store, registry) = memory();
+    let tenant = |environment: &str, generation| Tenant { generation, ..Tenant::new(slug("web"), slug(environment)) };
+    let guard = Guard::new(registry.clone());
+    // Nobody has made anything.
+    assert_eq!(guard.folder(Some(&tenant("dev", 1))).await, Ok("web".to_owned()));
+    assert_eq!(guard.folder(None).await, Ok("default".to_owned()));
+
+    let made = registry.create_project("web").await.unwrap();
+    assert_eq!(made.generation, 1);
+    let organization = registry.organization().await.unwrap();
+    let change = |project: &mut Project| project.add_environment(&organization, "canary", 1);
+    registry.change_project(&slug("web"), change).await.unwrap();
+    let begin = |project: &mut Project| project.begin_delete_environment(&organization, &slug("canary"));
+    registry.change_project(&slug("web"), begin).await.unwrap();
+    assert_eq!(guard.folder(Some(&tenant("canary", 1))).await, Ok("web".to_owned()), "it was asked just now");
+    tokio::time::advance(EVERY).await;
+    assert_eq!(guard.folder(Some(&tenant("canary", 1))).await, Err(Closed::Environment));
+    assert_eq!(guard.folder(Some(&tenant("dev", 1))).await, Ok("web".to_owned()));
+
+    registry.remove_project(&slug("web")).await.unwrap();
+    tokio::time::advance(EVERY).await;
+    assert_eq!(guard.folder(Some(&tenant("dev", 1))).await, Err(Closed::Project));
+    let again = registry.create_project("web").await.unwrap();
+    // One that was made since the last look is no former one.
+    assert_eq!(guard.folder(Some(&tenant("dev", again.generation))).await, Ok(again.folder()));
+    tokio::time::advance(EVERY).await;
+    assert_eq!(guard.folder(Some(&tenant("dev", 1))).await, Err(Closed::Project));
+    assert_eq!(guard.folder(Some(&tenant("dev", again.generation))).await, Ok(again.folder()));
+
+    // What belongs to nobody follows the project `default`.
+    registry.create_project("default").await.unwrap();
+    registry.remove_project(&slug("default")).await.unwrap();
+    tokio::time::advance(EVERY).await;
+    assert_eq!(guard.folder(None).await, Err(Closed::Project));
+    let again = registry.create_project("default").await.unwrap();
+    tokio::time::advance(EVERY).await;
+    assert_eq!(guard.folder(None).await, Ok(again.folder()));
+
+    // An environment of the organization is not missing because the object that has it cannot be read.
+    let corrupt = Path::from("_weir/registry/organization/00000000000000000001.json");
+    store.put(&corrupt, PutPayload::from_static(b"{")).await.unwrap();
+    tokio::time::advance(EVERY).await;
+    let made = registry.project(&slug("web")).await.unwrap();
+    assert_eq!(guard.folder(Some(&tenant("qa", made.generation))).await, Ok(made.folder()));
+    assert_eq!(guard.folder(Some(&tenant("qa", 1))).await, Err(Closed::Project));
 }
 
 #[tokio::test]

@@ -33,14 +33,15 @@ struct Seen {
 enum Known {
     Organization(Arc<Organization>),
     Project(Arc<Project>),
-    Deleted,
+    /// Or never made.
+    Absent,
     Unreadable,
 }
 
 impl Watch {
     /// Nothing was seen yet; the directory knows the keys of the configuration.
     pub fn new(registry: Registry, static_keys: Vec<StaticKey>) -> Self {
-        let directory = Arc::new(Directory::new(Arc::default(), [], &static_keys));
+        let directory = Arc::new(Directory::new(Arc::default(), [], [], &static_keys));
         Self { registry, static_keys, seen: BTreeMap::new(), directory }
     }
 
@@ -103,7 +104,11 @@ impl Watch {
             Known::Project(project) => Some(Arc::clone(project)),
             _ => None,
         });
-        Directory::new(organization.unwrap_or_default(), projects, &self.static_keys)
+        let deleted = self.seen.iter().filter_map(|(folder, seen)| match (folder, &seen.document) {
+            (Folder::Project(slug), Known::Absent) => Some((slug.clone(), seen.number)),
+            _ => None,
+        });
+        Directory::new(organization.unwrap_or_default(), projects, deleted, &self.static_keys)
     }
 }
 
@@ -111,10 +116,10 @@ impl Watch {
 async fn read(registry: &Registry, folder: &Folder) -> Result<Known, RegistryError> {
     Ok(match folder {
         Folder::Organization => {
-            registry.states.latest(folder).await?.document.map_or(Known::Deleted, |o| Known::Organization(Arc::new(o)))
+            registry.states.latest(folder).await?.document.map_or(Known::Absent, |o| Known::Organization(Arc::new(o)))
         }
         Folder::Project(_) => {
-            registry.states.latest(folder).await?.document.map_or(Known::Deleted, |p| Known::Project(Arc::new(p)))
+            registry.states.latest(folder).await?.document.map_or(Known::Absent, |p| Known::Project(Arc::new(p)))
         }
     })
 }

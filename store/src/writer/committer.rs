@@ -8,7 +8,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use super::{Encoded, Job, Open, Pending, StoreState, come_again, settle};
+use super::{Encoded, End, Job, Open, Pending, StoreState, come_again, settle};
 use crate::commit::{Backoff, commit};
 use crate::objects::one_line;
 use crate::table::{AppTransaction, DataFile, Table};
@@ -127,6 +127,7 @@ impl Committer {
             // Every batch has ended already.
             _ => Outcome::Lost,
         };
+        let outcome = End::Outcome(outcome);
         for (_, group, encoded) in flushes {
             // The encoder is done with the group, so this is the last reference.
             for (pending, ended) in Arc::try_unwrap(group).unwrap_or_default().into_iter().zip(encoded.ended) {

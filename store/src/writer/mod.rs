@@ -11,6 +11,7 @@
 //!   While one flush is encoded and another committed, the next fills.
 //! * Encoding runs on the writer's own threads, never on the caller's lane.
 //! * Flushes are committed in order. Those that are ready while a commit runs go into the next commit together.
+//! * Before a flush is encoded, batches whose project or environment was deleted while they waited are taken out of it.
 //! * A batch is settled as done when its commit is in the log; as rejected if it can never be written; as "come again" if
 //!   the store failed for longer than the retries last.
 
@@ -30,6 +31,7 @@ use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
+use weir_pipeline::tenant::Closed;
 
 pub(crate) use self::encode::open_with;
 pub use self::encode::{Request, properties, write_files};
@@ -38,6 +40,7 @@ use crate::StoreError;
 use crate::commit::Backoff;
 use crate::convert::Stamp;
 use crate::objects::one_line;
+use crate::registry::Guard;
 use crate::table::{DataFile, Table};
 
 /// Limits of a [`Writer`].
@@ -105,7 +108,7 @@ impl Writer {
         counters: ExporterCounters,
         open: Open,
     ) -> std::io::Result<Self> {
-        Ok(Pool::start(settings, environment)?.writer(counters, open))
+        Ok(Pool::start(settings, environment, None)?.writer(counters, open))
     }
 
     /// Takes a batch of spans over, waiting for room. Its receipts are settled when it is stored. All of it is one
@@ -123,7 +126,7 @@ impl Writer {
         let pending = Pending { batch, records, bytes, _room: room };
         if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
             let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
-            settle(&self.counters, pending, &outcome);
+            settle(&self.counters, pending, &End::Outcome(outcome));
         }
     }
 
@@ -149,13 +152,25 @@ impl Writer {
     }
 }
 
-fn settle(counters: &ExporterCounters, pending: Pending, outcome: &Outcome) {
-    match outcome {
-        Outcome::Done => counters.succeed(pending.records),
-        Outcome::Rejected(_) => counters.fail(pending.records, "permanent_error"),
-        Outcome::Retry { .. } | Outcome::Lost => counters.fail(pending.records, "retries_exhausted"),
+/// How a batch ended.
+#[derive(Debug, Clone)]
+enum End {
+    Outcome(Outcome),
+    /// It waited while its project or environment was deleted.
+    Closed(Closed),
+}
+
+fn settle(counters: &ExporterCounters, pending: Pending, end: &End) {
+    match end {
+        End::Outcome(Outcome::Done) => counters.succeed(pending.records),
+        End::Outcome(Outcome::Rejected(_)) => counters.fail(pending.records, "permanent_error"),
+        End::Outcome(Outcome::Retry { .. } | Outcome::Lost) => counters.fail(pending.records, "retries_exhausted"),
+        End::Closed(closed) => counters.fail(pending.records, closed.reason()),
     }
-    pending.batch.settle(outcome);
+    match end {
+        End::Outcome(outcome) => pending.batch.settle(outcome),
+        End::Closed(closed) => pending.batch.settle(&Outcome::Rejected(closed.to_string().into())),
+    }
 }
 
 // === Collecting ===
@@ -244,13 +259,14 @@ enum StoreState {
 struct Encoded {
     files: Vec<DataFile>,
     /// Per batch of the group, in its order: how it ended already, if it did.
-    ended: Vec<Option<Outcome>>,
+    ended: Vec<Option<End>>,
 }
 
 #[derive(Clone)]
 struct Encoder {
     stores: watch::Receiver<StoreState>,
     slots: Arc<Semaphore>,
+    guard: Option<Arc<Guard>>,
     backoff: Backoff,
     environment: Environment,
     source: String,
@@ -262,26 +278,39 @@ impl Encoder {
             Ok(store) => store,
             Err(reason) => return Encoded::none(&group, &come_again(reason)),
         };
+        let mut ended = self.closed(&group).await;
+        let open: Vec<usize> = (0..group.len()).filter(|at| ended[*at].is_none()).collect();
+        if open.is_empty() {
+            return Encoded { files: Vec::new(), ended };
+        }
         let _slot = self.slots.acquire().await;
-        let all = self.attempt(&store, seq, &group, None).await;
-        if let (Err(Outcome::Rejected(_)), true) = (&all, group.len() > 1) {
+        let mut files = Vec::new();
+        match self.attempt(&store, seq, &group, &open).await {
+            Ok(written) => files = written,
             // One batch cannot be written; it must not take the others with it.
-            let mut encoded = Encoded { files: Vec::new(), ended: Vec::new() };
-            for at in 0..group.len() {
-                match self.attempt(&store, seq, &group, Some(at)).await {
-                    Ok(files) => {
-                        encoded.files.extend(files);
-                        encoded.ended.push(None);
+            Err(Outcome::Rejected(_)) if open.len() > 1 => {
+                for at in open {
+                    match self.attempt(&store, seq, &group, &[at]).await {
+                        Ok(written) => files.extend(written),
+                        Err(outcome) => ended[at] = Some(End::Outcome(outcome)),
                     }
-                    Err(outcome) => encoded.ended.push(Some(outcome)),
                 }
             }
-            return encoded;
+            Err(outcome) => open.iter().for_each(|at| ended[*at] = Some(End::Outcome(outcome.clone()))),
         }
-        match all {
-            Ok(files) => Encoded { files, ended: vec![None; group.len()] },
-            Err(outcome) => Encoded::none(&group, &outcome),
+        Encoded { files, ended }
+    }
+
+    /// How those of the group end that must not be written any more.
+    async fn closed(&self, group: &[Pending]) -> Vec<Option<End>> {
+        let mut ended = vec![None; group.len()];
+        if let Some(guard) = &self.guard {
+            for (pending, ended) in group.iter().zip(&mut ended) {
+                let folder = guard.folder(pending.batch.tenant().map(|tenant| &**tenant)).await;
+                *ended = folder.err().map(End::Closed);
+            }
         }
+        ended
     }
 
     /// Where files go, as soon as that is known.
@@ -293,23 +322,23 @@ impl Encoder {
         }
     }
 
-    /// Writes the whole group, or one batch of it, trying again while that may help.
+    /// Writes these batches of the group, trying again while that may help.
     async fn attempt(
         &self,
         store: &Arc<dyn ObjectStore>,
         seq: i64,
         group: &Arc<Vec<Pending>>,
-        only: Option<usize>,
+        chosen: &[usize],
     ) -> Result<Vec<DataFile>, Outcome> {
         let mut failures = 0;
         loop {
-            let (store, group) = (Arc::clone(store), Arc::clone(group));
+            let (store, group, chosen) = (Arc::clone(store), Arc::clone(group), chosen.to_vec());
             let ingest_micros = (self.environment.now_unix_nanos() / 1000) as i64;
             let stamp = Stamp { ingest_micros, source: self.source.clone(), seq };
             // A task of its own, so that a panic is an answer too.
             let writing = tokio::spawn(async move {
-                let chosen = group.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at));
-                let requests: Vec<Request> = chosen.map(|(_, pending)| Request::of(&pending.batch)).collect();
+                let chosen = chosen.iter().filter_map(|at| group.get(*at));
+                let requests: Vec<Request> = chosen.map(|pending| Request::of(&pending.batch)).collect();
                 Box::pin(write_files(store, &requests, &stamp)).await
             });
             let error = match writing.await {
@@ -332,7 +361,7 @@ impl Encoder {
 
 impl Encoded {
     fn none(group: &[Pending], outcome: &Outcome) -> Self {
-        Self { files: Vec::new(), ended: vec![Some(outcome.clone()); group.len()] }
+        Self { files: Vec::new(), ended: vec![Some(End::Outcome(outcome.clone())); group.len()] }
     }
 }
 

@@ -9,6 +9,7 @@ use weir_pipeline::telemetry::ExporterCounters;
 
 use super::committer::Committer;
 use super::{Encoder, Open, Settings, StoreState, Writer, collect};
+use crate::registry::Guard;
 
 /// Threads that encode and commit, and the memory for what waits. A writer for each table takes its share of both, so
 /// that a thousand projects need no more than one.
@@ -21,16 +22,21 @@ pub struct Pool {
     pub(super) limit: u32,
     /// How many flushes are encoded at one time.
     slots: Arc<Semaphore>,
+    guard: Option<Arc<Guard>>,
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
 }
 
 impl Pool {
-    /// Starts the threads.
+    /// Starts the threads. What waited while its project or environment was deleted is not written, if a guard knows.
     ///
     /// # Errors
     /// If the system refuses them.
-    pub fn start(settings: Settings, environment: Environment) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        settings: Settings,
+        environment: Environment,
+        guard: Option<Arc<Guard>>,
+    ) -> std::io::Result<Arc<Self>> {
         let threads = settings.threads.max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -44,6 +50,7 @@ impl Pool {
             room: Arc::new(Semaphore::new(limit as usize)),
             limit,
             slots: Arc::new(Semaphore::new(threads)),
+            guard,
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
         }))
@@ -60,6 +67,7 @@ impl Pool {
         let encoder = Encoder {
             stores,
             slots: Arc::clone(&self.slots),
+            guard: self.guard.clone(),
             backoff: self.settings.backoff,
             environment: self.environment.clone(),
             source: source.clone(),

@@ -14,7 +14,7 @@ use weir_store::registry::Watch;
 
 use crate::failing::Failing;
 use crate::s3_server::Server;
-use crate::support::{self, append, clock, commit, counts, objects, root_over, upload};
+use crate::support::{self, append, append_to, clock, commit, counts, objects, root_over, upload};
 
 fn slug(text: &str) -> Slug {
     text.parse().unwrap()
@@ -345,6 +345,36 @@ async fn two_that_delete_at_once_end_with_one_deletion() {
     assert!(rows <= 12, "{rows}");
     assert_eq!(objects(&*store, "lake/projects/web").await, [""; 0]);
     assert_eq!(counts(&root, "search").await, "dev 7, qa 2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lands_after_a_deletion_is_not_seen_and_swept() {
+    let (store, root) = support::memory();
+    filled(&root).await;
+    let maintenance = maintenance(&root);
+    let web = slug("web");
+    maintenance.delete_project(&web).await.unwrap();
+    for is_made_again in [false, true] {
+        if is_made_again {
+            let again = maintenance.registry().create_project("web").await.unwrap();
+            assert_ne!(again.folder(), "web");
+            append(&root, "web", "dev", 0, 2).await;
+        }
+        // A collector that could not reach the store until now.
+        append_to(&root, "web", "dev", 0, 5).await;
+        let seen = if is_made_again { "dev 2" } else { "" };
+        assert_eq!(logged(&root, "web").await, seen);
+        let would = maintenance.run(true).await.unwrap();
+        assert_eq!(would.swept["web"].environments.total().rows, 5);
+        assert!(!objects(&*store, "lake/projects/web").await.is_empty());
+        let report = maintenance.run(false).await.unwrap();
+        assert_eq!(report.swept["web"].environments, would.swept["web"].environments);
+        assert!(report.problems.is_empty() && report.swept.len() == 1, "{report:?}");
+        assert_eq!(objects(&*store, "lake/projects/web").await, [""; 0]);
+        assert_eq!(logged(&root, "web").await, seen);
+        assert!(maintenance.run(false).await.unwrap().is_empty());
+    }
+    assert_eq!(logged(&root, "search").await, "dev 7, qa 2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -162,29 +162,42 @@ pub(crate) fn clock() -> (Environment, Arc<AtomicU64>) {
 
 /// Commits spans of an environment of a project that began so many days ago.
 pub(crate) async fn append(root: &Root, project: &str, environment: &str, days_ago: u64, spans: u64) {
-    let upload = upload(root, project, environment, days_ago, spans).await;
-    commit(root, project, &upload).await;
+    append_to(root, &folder(root, project).await, environment, days_ago, spans).await;
+}
+
+/// The same in a folder, whoever has it.
+pub(crate) async fn append_to(root: &Root, folder: &str, environment: &str, days_ago: u64, spans: u64) {
+    let files = upload_to(root, folder, environment, days_ago, spans).await;
+    commit_to(root, folder, &files).await;
 }
 
 /// Files that are written and not committed.
 pub(crate) async fn upload(root: &Root, project: &str, environment: &str, days_ago: u64, spans: u64) -> Vec<DataFile> {
+    upload_to(root, &folder(root, project).await, environment, days_ago, spans).await
+}
+
+async fn upload_to(root: &Root, folder: &str, environment: &str, days_ago: u64, spans: u64) -> Vec<DataFile> {
     let start = Environment::system().now_unix_nanos() - days_ago * DAY;
     let spans =
         (0..spans).map(|n| Span { start_time_unix_nano: start, end_time_unix_nano: start + 5, ..span(n, vec![]) });
     let request = request(vec![string("deployment.environment.name", environment)], spans.collect());
-    let files = Delta::create(root, &folder(root, project).await).await.unwrap().files();
+    let files = Delta::create(root, folder).await.unwrap().files();
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
     write_files(files, &[Request { bytes: request, environment: None }], &stamp).await.unwrap()
 }
 
-/// Where a project's data are; of one that is not there, where those of the first of its name would be.
+/// Where a project's data are; of one that is not there, where those of the next of its name would be.
 async fn folder(root: &Root, project: &str) -> String {
     Registry::new(root, Environment::system()).folder_of(&project.parse().unwrap()).await.unwrap()
 }
 
 pub(crate) async fn commit(root: &Root, project: &str, files: &[DataFile]) {
+    commit_to(root, &folder(root, project).await, files).await;
+}
+
+async fn commit_to(root: &Root, folder: &str, files: &[DataFile]) {
     static WRITERS: AtomicU64 = AtomicU64::new(0);
-    let mut table = Delta::create(root, &folder(root, project).await).await.unwrap();
+    let mut table = Delta::create(root, folder).await.unwrap();
     let application = format!("test/{}", WRITERS.fetch_add(1, Ordering::SeqCst));
     table.try_append(files, &AppTransaction { application, version: 1 }).await.unwrap();
 }

@@ -27,18 +27,13 @@ pub(super) fn operations() -> [Operation; 6] {
             .about("environments", "Makes an environment in all projects, present and future.")
             .takes::<NewEnvironment>()
             .answers::<EnvironmentView>(StatusCode::CREATED)
-            .refuses(StatusCode::CONFLICT, "The slug is taken")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "The name is none"),
+            .names(),
         Operation::delete("/v2/environments/{environment}", delete)
             .about(
                 "environments",
                 "Deletes an environment with its keys and spans from all projects, for good. See the deletion of a project.",
             )
-            .asks::<Confirm>()
-            .answers::<DeletedView>(StatusCode::OK)
-            .refuses(StatusCode::CONFLICT, "It is built in, or spans keep arriving")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "It is not confirmed")
-            .refuses(StatusCode::TOO_MANY_REQUESTS, "Too many read or delete data at once"),
+            .deletes("It is built in, or spans keep arriving"),
         Operation::get(OF_PROJECT, list_of_project)
             .about("environments", "The environments of a project, those of the organization included.")
             .answers::<EnvironmentList>(StatusCode::OK),
@@ -46,18 +41,13 @@ pub(super) fn operations() -> [Operation; 6] {
             .about("environments", "Makes an environment in one project.")
             .takes::<NewEnvironment>()
             .answers::<EnvironmentView>(StatusCode::CREATED)
-            .refuses(StatusCode::CONFLICT, "The slug is taken")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "The name is none"),
+            .names(),
         Operation::delete("/v2/projects/{project}/environments/{environment}", delete_from_project)
             .about(
                 "environments",
                 "Deletes an environment of one project with its keys and spans, for good. See the deletion of a project.",
             )
-            .asks::<Confirm>()
-            .answers::<DeletedView>(StatusCode::OK)
-            .refuses(StatusCode::CONFLICT, "It belongs to the organization, or spans keep arriving")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "It is not confirmed")
-            .refuses(StatusCode::TOO_MANY_REQUESTS, "Too many read or delete data at once"),
+            .deletes("It belongs to the organization, or spans keep arriving"),
     ]
 }
 

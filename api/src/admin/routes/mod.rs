@@ -19,10 +19,10 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use weir_pipeline::tenant::Slug;
 
-use super::describe;
+use super::describe::{self, Operation};
 use super::problem::Problem;
 use super::service::Shared;
-use super::view::AmountView;
+use super::view::{AmountView, DeletedView};
 
 /// What every handler gets.
 type State = axum::extract::State<Arc<Shared>>;
@@ -130,6 +130,15 @@ impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequestParts<S> for
 struct Confirm {
     /// The slug of what is to be deleted, once more. Without it nothing happens, and the answer says what would go.
     confirm: Option<String>,
+}
+
+impl Operation {
+    /// It deletes for good what is confirmed; `conflict` is why that may not be possible.
+    fn deletes(self, conflict: &'static str) -> Self {
+        let operation = self.asks::<Confirm>().answers::<DeletedView>(StatusCode::OK);
+        let operation = operation.refuses(StatusCode::CONFLICT, conflict);
+        operation.refuses(StatusCode::UNPROCESSABLE_ENTITY, "It is not confirmed").needs_room()
+    }
 }
 
 impl Confirm {

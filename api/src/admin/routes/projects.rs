@@ -24,8 +24,7 @@ pub(super) fn operations() -> [Operation; 6] {
             .about("projects", "Makes a project.")
             .takes::<NewProject>()
             .answers::<ProjectView>(StatusCode::CREATED)
-            .refuses(StatusCode::CONFLICT, "The slug is taken")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "The name is none"),
+            .names(),
         Operation::get(ONE, get).about("projects", "A project.").answers::<ProjectView>(StatusCode::OK),
         Operation::patch(ONE, rename)
             .about("projects", "Changes the name that people read. The slug, keys and data stay.")
@@ -39,15 +38,11 @@ pub(super) fn operations() -> [Operation; 6] {
                 "Deletes a project with its keys and all its spans, for good. Its keys are refused at once; the answer \
                  comes when everything is gone, which takes a quarter of a minute and more.",
             )
-            .asks::<Confirm>()
-            .answers::<DeletedView>(StatusCode::OK)
-            .refuses(StatusCode::CONFLICT, "Spans keep arriving")
-            .refuses(StatusCode::UNPROCESSABLE_ENTITY, "It is not confirmed")
-            .refuses(StatusCode::TOO_MANY_REQUESTS, "Too many read or delete data at once"),
+            .deletes("Spans keep arriving"),
         Operation::get("/v2/projects/{project}/stored", stored)
             .about("projects", "How much is stored of a project, by environment.")
             .answers::<StoredView>(StatusCode::OK)
-            .refuses(StatusCode::TOO_MANY_REQUESTS, "Too many read or delete data at once"),
+            .needs_room(),
     ]
 }
 
