@@ -9,16 +9,16 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use weir_pipeline::batch::Batch;
 use weir_pipeline::batch::view::Value;
 use weir_pipeline::batch::wire::{put_bytes, put_uint};
+use weir_pipeline::batch::{Batch, KeyReader};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
 use weir_pipeline::graph::Section;
 use weir_pipeline::node::Context;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Telemetry;
-use weir_processors::cost::{Catalog, CostStatus, Pricer, UsageReader};
+use weir_processors::cost::{Catalog, CostStatus, Meaning, Pricer, UsageReader};
 
 /// 2025-06-10
 const TIME: u64 = 1_749_513_600_000_000_000;
@@ -190,6 +190,22 @@ fn node(c: &mut Criterion) {
         b.iter(|| ExportTraceServiceRequest::decode(black_box(&bytes).clone()).expect("it is valid"));
     });
     group.bench_function("index", |b| b.iter(decode));
+    // As the processor reads a request: what keys mean is found out once.
+    let (batch, catalog) = (decode(), Catalog::embedded().expect("it is valid"));
+    let (mut keys, mut pricer) = (KeyReader::new(Meaning::of), Pricer::new(catalog));
+    group.bench_function("usage, match, arithmetic", |b| {
+        b.iter(|| {
+            let mut priced = 0;
+            for span in black_box(&batch).spans() {
+                let mut reader = UsageReader::default();
+                span.read(&mut keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
+                let reading = reader.finish("opentelemetry.instrumentation.openai.v1");
+                let found = pricer.price_reading(&reading, span.end_time_unix_nano());
+                priced += usize::from(black_box(found).status == CostStatus::Priced);
+            }
+            assert_eq!(priced, 100);
+        });
+    });
     group.bench_function("index, price, encode", |b| {
         b.iter(|| {
             let mut encoded = Bytes::new();
