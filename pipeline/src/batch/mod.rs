@@ -377,7 +377,7 @@ impl Chunk {
     fn become_rewritten(&mut self, signal: Signal, rewritten: Rewritten) {
         self.bytes = match rewritten {
             Rewritten::Same => return,
-            Rewritten::Changed(bytes) => bytes.into(),
+            Rewritten::Changed(bytes) | Rewritten::Emptied(bytes) => bytes.into(),
             Rewritten::Dropped => Bytes::new(),
         };
         self.records = count_records(signal, &self.bytes);

@@ -17,6 +17,9 @@ pub(super) enum Rewritten {
     Changed(Vec<u8>),
     /// It is left out.
     Dropped,
+    /// It has lost all that it was there for, and is left out of what it is in. These bytes are the rest, which a whole
+    /// request keeps.
+    Emptied(Vec<u8>),
 }
 
 /// Calls `edit` for each message that `path` leads to, and does with it what that says. A step of the path are numbers
@@ -34,7 +37,7 @@ pub(super) fn rewrite(
     for field in Fields::new(message).filter(|field| numbers.contains(&field.number)) {
         let Some(inner) = kind.field(field.number).and_then(|field| field.kind.message()) else { continue };
         let rewritten = rewrite(inner, field.bytes, rest, edit);
-        if rewritten != Rewritten::Dropped {
+        if !matches!(rewritten, Rewritten::Dropped | Rewritten::Emptied(_)) {
             left += 1;
         }
         if rewritten == Rewritten::Same {
@@ -51,14 +54,11 @@ pub(super) fn rewrite(
         }
         copied = field.end;
     }
-    match (has_changed, left) {
-        (false, _) => Rewritten::Same,
-        (true, 0) => Rewritten::Dropped,
-        (true, _) => {
-            out.extend_from_slice(&message[copied..]);
-            Rewritten::Changed(out)
-        }
+    if !has_changed {
+        return Rewritten::Same;
     }
+    out.extend_from_slice(&message[copied..]);
+    if left == 0 { Rewritten::Emptied(out) } else { Rewritten::Changed(out) }
 }
 
 /// Shows the attributes of a message of this kind to `edit`, which may change them.
