@@ -29,7 +29,7 @@ use super::wire::{Fields, LEN, Reader};
 use crate::otlp::schema::KEY_VALUE;
 
 /// Tag of a span's `attributes`.
-const ATTRIBUTE: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
+pub(super) const ATTRIBUTE: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
 
 /// At most one attribute in this many bytes of a request is noted.
 const MIN_BYTES: usize = 16;

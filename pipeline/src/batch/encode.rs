@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::Chunk;
+use super::attributes::ATTRIBUTE;
 use super::encoded::Encoder;
 use super::index::{Extent, Index, ResourceEntry, ScopeEntry};
 use super::overlay::{Overlay, SPAN_ATTRIBUTES};
@@ -156,7 +157,6 @@ fn put_field(out: &mut Encoder, number: u32, extent: Extent, fate: Fate, body: i
 
 /// Shows the ranges of a span's own fields that the overlay replaces or removes.
 fn hidden_fields(overlay: &Overlay, index: &Index, span: usize, body: &[u8], mut show: impl FnMut(usize, usize)) {
-    const TAG: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
     let entry = &index.spans[span];
     let only_attributes = !overlay.replaces_fields(span);
     if index.attributes.is_none() {
@@ -172,8 +172,7 @@ fn hidden_fields(overlay: &Overlay, index: &Index, span: usize, body: &[u8], mut
     let mut numbers = entry.attributes.0..;
     while left > 0 {
         let start = fields.pos();
-        let is_attribute = fields.next_if(TAG).is_some();
-        if !is_attribute {
+        if fields.next_if(ATTRIBUTE).is_none() {
             let Some(field) = fields.next() else { return };
             if field.number != SPAN_ATTRIBUTES {
                 if overlay.replaces(span, field.number) {

@@ -14,7 +14,7 @@ use super::attributes::{Attributes, Recorder};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located, MAX_DEPTH, Malformed, Progress};
 use super::view::{Resource, Scope, Text};
-use super::wire::{FIXED32, FIXED64, Fields, LEN, Reader, VARINT};
+use super::wire::{FIXED32, FIXED64, Fields, LEN, Reader};
 use crate::otlp::schema;
 
 /// Room is made for so many spans that each has these bytes.
@@ -261,13 +261,11 @@ impl<'b> Builder<'b> {
                         row = (start as u32, reader.pos() as u32);
                     }
                 }
-                // What every span has: ids, name, kind, times, flags.
+                // What is kept of a span: ids and times, where they do not stand as usual.
                 Ok((number @ (1 | 2 | 4), LEN)) if let Ok(id) = ahead.len_delimited() => {
                     head.take_id(number, id.len(), base + ahead.pos() - id.len());
                     reader = ahead;
                 }
-                Ok((5, LEN)) if ahead.len_delimited().is_ok_and(validate::is_utf8) => reader = ahead,
-                Ok((6, VARINT)) if ahead.varint().is_ok() => reader = ahead,
                 Ok((7, FIXED64)) if let Ok(time) = ahead.fixed64() => {
                     head.start_time_unix_nano = time;
                     reader = ahead;
@@ -283,6 +281,7 @@ impl<'b> Builder<'b> {
                 {
                     reader = ahead;
                 }
+                // Flags.
                 Ok((16, FIXED32)) if ahead.skip(4).is_ok() => reader = ahead,
                 _ => validate::check_field(&schema::SPAN, &mut reader, &mut progress, DEPTH)
                     .map_err(|(offset, fault)| (base + offset, fault))?,

@@ -177,10 +177,14 @@ impl<'a> LogRecord<'a> {
         with_key.last().map(KeyValue::value)
     }
 
-    /// Protobuf: of a field that occurs several times, the last one counts.
     fn last(self, number: u32) -> Option<RawField<'a>> {
-        Fields::new(self.message).filter(|field| field.number == number).last()
+        last(self.message, number)
     }
+}
+
+/// Protobuf: of a field that occurs several times, the last one counts.
+fn last(message: &[u8], number: u32) -> Option<RawField<'_>> {
+    Fields::new(message).filter(|field| field.number == number).last()
 }
 
 impl<'a> LogRecordMut<'a> {
@@ -213,8 +217,7 @@ impl<'a> Metric<'a> {
 
     /// The metric's name.
     pub fn name(self) -> Text<'a> {
-        let name = Fields::new(self.message).filter(|field| field.number == 1).last();
-        name.map_or(Text::default(), |field| Text(field.bytes))
+        last(self.message, 1).map_or(Text::default(), |field| Text(field.bytes))
     }
 }
 

@@ -127,9 +127,8 @@ impl<'a> Span<'a> {
             reader.read(attributes, entry.attributes, self.bytes, |_, meaning, kv| on_attribute(meaning, kv));
             return;
         };
-        let is_shadowing = overlay.is_shadowing(self.id);
         reader.read(attributes, entry.attributes, self.bytes, |number, meaning, kv| {
-            if !is_shadowing || !overlay.hides_number(self.id, number) {
+            if !self.hides_number(number) {
                 on_attribute(meaning, kv);
             }
         });
@@ -211,7 +210,7 @@ impl<'a> Span<'a> {
         let walk = walk.into_iter().flatten();
         let walk = walk.filter(move |kv| shadowing.is_none_or(|o| !o.hides(self.id, kv.key.as_bytes())));
         let noted = noted.into_iter().flat_map(move |a| a.iter(run, self.bytes));
-        let noted = noted.filter(move |(number, _)| shadowing.is_none_or(|o| !o.hides_number(self.id, *number)));
+        let noted = noted.filter(move |(number, _)| !self.hides_number(*number));
         noted.map(|(_, kv)| kv).chain(walk)
     }
 }

@@ -129,6 +129,11 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// Why a record is dropped that has a priority of its own, or with which something is wrong.
+    pub(super) fn of_dropped(has_priority: bool, fault: Option<Self>) -> Self {
+        if has_priority { Self::SamplingPriority } else { fault.unwrap_or(Self::SampledOut) }
+    }
+
     /// All of them, in the order of their numbers.
     pub(super) const ALL: [Self; 7] = [
         Self::SampledOut,
@@ -200,11 +205,7 @@ impl Sampler {
             (policy, threshold) = (Policy::AlwaysKeep, Threshold::ALWAYS);
         }
         if !threshold.keeps(randomness.unwrap_or(Randomness::MAX)) {
-            let reason = match (priority, fault) {
-                (Some(_), _) => Reason::SamplingPriority,
-                (None, Some(fault)) => fault,
-                (None, None) => Reason::SampledOut,
-            };
+            let reason = Reason::of_dropped(priority.is_some(), fault);
             return Decision { policy, dropped: Some(reason), changed: false };
         }
         let mut changed = false;

@@ -105,11 +105,7 @@ impl Sampler {
             (policy, threshold) = (Policy::AlwaysKeep, Threshold::ALWAYS);
         }
         if !threshold.keeps(randomness.unwrap_or(Randomness::MAX)) {
-            let reason = match (priority, fault) {
-                (Some(_), _) => Reason::SamplingPriority,
-                (None, Some(fault)) => fault,
-                (None, None) => Reason::SampledOut,
-            };
+            let reason = Reason::of_dropped(priority.is_some(), fault);
             return LogDecision { policy, dropped: Some(reason), threshold: None, randomness: None };
         }
         // What cannot be read, or is another mode's, stays as it is. What was sampled before stays sampled: a threshold
