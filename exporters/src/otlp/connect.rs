@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::body::Payload;
 use super::client::{ClientError, Protocol, Target, address};
 use super::gather::Gathering;
+use super::joining::Joining;
 use super::pool::Sender;
 
 /// HTTP/2 flow-control window of streams and connections: large enough that responses never wait for it.
@@ -43,10 +44,13 @@ pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
     let failed = |e: io::Error| ClientError::Connect(address(host, port), Arc::new(e));
     let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
+    // Plain requests carry the whole URL, and the proxy sends them on.
+    if target.tls.is_none() && target.protocol != Protocol::Http2 {
+        return handshake(target, Joining::new(stream), false).await;
+    }
     let stream = Gathering::new(stream);
     match (&target.tls, &target.proxy) {
-        // Plain requests carry the whole URL, and the proxy sends them on.
-        (None, _) => handshake(target, stream, target.protocol == Protocol::Http2).await,
+        (None, _) => handshake(target, stream, true).await,
         (Some(_), None) => secure(target, stream).await,
         (Some(_), Some(proxy)) => secure(target, tunnel(target, proxy, stream).await?).await,
     }

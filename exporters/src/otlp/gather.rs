@@ -1,9 +1,8 @@
 //! A socket whose writes are gathered.
 //!
 //! hyper's HTTP/2 writes and flushes each frame on its own, and most servers take frames of 16 KiB: a request of LLM
-//! spans is a dozen system calls, each of which wakes the reader. A changed batch comes in hundreds of pieces
-//! ([`weir_pipeline::batch::Encoded`]). Here both are copied to one buffer, and a task sends it once everything else
-//! that was ready has had its turn.
+//! spans is a dozen system calls, each of which wakes the reader. Here they are copied to one buffer, and a task sends it
+//! once everything else that was ready has had its turn.
 //!
 //! ```text
 //! hyper ──write──► gathered ──swap──► under way ──► socket
@@ -25,10 +24,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
-/// Bytes above which a write waits until the ones before are under way.
-const FULL: usize = 256 << 10;
+/// Bytes above which a write waits until the ones before are under way. More would not stay in a processor's cache.
+const FULL: usize = 128 << 10;
 /// A buffer that grew larger than this is not kept: one write may be of any size.
 const KEPT: usize = 2 * FULL;
+/// Bytes copied at once.
+const BLOCK: usize = 2 << 10;
 /// How long the rest may take that is left when the connection is dropped.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -96,6 +97,13 @@ impl Gathering {
     }
 }
 
+/// Copies block by block: from some size on, libraries copy with `rep movsb`, which on some processors takes several
+/// times as long as what they do with less.
+fn append(gathered: &mut Vec<u8>, bytes: &[u8]) {
+    gathered.reserve(bytes.len());
+    bytes.chunks(BLOCK).for_each(|block| gathered.extend_from_slice(block));
+}
+
 impl AsyncRead for Gathering {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buf)
@@ -105,7 +113,7 @@ impl AsyncRead for Gathering {
 impl AsyncWrite for Gathering {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.gather(cx, |gathered| {
-            gathered.extend_from_slice(buf);
+            append(gathered, buf);
             buf.len()
         })
     }
@@ -117,7 +125,7 @@ impl AsyncWrite for Gathering {
     ) -> Poll<io::Result<usize>> {
         self.gather(cx, |gathered| {
             let before = gathered.len();
-            bufs.iter().for_each(|buf| gathered.extend_from_slice(buf));
+            bufs.iter().for_each(|buf| append(gathered, buf));
             gathered.len() - before
         })
     }

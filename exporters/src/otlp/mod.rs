@@ -13,6 +13,7 @@ mod gather;
 mod grpc;
 mod headers;
 mod http;
+mod joining;
 mod own_metrics;
 mod pool;
 mod queues;
