@@ -18,6 +18,7 @@ use weir_pipeline::graph::Section;
 use weir_pipeline::node::Context;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Telemetry;
+use weir_processors::cost::catalog::ProjectId;
 use weir_processors::cost::{Catalog, CostStatus, Meaning, Pricer, UsageReader};
 
 /// 2025-06-10
@@ -198,9 +199,9 @@ fn node(c: &mut Criterion) {
             let mut priced = 0;
             for span in black_box(&batch).spans() {
                 let mut reader = UsageReader::default();
-                span.read(&mut keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
-                let reading = reader.finish("opentelemetry.instrumentation.openai.v1");
-                let found = pricer.price_reading(&reading, span.end_time_unix_nano());
+                span.read(&mut keys, |meaning, kv| reader.visit_known(meaning, kv));
+                let (reading, found) = pricer.read(&mut reader, "opentelemetry.instrumentation.openai.v1");
+                let found = pricer.price_found(&reading, found, span.end_time_unix_nano(), ProjectId::default());
                 priced += usize::from(black_box(found).status == CostStatus::Priced);
             }
             assert_eq!(priced, 100);

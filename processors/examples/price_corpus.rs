@@ -21,7 +21,7 @@ use weir_processors::cost::{Catalog, CostStatus, Pricer, UsageReader};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let catalog = Catalog::embedded()?;
-    let mut pricer = Pricer::new(catalog.clone());
+    let pricer = Pricer::new(catalog.clone());
     let mut out = BufWriter::new(std::io::stdout().lock());
     for (path, bytes) in corpus::files("traces/") {
         let bytes = if path.ends_with(".json") {

@@ -378,12 +378,13 @@ impl<M: Copy> KeyReader<M> {
             self.learn(attributes, bytes);
         }
         for (number, entry) in (run.0..).zip(attributes.run(run)) {
-            if let Some(meaning) = self.known.get(entry.key as usize).copied().flatten() {
-                on_attribute(number, meaning, attributes.attribute(entry, bytes));
+            if let Some(Some(meaning)) = self.known.get(entry.key as usize) {
+                on_attribute(number, *meaning, attributes.attribute(entry, bytes));
             }
         }
     }
 
+    #[cold]
     fn learn(&mut self, attributes: &Attributes, bytes: &[u8]) {
         self.known.clear();
         self.known.extend(attributes.keys.iter().map(|key| (self.find)(key.text(bytes))));

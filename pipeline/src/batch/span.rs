@@ -114,8 +114,18 @@ impl<'a> Span<'a> {
     /// Shows the attributes whose keys mean something to `reader`, as [`Self::raw_attributes`] has them.
     #[inline]
     pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, mut on_attribute: impl FnMut(M, KeyValue<'a>)) {
-        let overlay = self.overlay.filter(|o| o.is_touched(self.id));
-        let (Some(attributes), Some(entry)) = (&self.index.attributes, self.entry()) else {
+        match (&self.index.attributes, self.entry()) {
+            (Some(noted), Some(entry)) if self.overlay.is_none_or(|o| !o.is_touched(self.id)) => {
+                reader.read(noted, entry.attributes, self.bytes, |_, meaning, kv| on_attribute(meaning, kv));
+            }
+            // Apart, so that the loop that most spans take is all there is where it is used.
+            _ => self.read_changed(reader, &mut on_attribute),
+        }
+    }
+
+    #[inline(never)]
+    fn read_changed<M: Copy>(self, reader: &mut KeyReader<M>, on_attribute: &mut dyn FnMut(M, KeyValue<'a>)) {
+        let (Some(noted), Some(entry), Some(overlay)) = (&self.index.attributes, self.entry(), self.overlay) else {
             for kv in self.raw_attributes() {
                 if let Some(meaning) = reader.find(kv.key.as_bytes()) {
                     on_attribute(meaning, kv);
@@ -123,11 +133,7 @@ impl<'a> Span<'a> {
             }
             return;
         };
-        let Some(overlay) = overlay else {
-            reader.read(attributes, entry.attributes, self.bytes, |_, meaning, kv| on_attribute(meaning, kv));
-            return;
-        };
-        reader.read(attributes, entry.attributes, self.bytes, |number, meaning, kv| {
+        reader.read(noted, entry.attributes, self.bytes, |number, meaning, kv| {
             if !self.hides_number(number) {
                 on_attribute(meaning, kv);
             }

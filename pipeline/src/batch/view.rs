@@ -230,6 +230,27 @@ impl<'a> KeyValue<'a> {
         Value::parse(self.any_value)
     }
 
+    /// The value, if it is a string and written as every encoder does: cheaper than [`Self::value`] for whoever expects
+    /// one and asks that otherwise.
+    #[inline(always)]
+    pub fn plain_text(self) -> Option<Text<'a>> {
+        match self.any_value {
+            [0x0a, rest @ ..] => whole_prefix(rest).map(Text),
+            _ => None,
+        }
+    }
+
+    /// The same for a whole number below 2²¹ that is not negative.
+    #[inline(always)]
+    pub fn plain_small_int(self) -> Option<u32> {
+        match *self.any_value {
+            [0x18, a] if a < 0x80 => Some(u32::from(a)),
+            [0x18, a, b] if b < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b) << 7),
+            [0x18, a, b, c] if c < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c) << 14),
+            _ => None,
+        }
+    }
+
     /// Key and parsed value.
     #[inline]
     pub fn pair(self) -> (Text<'a>, Value<'a>) {

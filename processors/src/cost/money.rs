@@ -208,9 +208,17 @@ impl Usd {
     /// The nearest double; correctly rounded below 9,007 USD, where both operands of the division are exact.
     #[inline]
     pub fn to_f64(self) -> f64 {
-        // A conversion from 64 bits is one instruction, from 128 a call.
-        let pico = u64::try_from(self.0).map_or(self.0 as f64, |pico| pico as f64);
-        pico / 1e12
+        // A conversion from 64 bits is a few instructions, from 128 a call.
+        match u64::try_from(self.0) {
+            Ok(pico) => pico as f64 / 1e12,
+            Err(_) => self.large_to_f64(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn large_to_f64(self) -> f64 {
+        self.0 as f64 / 1e12
     }
 }
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use weir_pipeline::batch::view::{Text, Value};
 
-use super::catalog::{Call, PriceRef, ProjectId};
+use super::catalog::{Call, PriceRef, ProjectId, Service};
 use super::price::{Cost, price};
+use super::recall::{Known, Recall};
+use super::usage::Facts;
 use super::{Catalog, CostStatus, Match, Matcher, Reading, Usage, UsageReader};
 
 /// Prices spans. A pure function of the span and the catalog; what it keeps between spans is only a cache. Each lane
@@ -13,7 +15,12 @@ use super::{Catalog, CostStatus, Match, Matcher, Reading, Usage, UsageReader};
 #[derive(Debug)]
 pub struct Pricer {
     matcher: Matcher,
+    recall: Recall,
 }
+
+/// The model of a [`Reading`], or why there is none.
+#[derive(Debug, Clone, Copy)]
+pub struct Found(pub(super) Result<Match, CostStatus>);
 
 /// What is known about a span's cost.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +50,7 @@ pub struct Priced<'p, 'a> {
 impl Pricer {
     /// A pricer with this catalog.
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { matcher: Matcher::new(catalog) }
+        Self { matcher: Matcher::new(catalog), recall: Recall::default() }
     }
 
     /// The catalog it prices with.
@@ -62,22 +69,65 @@ impl Pricer {
         for (key, value) in attributes {
             reader.visit(key, value);
         }
-        self.price_reading(&reader.finish(scope_name), end_time_unix_nano)
+        let (reading, found) = self.read(&mut reader, scope_name);
+        self.price_found(&reading, found, end_time_unix_nano, ProjectId::default())
+    }
+
+    /// What a span's attributes say, and the model they mean: [`UsageReader::finish`] and [`Matcher::find`], which are
+    /// remembered as far as they depend on names.
+    #[inline]
+    pub fn read<'a>(&mut self, reader: &mut UsageReader<'a>, scope_name: &str) -> (Reading<'a>, Found) {
+        let known = self.recall(reader, scope_name);
+        (reader.reading(&known.facts), known.found())
+    }
+
+    /// What the names lead to that a reader has read, which it first [completes](UsageReader::complete).
+    #[inline(always)]
+    pub(super) fn recall(&mut self, reader: &mut UsageReader<'_>, scope_name: &str) -> Known {
+        reader.complete();
+        if reader.is_unrelated() {
+            // Nothing to remember: spans of other kinds have addresses too, and many of them.
+            return Known::UNRELATED;
+        }
+        let naming = reader.naming(scope_name);
+        let hash = naming.hash();
+        let known = self.recall.get(hash, &naming).copied();
+        known.unwrap_or_else(|| self.learn(reader, scope_name, hash))
+    }
+
+    /// Finds out what names lead to that were not seen lately.
+    #[cold]
+    #[inline(never)]
+    fn learn(&mut self, reader: &UsageReader<'_>, scope_name: &str, hash: u64) -> Known {
+        let facts = Facts::of(reader, scope_name);
+        let is_call = facts.may_be_call();
+        let found = if is_call { self.matcher.find(&reader.reading(&facts)) } else { Err(CostStatus::NotLlm) };
+        let known = Known { facts, found };
+        self.recall.insert(hash, &reader.naming(scope_name), known);
+        known
     }
 
     /// Prices what was read before, for nobody in particular.
-    pub fn price_reading<'a>(&mut self, reading: &Reading<'a>, end_time_unix_nano: u64) -> Priced<'_, 'a> {
+    pub fn price_reading<'a>(&self, reading: &Reading<'a>, end_time_unix_nano: u64) -> Priced<'_, 'a> {
         self.price_for(reading, end_time_unix_nano, ProjectId::default())
     }
 
     /// Prices what was read before at the prices of a project.
-    pub fn price_for<'a>(
-        &mut self,
+    pub fn price_for<'a>(&self, reading: &Reading<'a>, end_time_unix_nano: u64, project: ProjectId) -> Priced<'_, 'a> {
+        let found = reading.usage.and_then(|_| self.matcher.find(reading));
+        self.price_found(reading, Found(found), end_time_unix_nano, project)
+    }
+
+    /// The same where the model is known.
+    #[inline(always)]
+    pub fn price_found<'a>(
+        &self,
         reading: &Reading<'a>,
+        Found(found): Found,
         end_time_unix_nano: u64,
         project: ProjectId,
     ) -> Priced<'_, 'a> {
-        let found = reading.usage.and_then(|_| self.matcher.find(reading));
+        let found = reading.usage.as_ref().map_err(|status| *status).and(found);
         let catalog = self.matcher.catalog();
         let model = found.ok().map(|found| found.model);
         let at = found
@@ -107,8 +157,12 @@ impl Pricer {
         project: ProjectId,
     ) -> Option<PriceRef<'_>> {
         let catalog = self.matcher.catalog();
-        let (served, requested) = (reading.service_tier.as_str(), reading.requested_service_tier.as_str());
-        let service = catalog.service(served, requested, reading.batch);
+        let (served, requested) = (reading.service_tier, reading.requested_service_tier);
+        let service = if served.is_empty() && requested.is_empty() && !reading.batch {
+            Service::Standard
+        } else {
+            catalog.service(served.as_str(), requested.as_str(), reading.batch)
+        };
         catalog.price_for(found.model, &Call { time_unix_nano: end_time_unix_nano, service, project })
     }
 }

@@ -1,56 +1,76 @@
-//! A bounded cache from bytes to an answer, for one lane.
+//! What names led to before: a bounded cache for one lane.
 //!
-//! Set-associative like a processor's: a key has [`WAYS`] places it can be in, so a lookup compares at most that many
-//! hashes and one key, and nobody can make it slow or large by choosing names. A full set gives up its places in turn.
+//! Set-associative like a processor's: a set of names has [`WAYS`] places it can be in, so a lookup compares at most that
+//! many hashes and one key, and nobody can make it slow or large by choosing names. A full set gives up its places in
+//! turn.
+
+use super::usage::{Facts, Naming};
+use super::{CostStatus, Found, Match};
+
+/// What a span's names lead to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) facts: Facts,
+    /// The model, or why there is none.
+    pub(super) found: Result<Match, CostStatus>,
+}
 
 /// Places of one key.
 const WAYS: usize = 4;
 const SETS: usize = 256;
 
-/// Answers by key. Looking up neither allocates nor changes anything.
-#[derive(Debug)]
-pub(super) struct Cache<V> {
-    /// [`SETS`] sets, or none before the first insertion.
-    sets: Vec<Set<V>>,
+impl Known {
+    /// Of spans that have nothing to do with models.
+    pub(super) const UNRELATED: Self = Self { facts: Facts::UNRELATED, found: Err(CostStatus::NotLlm) };
+
+    #[inline]
+    pub(super) fn found(&self) -> Found {
+        Found(self.found)
+    }
 }
 
-#[derive(Debug)]
-struct Set<V> {
-    /// 0 where empty; [`hash`] is never 0.
+/// Answers by names. Looking up neither allocates nor changes anything.
+#[derive(Debug, Default)]
+pub(super) struct Recall {
+    /// [`SETS`] sets, or none before the first insertion.
+    sets: Vec<Set>,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    /// Of the names in each place.
     hashes: [u64; WAYS],
-    slots: [Option<(Box<[u8]>, V)>; WAYS],
+    slots: [Option<(Vec<u8>, Known)>; WAYS],
     next: u8,
 }
 
-impl<V: Copy> Cache<V> {
-    pub(super) fn new() -> Self {
-        Self { sets: Vec::new() }
-    }
-
+impl Recall {
+    /// What these names led to, if that is still known.
     #[inline]
-    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<V> {
+    pub(super) fn get(&self, hash: u64, naming: &Naming<'_, '_>) -> Option<&Known> {
         let set = self.sets.get(hash as usize % SETS)?;
         for (stored, slot) in set.hashes.iter().zip(&set.slots) {
             if *stored == hash
-                && let Some((stored, value)) = slot
-                && **stored == *key
+                && let Some((key, known)) = slot
+                && naming.has_key(key)
             {
-                return Some(*value);
+                return Some(known);
             }
         }
         None
     }
 
-    pub(super) fn insert(&mut self, hash: u64, key: &[u8], value: V) {
+    /// Remembers what these names lead to, unless they are too long.
+    pub(super) fn insert(&mut self, hash: u64, naming: &Naming<'_, '_>, known: Known) {
         if self.sets.is_empty() {
-            self.sets.resize_with(SETS, || Set { hashes: [0; WAYS], slots: [const { None }; WAYS], next: 0 });
+            self.sets.resize_with(SETS, Set::default);
         }
-        let Some(set) = self.sets.get_mut(hash as usize % SETS) else { return };
+        let (Some(set), Some(key)) = (self.sets.get_mut(hash as usize % SETS), naming.key()) else { return };
         let at = usize::from(set.next) % WAYS;
         set.next = set.next.wrapping_add(1);
         if let (Some(stored), Some(slot)) = (set.hashes.get_mut(at), set.slots.get_mut(at)) {
             *stored = hash;
-            *slot = Some((key.into(), value));
+            *slot = Some((key, known));
         }
     }
 
@@ -60,53 +80,52 @@ impl<V: Copy> Cache<V> {
     }
 }
 
-/// A hash of the bytes, never 0. It need not resist collisions on purpose: they cost a lookup, no more.
-#[inline]
-pub(super) fn hash(bytes: &[u8]) -> u64 {
-    let (words, tail) = bytes.as_chunks::<8>();
-    let mut state = 0x243F_6A88_85A3_08D3 ^ bytes.len() as u64;
-    for word in words {
-        state = fold(state ^ u64::from_le_bytes(*word));
-    }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(tail) {
-        *to = *from;
-    }
-    fold(state ^ u64::from_le_bytes(last)).max(1)
-}
-
-#[inline]
-fn fold(word: u64) -> u64 {
-    let product = u128::from(word) * 0x9E37_79B9_7F4A_7C15;
-    (product as u64) ^ (product >> 64) as u64
-}
-
 #[cfg(test)]
 mod tests {
+    use weir_pipeline::batch::view::Value;
+
     use super::*;
+    use crate::cost::UsageReader;
+
+    fn insert(recall: &mut Recall, model: &str, hash: u64) {
+        let mut reader = UsageReader::default();
+        reader.visit(b"gen_ai.request.model", Value::Str(model.into()));
+        let known = Known { facts: Facts::of(&reader, ""), found: Err(CostStatus::UnknownModel) };
+        recall.insert(hash, &reader.naming(""), known);
+    }
+
+    fn knows(recall: &Recall, model: &str, scope: &str, hash: u64) -> bool {
+        let mut reader = UsageReader::default();
+        reader.visit(b"gen_ai.request.model", Value::Str(model.into()));
+        recall.get(hash, &reader.naming(scope)).is_some()
+    }
 
     #[test]
     fn what_was_inserted_is_found_until_it_gives_way() {
-        let mut cache = Cache::new();
-        assert_eq!(cache.get(hash(b"a"), b"a"), None);
-        cache.insert(hash(b"a"), b"a", 1);
-        assert_eq!(cache.get(hash(b"a"), b"a"), Some(1));
-        assert_eq!(cache.get(hash(b"a"), b"b"), None, "the key decides, not its hash");
-        for n in 0..WAYS as u32 {
-            cache.insert(hash(b"a"), &n.to_le_bytes(), 2);
+        let mut recall = Recall::default();
+        assert!(!knows(&recall, "a", "", 7));
+        insert(&mut recall, "a", 7);
+        assert!(knows(&recall, "a", "", 7));
+        assert!(!knows(&recall, "b", "", 7) && !knows(&recall, "aa", "", 7), "the names decide, not their hash");
+        assert!(!knows(&recall, "a", "scope", 7), "the scope is one of them");
+        for n in 0..WAYS {
+            insert(&mut recall, &n.to_string(), 7);
         }
-        assert_eq!(cache.get(hash(b"a"), b"a"), None);
+        assert!(!knows(&recall, "a", "", 7));
     }
 
     #[test]
     fn it_is_bounded() {
-        let mut cache = Cache::new();
-        for n in 0..100_000u32 {
-            let key = n.to_le_bytes();
-            cache.insert(hash(&key), &key, n);
-            assert_eq!(cache.get(hash(&key), &key), Some(n));
+        let mut recall = Recall::default();
+        for n in 0..20_000_u64 {
+            let model = format!("model-{n}");
+            let mut reader = UsageReader::default();
+            reader.visit(b"gen_ai.request.model", Value::Str(model.as_str().into()));
+            let hash = reader.naming("").hash();
+            insert(&mut recall, &model, hash);
+            assert!(knows(&recall, &model, "", hash));
         }
-        assert!(cache.len() <= SETS * WAYS);
-        assert!(cache.len() > SETS * WAYS / 2, "the hash spreads over the sets");
+        assert!(recall.len() <= SETS * WAYS);
+        assert!(recall.len() > SETS * WAYS / 2, "the hash spreads over the sets");
     }
 }

@@ -21,7 +21,7 @@ use std::collections::{HashSet, VecDeque};
 use weir_pipeline::batch::Span;
 
 use super::calls::{Call, Calls, Claim, Rank, SpanId};
-use super::node::{Amounts, Origin, Words, estimated};
+use super::node::{Amounts, Origin, Part, Words, estimated};
 use super::{CostStatus, Pricer, Pricing, UsageReader, Usd};
 
 /// What is stored about a span's cost, as far as it decides.
@@ -108,7 +108,7 @@ impl Recost {
         let mut reader = UsageReader::default();
         reader.visit_all(span);
         let scope = span.scope_name();
-        let mut reading = reader.finish(scope.as_str());
+        let (mut reading, found) = self.pricer.read(&mut reader, scope.as_str());
         if reading.usage == Err(CostStatus::NotLlm) {
             return None;
         }
@@ -124,7 +124,7 @@ impl Recost {
         let origin = Origin::of(span.resource());
         let name = if self.project.is_empty() { &origin.project } else { &self.project };
         let project = self.pricer.catalog().project(name);
-        let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
+        let mut priced = self.pricer.price_found(&reading, found, span.end_time_unix_nano(), project);
         if method.is_some() {
             priced.status = if priced.cost.is_some() { CostStatus::Estimated } else { CostStatus::NoUsage };
         }
@@ -133,12 +133,12 @@ impl Recost {
             status: priced.status,
             earlier,
             deferred_to: None,
-            total: amounts.total,
-            input: amounts.input,
-            output: amounts.output,
-            cache_read: amounts.cache_read,
-            cache_write: amounts.cache_write,
-            price_id: priced.price_id.filter(|_| amounts.total.is_some()).map(str::to_owned),
+            total: amounts.total(),
+            input: amounts.get(Part::Input),
+            output: amounts.get(Part::Output),
+            cache_read: amounts.get(Part::CacheRead),
+            cache_write: amounts.get(Part::CacheWrite),
+            price_id: priced.price_id.filter(|_| amounts.total().is_some()).map(str::to_owned),
             caveat: Words::of(&priced, method).caveat,
         };
         let call = self.calls.as_ref().and_then(|calls| {

@@ -41,7 +41,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::quality::RandomState;
 
 pub use self::rank::Rank;
-use self::table::{Key, Table};
+use self::table::{Key, Seen, Table};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ pub struct CallKeys {
 struct SpanKey(Key);
 
 impl SpanKey {
-    /// Keys of one span differ in bits that do not choose the bucket of a [`Table`]: who has one at hand has the others.
+    /// Keys of one span are related in a [`Table`]: who has one at hand has the others.
     fn related(self, relation: Relation) -> Key {
         let SpanKey((first, second)) = self;
         (first, second ^ (relation as u64) << 62)
@@ -198,7 +198,10 @@ impl Calls {
 
     /// The key of a response id within a project.
     pub fn response_key(&self, project: &[u8], response_id: &[u8]) -> ResponseKey {
-        ResponseKey(self.key(&(project, response_id)))
+        let hash = self.hashers[1].hash_one((project, response_id));
+        // Ids mostly differ at their ends.
+        let end = response_id.last_chunk().map_or(response_id.len() as u64, |end| u64::from_ne_bytes(*end));
+        ResponseKey((end ^ hash.rotate_left(32), hash))
     }
 
     /// Where the call will be looked for.
@@ -215,90 +218,26 @@ impl Calls {
     /// Gets at hand what the claims of these calls will look at. Without it each claim waits for memory several times;
     /// here nothing depends on anything, and a processor waits for all at once.
     pub fn approach(&self, calls: &[CallKeys]) {
+        let (traces, responses) = (self.traces.each_ref().map(lock), self.responses.each_ref().map(lock));
         let mut touched = 0;
-        for (at, (traces, responses)) in self.traces.iter().zip(&self.responses).enumerate() {
-            let traces = lock(traces);
-            for call in calls.iter().filter(|call| call.shard == at) {
-                // All relations of a span have one bucket.
-                touched ^= traces.touch(call.span.related(Relation::Is));
-                touched ^= call.parent.map_or(0, |parent| traces.touch(parent.related(Relation::Is)));
-            }
-            drop(traces);
-            let responses = lock(responses);
-            for key in calls.iter().filter_map(|call| call.response).filter(|key| shard(key.0) == at) {
-                touched ^= responses.touch(key);
-            }
+        for call in calls {
+            // All relations of a span have one bucket.
+            let trace = &traces[call.shard];
+            touched ^= trace.touch(call.span.related(Relation::Is));
+            touched ^= call.parent.map_or(0, |parent| trace.touch(parent.related(Relation::Is)));
+            touched ^= call.response.map_or(0, |key| responses[shard(key.0)].touch(key));
         }
         std::hint::black_box(touched);
     }
 
     /// Decides whether the span is billed, and remembers what it decided. `now` is the time of arrival in nanoseconds.
     pub fn claim(&self, call: &Call, now: u64) -> Claim {
-        self.claim_at(&self.keys(call), call, now)
+        self.claims().claim_at(&self.keys(call), call, now)
     }
 
-    /// The same with the call's [keys](Self::keys).
-    pub fn claim_at(&self, keys: &CallKeys, call: &Call, now: u64) -> Claim {
-        let CallKeys { span, parent, response, .. } = *keys;
-        let mut trace = lock(&self.traces[keys.shard]);
-        let own = span.related(Relation::Is);
-        if let Some(before) = trace.get(own, now) {
-            return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
-        }
-        let mut response = response.map(|key| (key, lock(&self.responses[shard(key.0)])));
-        let same_counts = call.rank.is_half_of_a_stream().then(|| self.key(&(call.id.trace, call.counts)));
-
-        let mut is_above = false;
-        let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
-        let found = of_response
-            .filter(|billed| billed.is_same_response(call))
-            .or_else(|| {
-                let below = trace.get(span.related(Relation::ParentOf), now);
-                let below = below.filter(|below| below.has_counts_of(call))?;
-                is_above = true;
-                Some(below)
-            })
-            .or_else(|| {
-                let above = trace.get(parent?.related(Relation::Is), now);
-                above.filter(|above| above.has_counts_of(call))
-            })
-            .or_else(|| {
-                let other = trace.get(same_counts?, now);
-                other.filter(|other| gap(other.time, call.time) <= SLACK)
-            });
-        let billed = match found {
-            Some(found) => found,
-            None if !call.is_priced => return Claim::Unpriced,
-            None => {
-                Billed { id: call.id, counts: call.counts, time: call.time, calls: 1, is_estimate: call.is_estimate }
-            }
-        };
-
-        trace.insert(own, billed, now);
-        if let Some(parent) = parent {
-            let above = parent.related(Relation::ParentOf);
-            // Siblings of one call are counted once.
-            if found.is_none() || is_above {
-                trace.update(above, billed, now, |below| below.add(&billed));
-            } else if trace.get(above, now).is_none() {
-                trace.insert(above, billed, now);
-            }
-        }
-        if let Some(key) = same_counts {
-            trace.insert(key, billed, now);
-        }
-        if let Some((key, table)) = &mut response
-            && billed.calls == 1
-        {
-            // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
-            table.insert(*key, billed, now);
-        }
-        match found {
-            None => Claim::Billed,
-            Some(billed) if billed.id == call.id => Claim::BilledBefore,
-            Some(billed) if billed.calls == 1 => Claim::Duplicate(billed.id),
-            Some(billed) => Claim::Aggregate(billed.id),
-        }
+    /// To make several claims.
+    pub fn claims(&self) -> Claims<'_> {
+        Claims { calls: self, trace: None }
     }
 
     /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
@@ -330,12 +269,94 @@ impl Calls {
     }
 
     fn name(&self, trace: &[u8; 16], span: [u8; 8]) -> SpanKey {
-        SpanKey(self.key(&(u128::from_ne_bytes(*trace), u64::from_ne_bytes(span))))
+        let span = u64::from_ne_bytes(span);
+        SpanKey((span, self.hashers[1].hash_one((u128::from_ne_bytes(*trace), span))))
     }
 
     fn key(&self, value: &impl std::hash::Hash) -> Key {
         let [first, second] = &self.hashers;
         (first.hash_one(value), second.hash_one(value))
+    }
+}
+
+/// Several claims one after the other. It keeps locked what the last one used, which the next one mostly uses too.
+#[derive(Debug)]
+pub struct Claims<'c> {
+    calls: &'c Calls,
+    /// A shard of the traces, with its number.
+    trace: Option<(usize, MutexGuard<'c, Table<Billed>>)>,
+}
+
+impl Claims<'_> {
+    /// [`Calls::claim`] with the call's [keys](Calls::keys).
+    pub fn claim_at(&mut self, keys: &CallKeys, call: &Call, now: u64) -> Claim {
+        let CallKeys { shard: number, span, parent, response, .. } = *keys;
+        // Never two of them: the one before is let go first.
+        self.trace.take_if(|(held, _)| *held != number);
+        let (_, trace) = self.trace.get_or_insert_with(|| (number, lock(&self.calls.traces[number])));
+        let own = span.related(Relation::Is);
+        let is_new = trace.has_none_related(own);
+        let seen_own = if is_new { Seen::Absent } else { trace.see(own, now) };
+        match seen_own.fresh() {
+            Some(before) if before.id == call.id => return Claim::BilledBefore,
+            Some(before) => return Claim::Duplicate(before.id),
+            None => {}
+        }
+        let mut response = response.map(|key| (key, lock(&self.calls.responses[shard(key.0)])));
+        let same_counts = call.rank.is_half_of_a_stream().then(|| self.calls.key(&(call.id.trace, call.counts)));
+
+        let mut is_above = false;
+        let of_response = response.as_mut().map_or(Seen::Absent, |(key, table)| table.see(*key, now));
+        let found = of_response
+            .fresh()
+            .filter(|billed| billed.is_same_response(call))
+            .or_else(|| {
+                let below = if is_new { None } else { trace.get(span.related(Relation::ParentOf), now) };
+                let below = below.filter(|below| below.has_counts_of(call))?;
+                is_above = true;
+                Some(below)
+            })
+            .or_else(|| {
+                let above = trace.get(parent?.related(Relation::Is), now);
+                above.filter(|above| above.has_counts_of(call))
+            })
+            .or_else(|| {
+                let other = trace.get(same_counts?, now);
+                other.filter(|other| gap(other.time, call.time) <= SLACK)
+            });
+        let billed = match found {
+            Some(found) => found,
+            None if !call.is_priced => return Claim::Unpriced,
+            None => {
+                Billed { id: call.id, counts: call.counts, time: call.time, calls: 1, is_estimate: call.is_estimate }
+            }
+        };
+
+        trace.insert_seen(own, seen_own, billed, now);
+        if let Some(parent) = parent {
+            let above = parent.related(Relation::ParentOf);
+            // Siblings of one call are counted once.
+            if found.is_none() || is_above {
+                trace.update(above, billed, now, |below| below.add(&billed));
+            } else if trace.get(above, now).is_none() {
+                trace.insert(above, billed, now);
+            }
+        }
+        if let Some(key) = same_counts {
+            trace.insert(key, billed, now);
+        }
+        if let Some((key, table)) = &mut response
+            && billed.calls == 1
+        {
+            // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
+            table.insert_seen(*key, of_response, billed, now);
+        }
+        match found {
+            None => Claim::Billed,
+            Some(billed) if billed.id == call.id => Claim::BilledBefore,
+            Some(billed) if billed.calls == 1 => Claim::Duplicate(billed.id),
+            Some(billed) => Claim::Aggregate(billed.id),
+        }
     }
 }
 

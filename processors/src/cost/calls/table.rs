@@ -5,7 +5,7 @@
 //!
 //! * The entries lie in the order in which they came. Adding one and forgetting the oldest go along memory in a row.
 //! * The index is an array of buckets, each a cache line of eight slots. A slot is a number of an entry and a part of
-//!   its hash, so that a no is said without looking at entries. Keys that are asked for together have the same bucket.
+//!   its hash, so that a no is said without looking at entries; the parts lie side by side and are compared at once. Keys that are asked for together have the same bucket.
 //! * An entry that is forgotten stays in the index: its number is no longer that of an entry, and its slot may be taken.
 //!   A bucket whose slots have all been used sends those who do not find their key there to the next one.
 //!
@@ -16,9 +16,13 @@
 
 use std::collections::VecDeque;
 
-/// A keyed hash of what is looked up. 128 bits: two that are equal by chance do not happen. The lower half of the
-/// second number chooses the bucket and its upper half is the tag.
+/// What is looked up: a part of it or another hash, and a keyed hash of it. 128 bits: two that are equal by chance do not
+/// happen. The lower half of the second number chooses the bucket and its upper half is the tag. Keys that differ in the
+/// [highest bits](RELATED) alone are related.
 pub(super) type Key = (u64, u64);
+
+/// The bits of a tag that related keys have in common.
+const RELATED: u32 = u32::MAX >> 2;
 
 #[derive(Debug)]
 pub(super) struct Table<V> {
@@ -34,15 +38,46 @@ pub(super) struct Table<V> {
     window: u64,
 }
 
+/// Where entries are or were. A slot that was never used has the tag 0, which no key has.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
-struct Bucket([Slot; SLOTS]);
+struct Bucket {
+    tags: [u32; SLOTS],
+    numbers: [u32; SLOTS],
+}
 
-/// Where an entry is or was. One that was never used has the tag 0, which no key has.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    tag: u32,
-    number: u32,
+impl Bucket {
+    /// A bit for each slot whose key may be related to one with this tag. All are compared at once.
+    #[inline]
+    fn related(&self, tag: u32) -> u32 {
+        const BITS: [u32; SLOTS] = [1, 2, 4, 8, 16, 32, 64, 128];
+        let alike = self.tags.iter().zip(BITS).map(|(other, bit)| if (other ^ tag) & RELATED == 0 { bit } else { 0 });
+        alike.fold(0, |bits, bit| bits | bit)
+    }
+
+    /// Whether a slot was never used: they are used from the first to the last.
+    #[inline]
+    fn has_unused(&self) -> bool {
+        self.tags[SLOTS - 1] == 0
+    }
+}
+
+/// What is there for a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<V> {
+    /// This, used within the window.
+    Fresh(V),
+    /// Something that was not.
+    Old,
+    /// Nothing.
+    Absent,
+}
+
+impl<V> Seen<V> {
+    /// The value, if it may be used.
+    pub(super) fn fresh(self) -> Option<V> {
+        if let Self::Fresh(value) = self { Some(value) } else { None }
+    }
 }
 
 #[derive(Debug)]
@@ -75,7 +110,19 @@ impl<V: Copy> Table<V> {
     /// The value, unless it was not used for the whole window.
     #[inline]
     pub(super) fn get(&mut self, key: Key, now: u64) -> Option<V> {
-        self.fresh(key, now).map(|entry| entry.value)
+        self.see(key, now).fresh()
+    }
+
+    /// The value, or why there is none.
+    #[inline]
+    pub(super) fn see(&mut self, key: Key, now: u64) -> Seen<V> {
+        let window = self.window;
+        let Some(entry) = self.find(key) else { return Seen::Absent };
+        if now.saturating_sub(entry.used) > window {
+            return Seen::Old;
+        }
+        entry.use_again(now);
+        Seen::Fresh(entry.value)
     }
 
     /// Puts a value in the place of what is there.
@@ -86,6 +133,28 @@ impl<V: Copy> Table<V> {
                 entry.use_again(now);
             }
             None => self.add(key, value, now),
+        }
+    }
+
+    /// The same where the key has been looked for since anything was added.
+    #[inline]
+    pub(super) fn insert_seen(&mut self, key: Key, seen: Seen<V>, value: V, now: u64) {
+        if matches!(seen, Seen::Absent) { self.add(key, value, now) } else { self.insert(key, value, now) }
+    }
+
+    /// Whether neither the key nor a related one is there. It may be said of some that are not there that they are.
+    #[inline]
+    pub(super) fn has_none_related(&self, key: Key) -> bool {
+        let mut at = self.bucket_of(key);
+        loop {
+            let Some(bucket) = self.buckets.get(at) else { return true };
+            if bucket.related(tag_of(key)) != 0 {
+                return false;
+            }
+            if bucket.has_unused() {
+                return true;
+            }
+            at = self.after(at);
         }
     }
 
@@ -100,7 +169,7 @@ impl<V: Copy> Table<V> {
     /// Something from where the key would be looked for, which is then at hand.
     #[inline]
     pub(super) fn touch(&self, key: Key) -> u32 {
-        self.buckets.get(self.bucket_of(key)).map_or(0, |bucket| bucket.0[0].tag)
+        self.buckets.get(self.bucket_of(key)).map_or(0, |bucket| bucket.tags[0])
     }
 
     /// The entry if it was used within the window, which it now is again.
@@ -116,14 +185,17 @@ impl<V: Copy> Table<V> {
     fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
         let (tag, mut at) = (tag_of(key), self.bucket_of(key));
         loop {
-            let Bucket(slots) = self.buckets.get(at)?;
-            for slot in slots.iter().filter(|slot| slot.tag == tag) {
-                let place = slot.number.wrapping_sub(self.first) as usize;
+            let bucket = self.buckets.get(at)?;
+            let mut alike = bucket.related(tag);
+            while alike != 0 {
+                let number = bucket.numbers[alike.trailing_zeros() as usize % SLOTS];
+                let place = number.wrapping_sub(self.first) as usize;
                 if self.line.get(place).is_some_and(|entry| entry.key == key) {
                     return self.line.get_mut(place);
                 }
+                alike &= alike - 1;
             }
-            if slots.iter().any(Slot::is_unused) {
+            if bucket.has_unused() {
                 return None;
             }
             at = self.after(at);
@@ -158,12 +230,15 @@ impl<V: Copy> Table<V> {
     fn note(&mut self, key: Key, number: u32) {
         let (mut at, first, len) = (self.bucket_of(key), self.first, self.line.len());
         loop {
-            let Some(Bucket(slots)) = self.buckets.get_mut(at) else { return };
-            let is_free = |slot: &Slot| slot.is_unused() || slot.number.wrapping_sub(first) as usize >= len;
-            if let Some(slot) = slots.iter_mut().find(|slot| is_free(slot)) {
-                self.used += usize::from(slot.is_unused());
-                *slot = Slot { tag: tag_of(key), number };
-                return;
+            let Some(bucket) = self.buckets.get_mut(at) else { return };
+            let slots = bucket.tags.iter_mut().zip(&mut bucket.numbers);
+            let is_free = |tag: u32, number: u32| tag == 0 || number.wrapping_sub(first) as usize >= len;
+            for (slot_tag, slot_number) in slots {
+                if is_free(*slot_tag, *slot_number) {
+                    self.used += usize::from(*slot_tag == 0);
+                    (*slot_tag, *slot_number) = (tag_of(key), number);
+                    return;
+                }
             }
             at = self.after(at);
         }
@@ -211,13 +286,6 @@ impl<V: Copy> Table<V> {
 #[inline]
 fn tag_of((_, hash): Key) -> u32 {
     (hash >> 32) as u32 | 1
-}
-
-impl Slot {
-    #[inline]
-    fn is_unused(&self) -> bool {
-        self.tag == 0
-    }
 }
 
 impl<V> Entry<V> {

@@ -14,10 +14,10 @@
 //!    with dashes for dots. Within a provider the first model in file order wins.
 //! 3. **Fallback.** One step to the providers whose prices hold too (Azure → OpenAI), then to that of a prefix.
 //!
-//! Answers are cached, unknown names included, so that an unknown model costs no more than a known one.
+//! [`Recall`](super::recall) remembers answers, unknown names included, so that an unknown model costs no more than a
+//! known one.
 
 mod address;
-mod cache;
 mod names;
 mod rewrite;
 #[cfg(test)]
@@ -28,7 +28,6 @@ use std::sync::Arc;
 use weir_pipeline::batch::view::Text;
 
 use self::address::Endpoint;
-use self::cache::{Cache, hash};
 use self::names::ProviderName;
 pub(super) use self::names::alias as provider_alias;
 use super::catalog::{Catalog, ModelId, ProviderId};
@@ -83,39 +82,27 @@ impl Match {
     }
 }
 
-/// Finds models, remembering what it found. Each lane has its own.
+/// Finds models.
 #[derive(Debug)]
 pub struct Matcher {
     catalog: Arc<Catalog>,
-    cache: Cache<Result<Match, CostStatus>>,
-    key: Vec<u8>,
 }
 
 /// Longer names are no names of a provider or model.
 const MAX_NAME: usize = 255;
 
 impl Matcher {
-    /// A matcher with an empty cache.
+    /// A matcher of this catalog.
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog, cache: Cache::new(), key: Vec::with_capacity(5 * (MAX_NAME + 1)) }
+        Self { catalog }
     }
 
     /// The model that a span's call used, or why there is none: `no_model`, `unknown_provider` or `unknown_model`.
-    pub fn find(&mut self, reading: &Reading<'_>) -> Result<Match, CostStatus> {
-        self.key.clear();
-        for name in names_of(reading) {
-            // A host is at the start of its URL: nothing that decides is cut off.
-            let bytes = name.as_bytes().get(..MAX_NAME).unwrap_or(name.as_bytes());
-            self.key.push(bytes.len() as u8);
-            self.key.extend_from_slice(bytes);
-        }
-        let hash = hash(&self.key);
-        if let Some(answer) = self.cache.get(hash, &self.key) {
-            return answer;
-        }
-        let answer = Search { catalog: &self.catalog, reading }.run();
-        self.cache.insert(hash, &self.key, answer);
-        answer
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn find(&self, reading: &Reading<'_>) -> Result<Match, CostStatus> {
+        Search { catalog: &self.catalog, reading }.run()
     }
 
     /// The catalog it searches.
@@ -124,12 +111,7 @@ impl Matcher {
     }
 }
 
-/// Everything that decides.
-fn names_of<'a>(reading: &Reading<'a>) -> [Text<'a>; 5] {
-    [reading.provider, reading.langchain_provider, reading.request_model, reading.response_model, reading.address]
-}
-
-/// One search for names not seen before.
+/// One search.
 struct Search<'s, 'a> {
     catalog: &'s Catalog,
     reading: &'s Reading<'a>,

@@ -30,7 +30,7 @@ fn matcher() -> Matcher {
 }
 
 /// `provider/model`, or the status.
-fn find(matcher: &mut Matcher, names: Names<'_>) -> String {
+fn find(matcher: &Matcher, names: Names<'_>) -> String {
     match matcher.find(&names.reading()) {
         Err(status) => status.to_string(),
         Ok(found) => {
@@ -42,7 +42,7 @@ fn find(matcher: &mut Matcher, names: Names<'_>) -> String {
 }
 
 fn named(provider: &str, model: &str) -> String {
-    find(&mut matcher(), Names { provider, request: model, ..NO_NAMES })
+    find(&matcher(), Names { provider, request: model, ..NO_NAMES })
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn frameworks_do_not_name_the_provider() {
     ];
     for (provider, langchain, request, expected) in cases {
         let names = Names { provider, langchain, request, ..NO_NAMES };
-        assert_eq!(find(&mut matcher(), names), expected, "{names:?}");
+        assert_eq!(find(&matcher(), names), expected, "{names:?}");
     }
 }
 
@@ -130,26 +130,26 @@ fn the_address_tells_who_answers_to_openais_name() {
     ];
     for (address, request, expected) in cases {
         let names = Names { provider: "openai", request, address, ..NO_NAMES };
-        assert_eq!(find(&mut matcher(), names), expected, "{names:?}");
+        assert_eq!(find(&matcher(), names), expected, "{names:?}");
     }
     // It says nothing against a provider whose API is its own.
     let gateway =
         Names { provider: "anthropic", request: "claude-3-opus", address: "https://gw.example.com", ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), gateway), "anthropic/claude-3-opus-latest");
+    assert_eq!(find(&matcher(), gateway), "anthropic/claude-3-opus-latest");
     // Nor does a framework's silence make a public host OpenAI.
     let unnamed = Names { request: "gpt-4o", address: "https://llm.example.com", ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), unnamed), "unknown_provider");
+    assert_eq!(find(&matcher(), unnamed), "unknown_provider");
 }
 
 #[test]
 fn the_response_is_believed_before_the_request() {
     let both = Names { provider: "openai", request: "gpt-4o", response: "gpt-4o-mini-2024-07-18", ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), both), "openai/gpt-4o-mini");
+    assert_eq!(find(&matcher(), both), "openai/gpt-4o-mini");
     let deployment =
         Names { provider: "azure.ai.openai", request: "my-deployment", response: "gpt-35-turbo", ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), deployment), "openai/gpt-3.5-turbo");
+    assert_eq!(find(&matcher(), deployment), "openai/gpt-3.5-turbo");
     let odd = Names { provider: "aws.bedrock", request: "nova-lite-v1:0", response: "/opt/ml/model", ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), odd), "aws/amazon.nova-lite-v1:0");
+    assert_eq!(find(&matcher(), odd), "aws/amazon.nova-lite-v1:0");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_cache_answers_alike() {
         for request in models {
             for provider in ["openai", "ollama", "langchain", "azure"] {
                 let names = Names { provider, request, ..NO_NAMES };
-                assert_eq!(find(&mut warm, names), find(&mut matcher(), names), "{names:?}");
+                assert_eq!(find(&mut warm, names), find(&matcher(), names), "{names:?}");
             }
         }
     }
@@ -176,7 +176,7 @@ fn absurd_names_are_unknown() {
     assert_eq!(named("openai", &long), "unknown_model");
     assert_eq!(named(&long, "gpt-4o"), "unknown_provider");
     let names = Names { provider: "openai", request: "gpt-4o", address: &long, ..NO_NAMES };
-    assert_eq!(find(&mut matcher(), names), "openai/gpt-4o", "a label without a dot is no public host");
+    assert_eq!(find(&matcher(), names), "openai/gpt-4o", "a label without a dot is no public host");
 }
 
 #[test]

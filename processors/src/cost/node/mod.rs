@@ -25,7 +25,7 @@ use self::config::{Attributes, GivenCostPolicy};
 pub(super) use self::config::{Estimation, Settings};
 pub(super) use self::meter::Origin;
 use self::meter::{LaneMeter, Meter, SeriesId, Tokens};
-pub(super) use self::output::{Amounts, Words};
+pub(super) use self::output::{Amounts, Part, Words};
 use self::output::{Extra, Given, Output, TemplateId};
 use super::calls::{Call, CallKeys, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
@@ -89,6 +89,7 @@ impl CostFactory {
             calls: self.calls.clone(),
             environment: self.environment.clone(),
             pending: Vec::new(),
+            extras: Vec::new(),
             turns: Vec::new(),
             call_keys: Vec::new(),
             keys: KeyReader::new(Meaning::of),
@@ -136,6 +137,8 @@ struct CostProcessor {
     environment: Environment,
     /// The spans of the batch at hand that have to do with models.
     pending: Vec<Pending>,
+    /// What some of them are written besides.
+    extras: Vec<Extra>,
     /// Those that may be one of several of a call, in the order of their claims.
     turns: Vec<Turn>,
     /// Their keys.
@@ -171,7 +174,8 @@ struct Pending {
     /// What is to be written if the span carries its cost.
     template: TemplateId,
     amounts: Amounts,
-    extra: Extra,
+    /// Its number among the extras of the batch; most spans have none.
+    extra: Option<usize>,
     /// Whether the span has none of the attributes that are written.
     is_plain: bool,
     /// Whether another Weir wrote its findings, which then stand.
@@ -214,6 +218,7 @@ impl Processor for CostProcessor {
         // Places are those of one batch.
         self.scope.place = None;
         self.pending.clear();
+        self.extras.clear();
         let mut spans = 0;
         for span in batch.spans() {
             self.read(span, spans);
@@ -223,12 +228,13 @@ impl Processor for CostProcessor {
 
         let mut at = 0;
         let mut pending = self.pending.iter().peekable();
-        let (output, meter) = (&mut self.output, &mut self.meter);
+        let (output, meter, extras) = (&mut self.output, &mut self.meter, &self.extras);
         if !self.pending.is_empty() {
             batch.for_each_mut(|span| {
                 if let Some(found) = pending.next_if(|pending| pending.at == at) {
-                    found.write(span, output);
-                    found.count(meter);
+                    let extra = found.extra.and_then(|at| extras.get(at)).unwrap_or(&Extra::NONE);
+                    found.write(span, output, extra);
+                    found.count(meter, extra);
                     if let Some(n) = seen.get_mut(found.status as usize) {
                         *n += 1;
                     }
@@ -294,9 +300,10 @@ impl CostProcessor {
     #[inline]
     fn read(&mut self, span: Span<'_>, at: usize) {
         let mut reader = UsageReader::default();
-        span.read(&mut self.keys, |meaning, kv| reader.visit_known(meaning, kv.value()));
+        span.read(&mut self.keys, |meaning, kv| reader.visit_known(meaning, kv));
         self.scope.see(span.scope_name());
-        let mut reading = reader.finish(&self.scope.name);
+        let known = self.pricer.recall(&mut reader, &self.scope.name);
+        let mut reading = reader.reading(&known.facts);
         if reading.usage == Err(CostStatus::NotLlm) {
             return;
         }
@@ -304,7 +311,7 @@ impl CostProcessor {
         let rank = self.scope.rank;
         let origin = self.meter.origin(span.resource(), span.tenant());
         let project = self.pricer.catalog().project(&origin.project);
-        let mut priced = self.pricer.price_for(&reading, span.end_time_unix_nano(), project);
+        let mut priced = self.pricer.price_found(&reading, known.found(), span.end_time_unix_nano(), project);
         if method.is_some() {
             priced.status = if priced.cost.is_some() { CostStatus::Estimated } else { CostStatus::NoUsage };
         }
@@ -312,14 +319,19 @@ impl CostProcessor {
         let mut amounts = Amounts::of(&priced);
         let computed = priced.cost.map(|cost| cost.total);
         let mut words = Words::of(&priced, method);
-        let mut status = CostStatus::from_name(reading.earlier_status.as_str()).unwrap_or(priced.status);
+        let mut status = priced.status;
+        if !reading.earlier_status.is_empty() {
+            status = CostStatus::from_name(reading.earlier_status.as_str()).unwrap_or(status);
+        }
         if let (GivenCostPolicy::PreferGiven, Some(given)) = (self.policy, given)
             && (priced.status.has_cost() || priced.status.is_unpriced())
         {
             status = CostStatus::Given;
             words = Words { method, ..Words::default() };
-            amounts =
-                Amounts { total: Some(given.total), input: given.input, output: given.output, ..Default::default() };
+            amounts = Amounts::default();
+            amounts.set(Part::Total, Some(given.total));
+            amounts.set(Part::Input, given.input);
+            amounts.set(Part::Output, given.output);
         }
         let call = self.calls.as_ref().and_then(|calls| {
             let id = SpanId { trace: *span.trace_id()?, span: *span.span_id()? };
@@ -339,15 +351,20 @@ impl CostProcessor {
             priced.provider.unwrap_or_else(|| priced.span_provider.as_str()),
             priced.model.unwrap_or_else(|| priced.span_model.as_str()),
         );
+        let extra = Extra {
+            corrected: corrected(&reading, &priced.usage),
+            given: given.map(|given| Given { total: given.total, computed }),
+        };
+        let extra = (!extra.is_empty()).then(|| {
+            self.extras.push(extra);
+            self.extras.len() - 1
+        });
         self.pending.push(Pending {
             at,
             status,
             template: self.output.template(status, priced.price_id, words, &amounts),
             amounts,
-            extra: Extra {
-                corrected: corrected(&reading, &priced.usage),
-                given: given.map(|given| Given { total: given.total, computed }),
-            },
+            extra,
             is_plain: !reading.has_output_keys && reading.given_cost.is_none(),
             is_settled: !reading.earlier_status.is_empty(),
             deferred_to: None,
@@ -375,10 +392,11 @@ impl CostProcessor {
         self.call_keys.clear();
         self.call_keys.extend(self.turns.iter().filter_map(call_of).map(|call| calls.keys(call)));
         calls.approach(&self.call_keys);
+        let mut claims = calls.claims();
         for (turn, keys) in self.turns.iter().zip(&self.call_keys) {
             let Some(pending) = self.pending.get_mut(turn.at()) else { continue };
             let Some(call) = &pending.call else { continue };
-            let (status, deferred_to) = match calls.claim_at(keys, call, now) {
+            let (status, deferred_to) = match claims.claim_at(keys, call, now) {
                 Claim::Billed | Claim::Unpriced => continue,
                 Claim::BilledBefore => {
                     pending.is_repeated = true;
@@ -389,6 +407,7 @@ impl CostProcessor {
             };
             (pending.status, pending.deferred_to) = (status, Some(deferred_to));
         }
+        drop(claims);
         // Inner ones first, so that an agent of agents finds what its agents found.
         self.turns.clear();
         let aggregates = self.pending.iter().enumerate().filter(|(_, p)| p.status == CostStatus::Aggregate);
@@ -408,22 +427,22 @@ impl CostProcessor {
 }
 
 impl Pending {
-    fn write(&self, span: &mut SpanMut<'_>, output: &mut Output) {
+    fn write(&self, span: &mut SpanMut<'_>, output: &mut Output, extra: &Extra) {
         if self.is_settled {
             // Another Weir was here before: its cost, with the catalog it names, stands.
         } else if matches!(self.status, CostStatus::Duplicate | CostStatus::Aggregate) {
-            output.write_deferred(span, self.status, self.deferred_to, self.extra.given);
+            output.write_deferred(span, self.status, self.deferred_to, extra.given);
         } else {
-            output.write(span, self.template, &self.amounts, &self.extra, self.is_plain);
+            output.write(span, self.template, &self.amounts, extra, self.is_plain);
         }
     }
 
-    fn count(&self, meter: &mut LaneMeter) {
+    fn count(&self, meter: &mut LaneMeter, extra: &Extra) {
         if self.is_repeated || !(self.status.has_cost() || self.status.is_unpriced()) {
             return;
         }
-        meter.count(self.series, self.status, self.tokens, self.amounts.total);
-        if let Some(Given { total, computed: Some(computed) }) = self.extra.given {
+        meter.count(self.series, self.status, self.tokens, self.amounts.total());
+        if let Some(Given { total, computed: Some(computed) }) = extra.given {
             meter.compare(self.series, total, computed);
         }
     }

@@ -24,37 +24,62 @@ const LEGACY: &str = "gen_ai.usage.cost";
 const OPEN_INFERENCE: &str = "llm.cost.total";
 const LANGFUSE: &str = "langfuse.observation.cost_details";
 
-/// The amounts of a span, in the order in which they are written.
+/// A part of what a span cost, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::cost) enum Part {
+    Total,
+    Input,
+    Output,
+    CacheRead,
+    CacheWrite,
+}
+
+/// The amounts of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::cost) struct Amounts {
-    pub(in crate::cost) total: Option<Usd>,
-    pub(in crate::cost) input: Option<Usd>,
-    pub(in crate::cost) output: Option<Usd>,
-    pub(in crate::cost) cache_read: Option<Usd>,
-    pub(in crate::cost) cache_write: Option<Usd>,
+    /// By part; nothing where there is none.
+    usd: [Usd; 5],
+    /// A bit for each part that there is.
+    present: u8,
 }
 
 impl Amounts {
+    #[inline]
     pub(in crate::cost) fn of(priced: &Priced<'_, '_>) -> Self {
-        let (cost, usage) = (priced.cost, &priced.usage);
-        Self {
-            total: cost.map(|c| c.total),
-            input: cost.filter(|_| usage.input.is_some()).map(|c| c.input),
-            output: cost.filter(|_| usage.output.is_some()).map(|c| c.output),
-            cache_read: cost.filter(|_| usage.cache_read.is_some()).map(|c| c.cache_read),
-            cache_write: cost.filter(|_| usage.cache_write.is_some()).map(|c| c.cache_write),
+        let mut amounts = Self::default();
+        let (Some(cost), usage) = (&priced.cost, &priced.usage) else { return amounts };
+        amounts.set(Part::Total, Some(cost.total));
+        amounts.set(Part::Input, usage.input.map(|_| cost.input));
+        amounts.set(Part::Output, usage.output.map(|_| cost.output));
+        amounts.set(Part::CacheRead, usage.cache_read.map(|_| cost.cache_read));
+        amounts.set(Part::CacheWrite, usage.cache_write.map(|_| cost.cache_write));
+        amounts
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, part: Part, usd: Option<Usd>) {
+        if let (Some(usd), Some(slot)) = (usd, self.usd.get_mut(part as usize)) {
+            *slot = usd;
+            self.present |= 1 << part as u8;
         }
     }
 
-    /// Which there are.
-    fn present(&self) -> [bool; 5] {
-        [self.total, self.input, self.output, self.cache_read, self.cache_write].map(|usd| usd.is_some())
+    #[inline]
+    pub(in crate::cost) fn get(&self, part: Part) -> Option<Usd> {
+        if self.present >> part as u8 & 1 == 0 { None } else { self.usd.get(part as usize).copied() }
+    }
+
+    /// All of it, if there is a cost.
+    #[inline]
+    pub(in crate::cost) fn total(&self) -> Option<Usd> {
+        self.get(Part::Total)
     }
 
     /// What OpenInference calls the prompt's cost: all that is paid for input.
     fn prompt(&self) -> Option<Usd> {
-        let cached = self.cache_read.unwrap_or_default() + self.cache_write.unwrap_or_default();
-        self.input.map(|input| input + cached)
+        let cached = [Part::CacheRead, Part::CacheWrite].map(|part| self.get(part).unwrap_or_default());
+        self.get(Part::Input).map(|input| input + cached[0] + cached[1])
     }
 }
 
@@ -73,7 +98,7 @@ impl Given {
 }
 
 /// What is written to one span besides the template's part.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Extra {
     /// Input and output tokens where they differ from what the span reports.
     pub(super) corrected: [Option<u64>; 2],
@@ -81,7 +106,10 @@ pub(super) struct Extra {
 }
 
 impl Extra {
-    fn is_empty(&self) -> bool {
+    pub(super) const NONE: Self = Self { corrected: [None; 2], given: None };
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
         self.corrected == [None; 2] && self.given.is_none()
     }
 }
@@ -127,9 +155,11 @@ impl Words {
 struct Template {
     status: CostStatus,
     price_id: Option<String>,
+    /// Where the catalog has that id.
+    place: (usize, usize),
     words: Words,
     /// Which amounts there are.
-    present: [bool; 5],
+    present: u8,
     block: AttributeBlock,
     /// Where those amounts stand.
     slots: Vec<DoubleSlot>,
@@ -158,10 +188,11 @@ impl Output {
         words: Words,
         amounts: &Amounts,
     ) -> TemplateId {
-        let present = amounts.present();
-        let known = self.templates.iter().position(|t| {
-            t.status == status && t.present == present && t.price_id.as_deref() == price_id && t.words == words
-        });
+        let present = amounts.present;
+        // The catalog has each id in one place, and templates are of one catalog.
+        let place = price_id.map_or((0, 0), |id| (id.as_ptr() as usize, id.len()));
+        let is_like = |t: &Template| t.place == place && t.status == status && t.present == present && t.words == words;
+        let known = self.templates.iter().position(is_like);
         TemplateId(known.unwrap_or_else(|| {
             let (mut block, mut slots) = (AttributeBlock::default(), Vec::new());
             let price_id = price_id.map(str::to_owned);
@@ -171,7 +202,7 @@ impl Output {
                 NewValue::Double(_) => slots.push(block.push_double(key)),
                 value => block.push(key, value),
             });
-            self.templates.push(Template { status, price_id, words, present, block, slots });
+            self.templates.push(Template { status, price_id, place, words, present, block, slots });
             self.templates.len() - 1
         }))
     }
@@ -266,7 +297,7 @@ impl Output {
 
     fn put(&self, found: &Found<'_>, groups: &Groups, put: &mut dyn FnMut(&str, NewValue<'_>)) {
         let attributes = self.attributes;
-        if found.amounts.total.is_some() {
+        if found.amounts.total().is_some() {
             for_each_amount(attributes, groups, found.amounts, |key, usd| put(key, NewValue::Double(usd.to_f64())));
             if attributes.otel && groups.otel {
                 put(CURRENCY, NewValue::Str("USD"));
@@ -283,7 +314,7 @@ impl Output {
                     put(key, NewValue::Str(word));
                 }
             }
-            if let (Some(price_id), true) = (found.price_id, found.amounts.total.is_some()) {
+            if let (Some(price_id), true) = (found.price_id, found.amounts.total().is_some()) {
                 put("weir.cost.price_id", NewValue::Str(price_id));
                 put("weir.cost.catalog", NewValue::Str(&self.catalog));
             }
@@ -311,46 +342,43 @@ impl Groups {
 }
 
 /// All doubles, always in the same order.
+#[inline]
 fn for_each_amount(wanted: Attributes, groups: &Groups, amounts: &Amounts, mut put: impl FnMut(&'static str, Usd)) {
-    let Amounts { total, input, output, cache_read, cache_write } = *amounts;
-    let mut family = |is_wanted: bool, keys: &[(&'static str, Option<Usd>)]| {
-        if is_wanted {
-            keys.iter().filter_map(|(key, usd)| Some((*key, (*usd)?))).for_each(|(key, usd)| put(key, usd));
+    let mut each = |key, usd: Option<Usd>| {
+        if let Some(usd) = usd {
+            put(key, usd);
         }
     };
     let otel = wanted.otel && groups.otel;
-    family(otel, &[(AMOUNT, total)]);
-    family(wanted.weir && !otel, &[(TOTAL, total)]);
-    family(
-        wanted.weir,
-        &[
-            ("weir.cost.input", input),
-            ("weir.cost.output", output),
-            ("weir.cost.cache_read", cache_read),
-            ("weir.cost.cache_write", cache_write),
-        ],
-    );
-    family(wanted.legacy && groups.legacy, &[(LEGACY, total)]);
-    family(
-        wanted.open_inference && groups.open_inference,
-        &[
-            (OPEN_INFERENCE, total),
-            ("llm.cost.prompt", amounts.prompt()),
-            ("llm.cost.completion", output),
-            ("llm.cost.prompt_details.cache_read", cache_read),
-            ("llm.cost.prompt_details.cache_write", cache_write),
-        ],
-    );
+    if otel || wanted.weir {
+        each(if otel { AMOUNT } else { TOTAL }, amounts.total());
+    }
+    if wanted.weir {
+        each("weir.cost.input", amounts.get(Part::Input));
+        each("weir.cost.output", amounts.get(Part::Output));
+        each("weir.cost.cache_read", amounts.get(Part::CacheRead));
+        each("weir.cost.cache_write", amounts.get(Part::CacheWrite));
+    }
+    if wanted.legacy && groups.legacy {
+        each(LEGACY, amounts.total());
+    }
+    if wanted.open_inference && groups.open_inference {
+        each(OPEN_INFERENCE, amounts.total());
+        each("llm.cost.prompt", amounts.prompt());
+        each("llm.cost.completion", amounts.get(Part::Output));
+        each("llm.cost.prompt_details.cache_read", amounts.get(Part::CacheRead));
+        each("llm.cost.prompt_details.cache_write", amounts.get(Part::CacheWrite));
+    }
 }
 
 /// Langfuse's costs by kind: a JSON object of exact decimals.
 fn langfuse(amounts: &Amounts) -> Option<String> {
-    let total = amounts.total?;
+    let total = amounts.total()?;
     let parts = [
-        ("input", amounts.input),
-        ("output", amounts.output),
-        ("cache_read_input_tokens", amounts.cache_read),
-        ("cache_creation_input_tokens", amounts.cache_write),
+        ("input", amounts.get(Part::Input)),
+        ("output", amounts.get(Part::Output)),
+        ("cache_read_input_tokens", amounts.get(Part::CacheRead)),
+        ("cache_creation_input_tokens", amounts.get(Part::CacheWrite)),
         ("total", Some(total)),
     ];
     let parts: Vec<_> = parts.iter().filter_map(|(key, usd)| Some(format!("\"{key}\":{}", (*usd)?))).collect();

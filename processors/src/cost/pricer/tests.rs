@@ -95,3 +95,51 @@ proptest! {
         prop_assert_eq!(priced.cost.is_some(), priced.status == CostStatus::Priced);
     }
 }
+
+/// A span of few possible names, so that several have the same, or the same but for one.
+fn few_names() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+    const TEXTS: [(&str, &[&str]); 12] = [
+        ("gen_ai.provider.name", &["openai", "aws.bedrock", "gcp.gemini", "langchain"]),
+        ("gen_ai.request.model", &["gpt-4o", "gpt-4.1", "gemini-2.5-flash", "nonsense"]),
+        ("gen_ai.response.model", &["gpt-4o-2024-08-06", "gpt-4.1-2025-04-14"]),
+        ("gen_ai.operation.name", &["chat", "embeddings", "invoke_agent"]),
+        ("llm.request.type", &["chat", "rerank"]),
+        ("openinference.span.kind", &["LLM", "CHAIN"]),
+        ("ai.operationId", &["ai.streamText", "ai.streamText.doStream"]),
+        ("traceloop.span.kind", &["workflow", "task"]),
+        ("crewai.crew.token_usage", &["total_tokens=30 prompt_tokens=10 completion_tokens=20", "none"]),
+        ("logfire.span_type", &["log", "span"]),
+        ("openai.response.service_tier", &["batch", "default"]),
+        ("server.address", &["api.openai.com", "example.com"]),
+    ];
+    TEXTS
+        .map(|(key, texts)| {
+            proptest::option::weighted(0.4, proptest::sample::select(texts)).prop_map(move |text| (key, text))
+        })
+        .prop_map(|texts| texts.into_iter().filter_map(|(key, text)| Some((key, text?))).collect())
+}
+
+proptest! {
+    #[test]
+    fn what_is_remembered_is_what_would_be_found_out(
+        spans in proptest::collection::vec(
+            (few_names(), proptest::collection::vec(0..100_i64, 0..3), prop_oneof![Just("ai"), Just("pydantic-ai"), Just("x.bedrock")]),
+            1..40,
+        ),
+    ) {
+        let catalog = Catalog::embedded().unwrap();
+        let mut pricer = Pricer::new(Arc::clone(&catalog));
+        for (names, counts, scope) in &spans {
+            let keys = [&b"gen_ai.usage.input_tokens"[..], b"gen_ai.usage.output_tokens"];
+            let counts = keys.into_iter().zip(counts.iter().map(|n| Value::Int(*n)));
+            let texts = names.iter().map(|(key, text)| (key.as_bytes(), Value::Str((*text).into())));
+            let attributes: Vec<_> = texts.chain(counts).collect();
+            let fresh = Pricer::new(Arc::clone(&catalog));
+            let mut reader = UsageReader::default();
+            attributes.iter().for_each(|(key, value)| reader.visit(key, *value));
+            let found_out = fresh.price_reading(&reader.finish(scope), AFTER);
+            let remembered = pricer.price(attributes, scope, AFTER);
+            prop_assert_eq!(format!("{:?}", remembered), format!("{:?}", found_out));
+        }
+    }
+}

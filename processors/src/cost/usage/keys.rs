@@ -34,37 +34,76 @@ pub(super) const COUNTS: usize = 17;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Name {
+    // Those whose text tells something about the call: [`TELLING`].
     Provider,
     /// What LangChain says the provider is, where the provider slot only says `langchain`.
     LangchainProvider,
     RequestModel,
     ResponseModel,
-    ResponseId,
     Address,
     Operation,
     RequestType,
-    TraceloopKind,
     OpenInferenceKind,
     VercelOperation,
-    /// Attributes of agent runs of pydantic-ai, which in older formats carry plain usage keys.
-    AgentRun,
     ServedTier,
     RequestedTier,
+    /// `log` where logfire sends a log as a span, which it does at the end of a stream.
+    LogfireKind,
+
+    // Those of which it matters whether they are there.
+    TraceloopKind,
+    /// Attributes of agent runs of pydantic-ai, which in older formats carry plain usage keys.
+    AgentRun,
+    /// The sum of a crew's calls as the text of a Python object: `total_tokens=140 prompt_tokens=96 …`.
+    CrewUsage,
+
+    // Others.
+    ResponseId,
     /// Currency of the given cost.
     Currency,
     /// The provider's usage object as JSON (logfire).
     RawUsage,
     /// What the provider said beside the answer, as JSON (Vercel AI SDK).
     ProviderMetadata,
-    /// The sum of a crew's calls as the text of a Python object: `total_tokens=140 prompt_tokens=96 …`.
-    CrewUsage,
     /// Costs by kind as JSON (Langfuse).
     CostDetails,
     /// What another Weir found.
     Status,
-    /// `log` where logfire sends a log as a span, which it does at the end of a stream.
-    LogfireKind,
 }
+
+/// The names that tell by their text are those before this one.
+pub(super) const TELLING: usize = Name::TraceloopKind as usize;
+/// The bits of those that tell, by their text or by being there.
+pub(super) const TELLING_BITS: u32 = Name::ResponseId.bit() - 1;
+
+/// A bit for each of the names.
+pub(super) const fn bits(names: &[Name]) -> u32 {
+    let (mut bits, mut n) = (0, 0);
+    while n < names.len() {
+        bits |= names[n].bit();
+        n += 1;
+    }
+    bits
+}
+
+impl Name {
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// A span without counts can be a call only if it has one of these.
+pub(super) const OF_CALLS: u32 = bits(&[
+    Name::RequestModel,
+    Name::ResponseModel,
+    Name::Operation,
+    Name::RequestType,
+    Name::OpenInferenceKind,
+    Name::VercelOperation,
+]);
+
+/// Those that hold more than one thing.
+pub(super) const TEXTS: u32 = bits(&[Name::RawUsage, Name::ProviderMetadata, Name::CrewUsage, Name::CostDetails]);
 
 pub(super) const NAMES: usize = 21;
 

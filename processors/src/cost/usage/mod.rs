@@ -23,6 +23,7 @@
 //! One span alone tells whether it is an [aggregate](CostStatus::Aggregate). That a framework's span and an SDK's both
 //! stand for one call shows only across spans, and is decided in [`calls`](super::calls).
 
+mod facts;
 mod keys;
 mod normalise;
 mod number;
@@ -34,6 +35,7 @@ mod tests;
 
 use weir_pipeline::batch::view::Text;
 
+pub(super) use self::facts::{Facts, Naming};
 pub use self::reader::{Meaning, UsageReader};
 use super::{CostStatus, Usd};
 

@@ -1,23 +1,19 @@
 //! From the counts of whatever convention to one meaning: input includes cached tokens, output includes reasoning.
 
-use weir_pipeline::batch::view::Text;
-
+use super::facts::Facts;
 use super::keys::{Count, Flag, Money, Name};
 use super::reader::UsageReader;
-use super::role::{self, Role};
+use super::role::Role;
 use super::{GivenCost, Reading, Resolution, Rule, Usage};
 use crate::cost::CostStatus;
 
-/// Scopes that add cached tokens to the input even for Bedrock: they normalise all providers alike.
-const INCLUSIVE_SCOPES: [&str; 6] = ["langchain", "llamaindex", "litellm", "openinference", "pydantic", "logfire"];
-
 /// Puts together what was collected.
-pub(super) fn reading<'a>(reader: &UsageReader<'a>, scope_name: &str) -> Reading<'a> {
+#[inline(always)]
+pub(super) fn reading<'a>(reader: &UsageReader<'a>, facts: &Facts) -> Reading<'a> {
     let (operation, request_type) = (reader.name(Name::Operation), reader.name(Name::RequestType));
-    let served = reader.name(Name::ServedTier);
     let mut resolution = Resolution::default();
     Reading {
-        usage: usage(reader, scope_name, &mut resolution),
+        usage: usage(reader, facts, &mut resolution),
         provider: reader.name(Name::Provider),
         langchain_provider: reader.name(Name::LangchainProvider),
         request_model: reader.name(Name::RequestModel),
@@ -25,16 +21,16 @@ pub(super) fn reading<'a>(reader: &UsageReader<'a>, scope_name: &str) -> Reading
         response_id: reader.name(Name::ResponseId),
         address: reader.name(Name::Address),
         operation: if operation.is_empty() { request_type } else { operation },
-        service_tier: served,
+        service_tier: reader.name(Name::ServedTier),
         requested_service_tier: reader.name(Name::RequestedTier),
-        batch: reader.flag(Flag::Batch) || served.as_bytes() == b"batch",
-        is_stream: reader.flag(Flag::Stream) || contains(reader.name(Name::VercelOperation), b".stream"),
+        batch: reader.flag(Flag::Batch) || facts.is_batch,
+        is_stream: reader.flag(Flag::Stream) || facts.is_stream,
         given_cost: given_cost(reader),
         resolution,
         reported: [reader.count(Count::Input), reader.count(Count::Output)],
         has_output_keys: reader.has_output_keys(),
         earlier_status: reader.name(Name::Status),
-        is_log: reader.name(Name::LogfireKind).as_bytes() == b"log",
+        is_log: facts.is_log,
     }
 }
 
@@ -57,20 +53,20 @@ fn given_cost<'a>(reader: &UsageReader<'a>) -> Option<GivenCost<'a>> {
     Some(GivenCost { total, input, output, currency, key })
 }
 
-fn usage(reader: &UsageReader<'_>, scope_name: &str, resolution: &mut Resolution) -> Result<Usage, CostStatus> {
+#[inline(always)]
+fn usage(reader: &UsageReader<'_>, facts: &Facts, resolution: &mut Resolution) -> Result<Usage, CostStatus> {
     // Without a count there is nothing to bill, so only the kind of span is of interest.
-    let any_count = reader.has_counts();
-    match Role::of(reader, scope_name, any_count) {
-        Role::Unrelated => Err(CostStatus::NotLlm),
-        Role::Outer if any_count => Err(CostStatus::Aggregate),
-        Role::Outer => Err(CostStatus::NotLlm),
-        Role::Call if !any_count => Err(CostStatus::NoUsage),
-        Role::Call if reader.is_invalid() => Err(CostStatus::Invalid),
-        Role::Call => normalised(reader, scope_name, resolution),
+    match (facts.role, reader.has_counts()) {
+        (Role::CallIfCounted | Role::Outer, false) => Err(CostStatus::NotLlm),
+        (Role::Outer, true) => Err(CostStatus::Aggregate),
+        (Role::Call, false) => Err(CostStatus::NoUsage),
+        (Role::Call | Role::CallIfCounted, true) if reader.is_invalid() => Err(CostStatus::Invalid),
+        (Role::Call | Role::CallIfCounted, true) => normalised(reader, facts, resolution),
     }
 }
 
-fn normalised(reader: &UsageReader<'_>, scope_name: &str, resolution: &mut Resolution) -> Result<Usage, CostStatus> {
+#[inline(always)]
+fn normalised(reader: &UsageReader<'_>, facts: &Facts, resolution: &mut Resolution) -> Result<Usage, CostStatus> {
     let reported_total = reader.count(Count::Total);
     let cache_read = reader.count(Count::CacheRead);
     let (write_5m, write_1h) = (reader.count(Count::CacheWrite5m), reader.count(Count::CacheWrite1h));
@@ -86,13 +82,13 @@ fn normalised(reader: &UsageReader<'_>, scope_name: &str, resolution: &mut Resol
     if let Some(n) = input
         && cached > 0
     {
-        resolution.input = cached_rule(reader, scope_name, n, cached);
+        resolution.input = cached_rule(reader, facts, n, cached);
         if resolution.input.is_exclusive() {
             input = Some(n + cached);
         }
     }
 
-    if role::is_input_only(reader) {
+    if facts.is_input_only {
         input = input.or(reported_total);
     } else {
         // One direction and the total tell the other; a direction and no total do not.
@@ -110,7 +106,7 @@ fn normalised(reader: &UsageReader<'_>, scope_name: &str, resolution: &mut Resol
         if reasoned > 0 && (beyond == reasoned || reasoned > out) {
             resolution.output = if beyond == reasoned { Rule::TotalAddsUp } else { Rule::LargerThanWhole };
             output = Some(out + reasoned);
-        } else if beyond > 0 && is_google(reader) {
+        } else if beyond > 0 && facts.is_google {
             resolution.output = Rule::TotalIsLarger;
             output = Some(out + beyond);
             reasoning = reasoning.or(Some(beyond));
@@ -155,8 +151,8 @@ fn parts_fit(usage: &Usage) -> bool {
 }
 
 /// Whether `input` includes the `cached` tokens, and what tells.
-fn cached_rule(reader: &UsageReader<'_>, scope_name: &str, input: u64, cached: u64) -> Rule {
-    if is_raw_bedrock(reader, scope_name) {
+fn cached_rule(reader: &UsageReader<'_>, facts: &Facts, input: u64, cached: u64) -> Rule {
+    if facts.is_raw_bedrock {
         return Rule::EmitterExcludes;
     }
     if cached > input {
@@ -169,23 +165,4 @@ fn cached_rule(reader: &UsageReader<'_>, scope_name: &str, input: u64, cached: u
         (Some(total), Some(output)) if total == input + output + cached => Rule::TotalAddsUp,
         _ => Rule::Inclusive,
     }
-}
-
-fn is_raw_bedrock(reader: &UsageReader<'_>, scope_name: &str) -> bool {
-    if scope_name.ends_with(".bedrock") || scope_name.ends_with(".botocore") {
-        return true;
-    }
-    matches!(reader.name(Name::Provider).as_bytes(), b"aws.bedrock" | b"aws_bedrock" | b"bedrock")
-        && !INCLUSIVE_SCOPES.iter().any(|part| scope_name.contains(part))
-}
-
-fn is_google(reader: &UsageReader<'_>) -> bool {
-    let provider = reader.name(Name::Provider);
-    provider.as_bytes().starts_with(b"gcp.")
-        || ["google", "vertex", "gemini"].iter().any(|part| contains(provider, part.as_bytes()))
-        || [Name::ResponseModel, Name::RequestModel].iter().any(|name| contains(reader.name(*name), b"gemini"))
-}
-
-fn contains(text: Text<'_>, part: &[u8]) -> bool {
-    text.as_bytes().windows(part.len()).any(|w| w.eq_ignore_ascii_case(part))
 }

@@ -1,8 +1,9 @@
 //! One pass over the attributes: of each field the value whose key has the lowest rank.
 
 use weir_pipeline::batch::Span;
-use weir_pipeline::batch::view::{Text, Value};
+use weir_pipeline::batch::view::{KeyValue, Text, Value};
 
+use super::facts::{Facts, Naming};
 use super::keys::{self, COUNTS, Count, FLAGS, Field, Flag, MONIES, Money, NAMES, Name};
 use super::number::{self, Number};
 use super::{OUTPUT_PREFIXES, Reading, normalise, raw};
@@ -18,12 +19,15 @@ pub struct UsageReader<'a> {
     counts: [u64; COUNTS],
     names: [Text<'a>; NAMES],
     monies: [Usd; MONIES],
-    /// A bit for each count whose value is none.
+    /// A bit for each count that was read, …
+    counted: u32,
+    /// … each whose value is none, …
     invalid: u32,
+    /// … and each name that is not empty.
+    named: u32,
     flags: [Option<bool>; FLAGS],
     flag_ranks: [u8; FLAGS],
     has_output_keys: bool,
-    has_counts: bool,
 }
 
 /// What an attribute's key says to a [`UsageReader`].
@@ -46,7 +50,7 @@ impl Meaning {
 /// A rank worse than any.
 const UNSET: u8 = u8::MAX;
 
-const _: () = assert!(COUNTS <= u32::BITS as usize);
+const _: () = assert!(COUNTS <= u32::BITS as usize && NAMES <= u32::BITS as usize);
 
 impl Default for UsageReader<'_> {
     fn default() -> Self {
@@ -57,11 +61,12 @@ impl Default for UsageReader<'_> {
             counts: [0; COUNTS],
             names: [Text::default(); NAMES],
             monies: [Usd::ZERO; MONIES],
+            counted: 0,
             invalid: 0,
+            named: 0,
             flags: [None; FLAGS],
             flag_ranks: [UNSET; FLAGS],
             has_output_keys: false,
-            has_counts: false,
         }
     }
 }
@@ -71,7 +76,7 @@ impl<'a> UsageReader<'a> {
     #[inline]
     pub fn visit(&mut self, key: &[u8], value: Value<'a>) {
         if let Some(meaning) = Meaning::of(key) {
-            self.visit_known(meaning, value);
+            self.visit_any(meaning, value);
         }
     }
 
@@ -79,14 +84,31 @@ impl<'a> UsageReader<'a> {
     pub fn visit_all(&mut self, span: Span<'a>) {
         for attribute in span.raw_attributes() {
             if let Some(meaning) = Meaning::of(attribute.key.as_bytes()) {
-                self.visit_known(meaning, attribute.value());
+                self.visit_known(meaning, attribute);
             }
         }
     }
 
     /// Looks at an attribute whose key is known to mean something.
-    #[inline]
-    pub fn visit_known(&mut self, meaning: Meaning, value: Value<'a>) {
+    #[inline(always)]
+    pub fn visit_known(&mut self, meaning: Meaning, attribute: KeyValue<'a>) {
+        match meaning {
+            Meaning { field: Some((Field::Name(name), rank)), is_output: false }
+                if let Some(text) = attribute.plain_text() =>
+            {
+                self.take_name(name, rank, text);
+            }
+            Meaning { field: Some((Field::Count(count), rank)), is_output: false }
+                if let Some(n) = attribute.plain_small_int() =>
+            {
+                self.take_count(count, rank, Number::Tokens(u64::from(n)));
+            }
+            _ => self.visit_any(meaning, attribute.value()),
+        }
+    }
+
+    #[inline(never)]
+    fn visit_any(&mut self, meaning: Meaning, value: Value<'a>) {
         self.has_output_keys |= meaning.is_output;
         if let Some((field, rank)) = meaning.field {
             self.take(field, rank, value);
@@ -95,8 +117,34 @@ impl<'a> UsageReader<'a> {
 
     /// Decides what the span is and what it used. `scope_name` is the instrumentation scope's, empty if unknown.
     pub fn finish(&mut self, scope_name: &str) -> Reading<'a> {
-        raw::complete(self);
-        normalise::reading(self, scope_name)
+        self.complete();
+        self.reading(&Facts::of(self, scope_name))
+    }
+
+    /// Fills in what only texts tell. The first half of [`finish`](Self::finish).
+    #[inline]
+    pub(in crate::cost) fn complete(&mut self) {
+        if self.named & keys::TEXTS != 0 {
+            raw::complete(self);
+        }
+    }
+
+    /// The second half, for whoever knows what the names say.
+    #[inline(always)]
+    pub(in crate::cost) fn reading(&self, facts: &Facts) -> Reading<'a> {
+        normalise::reading(self, facts)
+    }
+
+    /// Whether the span has nothing to do with models: it counts nothing and names neither a model nor an operation.
+    #[inline]
+    pub(in crate::cost) fn is_unrelated(&self) -> bool {
+        !self.has_counts() && self.named & keys::OF_CALLS == 0
+    }
+
+    /// What [`Facts`] depend on.
+    #[inline]
+    pub(in crate::cost) fn naming<'n>(&'n self, scope_name: &'n str) -> Naming<'n, 'a> {
+        Naming::new(&self.names, self.named, scope_name)
     }
 
     /// The keys that were read, with who writes them: field, key, convention.
@@ -115,15 +163,10 @@ impl<'a> UsageReader<'a> {
     #[inline(always)]
     fn take(&mut self, field: Field, rank: u8, value: Value<'a>) {
         match field {
-            Field::Count(count) => self.take_count(count, rank, value),
+            Field::Count(count) => self.take_count(count, rank, Number::read(value)),
             Field::Name(name) => {
-                let at = name as usize;
-                let (Some(best), Some(slot)) = (self.name_ranks.get_mut(at), self.names.get_mut(at)) else { return };
-                if let Value::Str(text) = value
-                    && rank <= *best
-                    && !text.is_empty()
-                {
-                    (*best, *slot) = (rank, text);
+                if let Value::Str(text) = value {
+                    self.take_name(name, rank, text);
                 }
             }
             Field::Money(money) => {
@@ -150,21 +193,32 @@ impl<'a> UsageReader<'a> {
         }
     }
 
-    #[inline]
-    fn take_count(&mut self, count: Count, rank: u8, value: Value<'a>) {
+    #[inline(always)]
+    fn take_name(&mut self, name: Name, rank: u8, text: Text<'a>) {
+        let at = name as usize;
+        let (Some(best), Some(slot)) = (self.name_ranks.get_mut(at), self.names.get_mut(at)) else { return };
+        if rank <= *best && !text.is_empty() {
+            (*best, *slot) = (rank, text);
+            self.named |= name.bit();
+        }
+    }
+
+    #[inline(always)]
+    fn take_count(&mut self, count: Count, rank: u8, number: Number) {
         let at = count as usize;
         let (Some(best), Some(slot)) = (self.count_ranks.get_mut(at), self.counts.get_mut(at)) else { return };
         if rank > *best {
             return;
         }
-        let (number, invalid) = match Number::read(value) {
+        let bit = 1 << at;
+        let (number, invalid) = match number {
             Number::Tokens(n) => (n, 0),
-            Number::Invalid => (0, 1 << at),
+            Number::Invalid => (0, bit),
             Number::Absent => return,
         };
         (*best, *slot) = (rank, number);
-        self.has_counts = true;
-        self.invalid = self.invalid & !(1 << at) | invalid;
+        self.counted |= bit;
+        self.invalid = self.invalid & !bit | invalid;
     }
 
     /// Gives a count that no key gave.
@@ -176,7 +230,7 @@ impl<'a> UsageReader<'a> {
         if *best == UNSET {
             // The last of the ranks, which no key has.
             (*best, *slot) = (UNSET - 1, n);
-            self.has_counts = true;
+            self.counted |= 1 << at;
         }
     }
 
@@ -184,8 +238,10 @@ impl<'a> UsageReader<'a> {
     pub(super) fn fill_name(&mut self, name: Name, text: Option<&'a str>) {
         if let (Some(slot), Some(text)) = (self.names.get_mut(name as usize), text)
             && slot.is_empty()
+            && !text.is_empty()
         {
             *slot = text.into();
+            self.named |= name.bit();
         }
     }
 
@@ -208,7 +264,7 @@ impl<'a> UsageReader<'a> {
     #[inline]
     pub(super) fn count(&self, count: Count) -> Option<u64> {
         let at = count as usize;
-        self.counts.get(at).copied().filter(|_| self.count_ranks.get(at) != Some(&UNSET))
+        if self.counted >> at & 1 == 0 { None } else { self.counts.get(at).copied() }
     }
 
     pub(super) fn money(&self, money: Money) -> Option<Usd> {
@@ -222,8 +278,9 @@ impl<'a> UsageReader<'a> {
         Some(keys::source(Field::Money(money), rank)?.0)
     }
 
+    #[inline]
     pub(super) fn has_counts(&self) -> bool {
-        self.has_counts
+        self.counted != 0
     }
 
     pub(super) fn is_invalid(&self) -> bool {

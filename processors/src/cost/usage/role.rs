@@ -6,18 +6,19 @@ use super::keys::Name;
 use super::reader::UsageReader;
 
 /// What part a span plays in its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// It is one call of a model.
     Call,
+    /// It is one if it has counts, else it has nothing to do with models.
+    CallIfCounted,
     /// It wraps others, or sums them up.
     Outer,
-    /// It has nothing to do with models.
-    Unrelated,
 }
 
 impl Role {
-    /// Decides by the kinds and operations that the span names; `any_count` is whether it has counts.
-    pub(super) fn of(reader: &UsageReader<'_>, scope_name: &str, any_count: bool) -> Self {
+    /// Decides by the kinds and operations that the span names.
+    pub(super) fn of(reader: &UsageReader<'_>, scope_name: &str) -> Self {
         let has = |name: Name| !reader.name(name).is_empty();
 
         // Every model call of the Vercel AI SDK has an outer span (`ai.generateText`) and inner ones
@@ -42,7 +43,7 @@ impl Role {
         if scope_name == "pydantic-ai" && !has(Name::Operation) {
             return Self::Outer;
         }
-        if any_count || has(Name::RequestModel) || has(Name::ResponseModel) { Self::Call } else { Self::Unrelated }
+        if has(Name::RequestModel) || has(Name::ResponseModel) { Self::Call } else { Self::CallIfCounted }
     }
 }
 

@@ -124,8 +124,8 @@ prices: [{provider: local, model: big, rates: {input: 1}}]",
         )
         .unwrap(),
     );
-    let mut matcher = crate::cost::Matcher::new(std::sync::Arc::clone(&catalog));
-    let mut name = |provider: &str, model: &str, address: &str| {
+    let matcher = crate::cost::Matcher::new(std::sync::Arc::clone(&catalog));
+    let name = |provider: &str, model: &str, address: &str| {
         let reading = crate::cost::Reading {
             provider: provider.into(),
             request_model: model.into(),
