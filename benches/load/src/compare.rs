@@ -47,7 +47,7 @@ pub(crate) enum Scenario {
     Cost,
     /// OTLP to OTLP through attributes, cost and batch, beside the proxy
     Chain,
-    /// Gzip input beside plain input, both through the cost processor
+    /// Gzip in and gzip out beside plain, all through the cost processor
     Gzip,
     /// OTLP/gRPC into Parquet files
     Parquet,
@@ -243,7 +243,7 @@ impl Bench {
         }
         let [floor, weir] = self.alternate(&contenders).await?.map(|measured| measured.series);
         let through = match pipeline {
-            Pipeline::Cost => " → cost",
+            Pipeline::Cost | Pipeline::CostToGzip => " → cost",
             Pipeline::Chain => " → attributes → cost → batch",
             Pipeline::Forward | Pipeline::Parquet => "",
         };
@@ -269,19 +269,21 @@ impl Bench {
     async fn gzip(&self, weir: &Weir, protocol: Protocol, spans: usize) -> Result<()> {
         let plain = Arc::new(self.pool(spans, Encoding::Identity)?.repeating());
         let small = Arc::new(self.pool(spans, Encoding::Gzip)?);
-        let program = Program::Weir(weir.clone(), Pipeline::Cost);
+        let program = |pipeline| Program::Weir(weir.clone(), pipeline);
         let contenders = [
-            self.contender("weir, plain input", program.clone(), protocol, &plain),
-            self.contender("weir, gzip input", program, protocol, &small),
+            self.contender("weir, plain", program(Pipeline::Cost), protocol, &plain),
+            self.contender("weir, gzip in", program(Pipeline::Cost), protocol, &small),
+            self.contender("weir, gzip out", program(Pipeline::CostToGzip), protocol, &plain),
         ];
-        let [without, with] = self.alternate(&contenders).await?.map(|measured| measured.series);
-        self.title(&format!("{0} gzip → cost → {0}", protocol.name()), &small);
-        let more = paired(&with.cpu, &without.cpu, |with, without| with - without);
+        let [without, input, output] = self.alternate(&contenders).await?.map(|measured| measured.series);
+        self.title(&format!("{0} → cost → {0} with gzip", protocol.name()), &small);
+        let more = |with: &Series| paired(&with.cpu, &without.cpu, |with, without| with - without);
+        let (more_in, more_out) = (more(&input), more(&output));
         let target = (self.args.shape == Shape::Llm && spans == 100).then_some(1.2);
         println!(
-            "{}\n  gzip costs {more:.3} µs more a span{}",
-            table(&[without, with]),
-            verdict(more.median, target, " µs")
+            "{}\n  gzip in costs {more_in:.3} µs more a span{}\n  gzip out costs {more_out:.3} µs more a span",
+            table(&[without, input, output]),
+            verdict(more_in.median, target, " µs")
         );
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(crate) enum Pipeline {
     Forward,
     /// OTLP through the cost processor on to the same protocol.
     Cost,
+    /// The same, compressed on the way out.
+    CostToGzip,
     /// OTLP through `attributes`, `cost` and `batch` on to the same protocol.
     Chain,
     /// OTLP into Parquet files in the process's temporary directory.
@@ -157,15 +159,16 @@ fn configuration(
         Protocol::Http => "http",
     };
     let queue = if queue { "" } else { ", sending_queue: {enabled: false}" };
+    let compression = if pipeline == Pipeline::CostToGzip { "gzip" } else { "none" };
     let (exporter, exporters) = match (pipeline, protocol) {
         (Pipeline::Parquet, _) => ("parquet", format!("{{url: {}}}", directory.join("lake").display())),
         (_, Protocol::Grpc) => {
-            ("otlp_grpc", format!("{{endpoint: {to}, compression: none, tls: {{insecure: true}}{queue}}}"))
+            ("otlp_grpc", format!("{{endpoint: {to}, compression: {compression}, tls: {{insecure: true}}{queue}}}"))
         }
-        (_, Protocol::Http) => ("otlp_http", format!("{{endpoint: http://{to}, compression: none{queue}}}")),
+        (_, Protocol::Http) => ("otlp_http", format!("{{endpoint: http://{to}, compression: {compression}{queue}}}")),
     };
     let (processors, named) = match pipeline {
-        Pipeline::Cost => ("processors: {cost: {}}\n", "processors: [cost], "),
+        Pipeline::Cost | Pipeline::CostToGzip => ("processors: {cost: {}}\n", "processors: [cost], "),
         Pipeline::Chain => (
             "processors:\n  attributes: {actions: [{key: team, value: support, action: insert}, \
              {key: llm.headers, action: delete}]}\n  cost: {}\n  batch: {}\n",

@@ -14,10 +14,11 @@
 //! that was written ([`Form`]), and the next attribute is compared with it: equal bytes are a valid key, and often a
 //! valid value too, without another look.
 //!
-//! The notes take 12 bytes an attribute and some 120 a key. A request whose attributes are degenerate (hardly longer than
+//! The notes take 12 bytes an attribute, 4 more where it is written oddly, and some 120 a key. A request whose attributes are degenerate (hardly longer than
 //! that, or nearly each of a key of its own) gets none, and its views walk the bytes instead: memory stays below the
 //! request's own size.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::{HashMap, HashMapExt};
@@ -25,7 +26,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located};
 use super::view::{KeyValue, Text};
-use super::wire::{Fields, LEN, Reader};
+use super::wire::{Fields, LEN, Reader, bytes_field_len};
 use crate::otlp::schema::KEY_VALUE;
 
 /// Tag of a span's `attributes`.
@@ -65,7 +66,7 @@ struct Form {
     head: u32,
     /// Its whole length, as long as all others were the same to the last byte; else 0.
     whole: u32,
-    /// Its value.
+    /// Where its value lies within it.
     start: u32,
     end: u32,
     /// The key that followed this one last.
@@ -79,9 +80,9 @@ impl Form {
     /// What begins a span: no attribute is like it.
     const START: Self = Self { bytes: [0; FORM], head: 0, whole: 0, start: 0, end: 0, next: START };
 
-    /// The form of a `KeyValue` that begins with a head of this length, 0 if with something else.
-    fn of(key_value: &[u8], head: usize, entry: Entry) -> Self {
-        let mut form = Self { start: entry.start, end: entry.end, ..Self::START };
+    /// The form of a `KeyValue` that begins with a head of this length, 0 if with something else, and has this value.
+    fn of(key_value: &[u8], head: usize, value: &Range<usize>) -> Self {
+        let mut form = Self { start: value.start as u32, end: value.end as u32, ..Self::START };
         form.bytes.iter_mut().zip(key_value).for_each(|(to, from)| *to = *from);
         if key_value.len() <= FORM {
             form.whole = key_value.len() as u32;
@@ -130,9 +131,28 @@ pub(crate) struct Attributes {
     serial: u64,
     keys: Vec<Key>,
     entries: Vec<Entry>,
+    /// The numbers of those that are not written as [`Self::field`] expects, in ascending order.
+    odd: Vec<u32>,
 }
 
 impl Attributes {
+    /// Where the field of an attribute lies, from its tag to its end; `None` says to look for it.
+    pub(crate) fn field(&self, number: u32, bytes: &[u8]) -> Option<(u32, u32)> {
+        // 4a <length> 0a <length> key 12 <length> value, with lengths as short as can be
+        let entry = self.entries.get(number as usize).filter(|_| self.odd.binary_search(&number).is_err())?;
+        let (key, value) = (self.keys.get(entry.key as usize)?.len as usize, (entry.end - entry.start) as usize);
+        let key_value = bytes_field_len(1, key) + bytes_field_len(2, value);
+        let end = entry.end as usize;
+        let start = end.checked_sub(bytes_field_len(SPAN_ATTRIBUTES, key_value))?;
+        // A length that is longer than it need be ends in another byte than what is expected there.
+        let mut reader = Reader::new(bytes.get(start..end)?);
+        let attribute = reader.field_if(ATTRIBUTE).filter(|_| reader.is_empty())?;
+        let (mut reader, mut inner) = (Reader::new(attribute), 0);
+        inner += reader.field_if(0x0a)?.len();
+        inner += reader.field_if(0x12)?.len();
+        (reader.is_empty() && inner == key + value).then_some((start as u32, end as u32))
+    }
+
     /// The attributes noted as numbers `run`, with their numbers.
     #[inline]
     pub(crate) fn iter<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = (u32, KeyValue<'a>)> {
@@ -179,6 +199,7 @@ pub(crate) struct Recorder<'b> {
     forms: Vec<Form>,
     by_text: HashMap<&'b [u8], u32>,
     entries: Vec<Entry>,
+    odd: Vec<u32>,
     /// Entries there may be.
     max_entries: usize,
     /// Keys there may be.
@@ -200,6 +221,7 @@ impl<'b> Recorder<'b> {
             forms,
             by_text: HashMap::with_capacity(USUAL_KEYS),
             entries: Vec::with_capacity(bytes.len() / 64),
+            odd: Vec::new(),
             max_entries: bytes.len() / MIN_BYTES,
             max_keys: USUAL_KEYS + bytes.len() / MIN_BYTES_A_KEY,
             is_noting: true,
@@ -230,7 +252,10 @@ impl<'b> Recorder<'b> {
     #[inline]
     pub(crate) fn row(&mut self, reader: &mut Reader<'b>, base: usize, depth: usize) -> Result<(), Located> {
         loop {
-            if let Some(entry) = self.repeated(reader, base) {
+            if let Some((entry, is_odd)) = self.repeated(reader, base) {
+                if is_odd {
+                    self.note_odd();
+                }
                 self.note(entry);
                 continue;
             }
@@ -243,9 +268,9 @@ impl<'b> Recorder<'b> {
         }
     }
 
-    /// Skips an attribute that is the one that followed the last one before, to the last byte.
+    /// Skips an attribute that is the one that followed the last one before, to the last byte. Tells whether it is odd.
     #[inline(always)]
-    fn repeated(&self, reader: &mut Reader<'b>, base: usize) -> Option<Entry> {
+    fn repeated(&self, reader: &mut Reader<'b>, base: usize) -> Option<(Entry, bool)> {
         let key = self.forms.get(self.last as usize)?.next;
         let form = self.forms.get(key as usize)?;
         if form.whole == 0 {
@@ -254,8 +279,9 @@ impl<'b> Recorder<'b> {
         let ([tag, len], beginning) = self.bytes.get(base + reader.pos()..)?.split_first_chunk()?;
         let is_same =
             *tag == ATTRIBUTE && u32::from(*len) == form.whole && form.begins(beginning.first_chunk()?, form.whole);
-        let entry = Entry { key, start: form.start, end: form.end };
-        (is_same && reader.skip(2 + form.whole as usize).is_ok()).then_some(entry)
+        let at = (base + reader.pos() + 2) as u32;
+        let entry = Entry { key, start: at + form.start, end: at + form.end };
+        (is_same && reader.skip(2 + form.whole as usize).is_ok()).then_some((entry, form.head == 0))
     }
 
     /// The attribute that lies at `at` in the bytes, if it is of the key that followed the last one before, and valid.
@@ -305,13 +331,23 @@ impl<'b> Recorder<'b> {
                 return Ok(());
             }
             self.keys.push(Key { start: (at + key.start) as u32, len: text.len() as u32 });
-            self.forms.push(Form::of(key_value, if is_plain { text.len() + 3 } else { 0 }, entry));
+            self.forms.push(Form::of(key_value, if is_plain { text.len() + 3 } else { 0 }, &value));
         }
         if let Some(last) = self.forms.get_mut(self.last as usize) {
             last.next = id;
         }
+        if !is_plain {
+            self.note_odd();
+        }
         self.note(entry);
         Ok(())
+    }
+
+    /// To be called before [`Self::note`].
+    #[cold]
+    #[inline(never)]
+    fn note_odd(&mut self) {
+        self.odd.push(self.position());
     }
 
     #[inline]
@@ -333,13 +369,14 @@ impl<'b> Recorder<'b> {
         self.forms = Vec::new();
         self.by_text = HashMap::new();
         self.entries = Vec::new();
+        self.odd = Vec::new();
     }
 
     /// What was noted, unless that would take more memory than it is worth.
     pub(crate) fn finish(self) -> Option<Attributes> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        self.is_noting.then_some(Attributes { serial, keys: self.keys, entries: self.entries })
+        self.is_noting.then_some(Attributes { serial, keys: self.keys, entries: self.entries, odd: self.odd })
     }
 }
 

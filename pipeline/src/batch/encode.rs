@@ -166,8 +166,17 @@ fn hidden_fields(overlay: &Overlay, index: &Index, span: usize, body: &[u8], mut
         });
         return fields.for_each(|f| show(f.start, f.end));
     }
-    // Where nothing else is replaced, the walk begins with the first attribute and ends with the last that is hidden.
-    let mut left = if only_attributes { overlay.hidden_among(entry.attributes) } else { usize::MAX };
+    // Where nothing else is replaced, the places of what is hidden are mostly known; else the walk begins with the first
+    // attribute and ends with the last that is hidden.
+    let mut left = usize::MAX;
+    if only_attributes {
+        let fields = overlay.hidden_among(entry.attributes);
+        if fields.clone().all(|field| field.is_some()) {
+            let base = entry.extent.body;
+            return fields.flatten().for_each(|(start, end)| show((start - base) as usize, (end - base) as usize));
+        }
+        left = fields.count();
+    }
     let mut fields = Fields::from(body, if only_attributes { entry.row.0 as usize } else { 0 });
     let mut numbers = entry.attributes.0..;
     while left > 0 {
@@ -260,5 +269,68 @@ fn container_fate(extent: Extent, children: impl Iterator<Item = (Extent, Fate)>
         () if !changed => Fate::Keep,
         () if any && !alive => Fate::Drop,
         () => Fate::Rewrite(len.saturating_add_signed(growth)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::batch::Batch;
+    use crate::batch::wire::put_bytes;
+    use crate::signal::Signal;
+
+    fn field(number: u32, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_bytes(&mut out, number, body);
+        out
+    }
+
+    /// Attributes that mean the same to every decoder and are written in as many ways, each with its key.
+    fn attributes() -> Vec<(String, Vec<u8>)> {
+        let key = |n: usize| format!("key.{n}");
+        let text = |n: usize| field(1, format!("value {n}").as_bytes());
+        let plain = |n: usize| field(9, &[field(1, key(n).as_bytes()), field(2, &text(n))].concat());
+        let long = |mut bytes: Vec<u8>, at: usize| {
+            bytes[at] |= 0x80;
+            bytes.insert(at + 1, 0);
+            bytes
+        };
+        let value_first = |n: usize| field(9, &[field(2, &text(n)), field(1, key(n).as_bytes())].concat());
+        let of = |n: usize, body: &[u8]| field(9, &[&field(1, key(n).as_bytes())[..], body].concat());
+        // Ends in what looks like the beginning of an attribute of the next one's key.
+        let bait = field(9, &[field(1, b"key.8"), field(2, &field(1, b"J\x11\x0a\x07key.9"))].concat());
+        vec![
+            (key(0), plain(0)),
+            (key(1), long(plain(1), 1)),
+            (key(2), of(2, &long(field(2, &text(2)), 1))),
+            (key(3), of(3, &field(2, &long(text(3), 1)))),
+            (key(4), value_first(4)),
+            (key(5), of(5, &field(2, &field(5, &field(1, &text(5)))))),
+            (key(6), of(6, &[])),
+            (key(7), of(7, &field(2, b""))),
+            (key(8), bait),
+            (key(9), value_first(9)),
+            (key(10), plain(10)),
+        ]
+    }
+
+    #[test]
+    fn what_is_removed_is_all_that_goes_however_it_was_written() {
+        let attributes = attributes();
+        let request = |attributes: &[&[u8]]| {
+            let span = |n: u8| field(2, &[&field(1, &[n; 16])[..], &field(2, &[n; 8]), &attributes.concat()].concat());
+            // Of the second span the keys are foreseen.
+            field(1, &field(2, &[span(1), span(2)].concat()))
+        };
+        let all: Vec<&[u8]> = attributes.iter().map(|(_, bytes)| &bytes[..]).collect();
+        for remove in 0..1u32 << attributes.len() {
+            let mut batch = Batch::decode(Signal::Traces, request(&all).into()).unwrap();
+            let is_removed = |n: usize| remove >> n & 1 == 1;
+            batch.for_each_mut(|span| {
+                let removed = attributes.iter().enumerate().filter(|(n, _)| is_removed(*n));
+                removed.for_each(|(_, (key, _))| span.remove(key));
+            });
+            let kept: Vec<&[u8]> = all.iter().enumerate().filter(|(n, _)| !is_removed(*n)).map(|(_, a)| *a).collect();
+            assert_eq!(batch.encode(), request(&kept), "{remove:b}");
+        }
     }
 }

@@ -273,10 +273,11 @@ impl Overlay {
         edits.shadowing = true;
     }
 
-    /// Takes note that the noted attribute of this number is replaced or removed.
+    /// Takes note that the noted attribute of this number is replaced or removed, and where its field lies, if that is
+    /// known.
     #[inline]
-    pub(crate) fn hide(&mut self, number: u32) {
-        self.hidden.insert(number);
+    pub(crate) fn hide(&mut self, number: u32, field: Option<(u32, u32)>) {
+        self.hidden.insert(number, field);
     }
 
     /// Whether the noted attribute of this number, one of the span's own, is replaced or removed.
@@ -285,9 +286,9 @@ impl Overlay {
         self.hidden.contains(number) || self.replaces(span, SPAN_ATTRIBUTES)
     }
 
-    /// How many of the noted attributes `run` are replaced or removed.
-    pub(crate) fn hidden_among(&self, run: (u32, u32)) -> usize {
-        (run.0..run.1).filter(|number| self.hidden.contains(*number)).count()
+    /// Where those of the noted attributes `run` lie that are replaced or removed; `None` for one whose place is not known.
+    pub(crate) fn hidden_among(&self, run: (u32, u32)) -> impl Iterator<Item = Option<(u32, u32)>> + Clone {
+        self.hidden.among(run)
     }
 
     /// Whether fields of the span other than single attributes are replaced.

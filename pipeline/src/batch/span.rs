@@ -114,34 +114,19 @@ impl<'a> Span<'a> {
     /// Shows the attributes whose keys mean something to `reader`, as [`Self::raw_attributes`] has them.
     #[inline]
     pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, mut on_attribute: impl FnMut(M, KeyValue<'a>)) {
-        match (&self.index.attributes, self.entry()) {
-            (Some(noted), Some(entry)) if self.overlay.is_none_or(|o| !o.is_touched(self.id)) => {
-                reader.read(noted, entry.attributes, self.bytes, |_, meaning, kv| on_attribute(meaning, kv));
-            }
-            // Apart, so that the loop that most spans take is all there is where it is used.
-            _ => self.read_changed(reader, &mut on_attribute),
-        }
-    }
-
-    #[inline(never)]
-    fn read_changed<M: Copy>(self, reader: &mut KeyReader<M>, on_attribute: &mut dyn FnMut(M, KeyValue<'a>)) {
-        let (Some(noted), Some(entry), Some(overlay)) = (&self.index.attributes, self.entry(), self.overlay) else {
-            for kv in self.raw_attributes() {
-                if let Some(meaning) = reader.find(kv.key.as_bytes()) {
+        let overlay = self.overlay.filter(|o| o.is_touched(self.id));
+        if let (Some(noted), Some(entry)) = (&self.index.attributes, self.entry()) {
+            let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
+            reader.read(noted, entry.attributes, self.bytes, |number, meaning, kv| {
+                if shadowing.is_none_or(|o| !o.hides_number(self.id, number)) {
                     on_attribute(meaning, kv);
                 }
+            });
+            if let Some(overlay) = overlay {
+                look_up(reader, overlay.added(self.id), &mut on_attribute);
             }
-            return;
-        };
-        reader.read(noted, entry.attributes, self.bytes, |number, meaning, kv| {
-            if !self.hides_number(number) {
-                on_attribute(meaning, kv);
-            }
-        });
-        for kv in overlay.added(self.id) {
-            if let Some(meaning) = reader.find(kv.key.as_bytes()) {
-                on_attribute(meaning, kv);
-            }
+        } else {
+            look_up(reader, self.raw_attributes(), &mut on_attribute);
         }
     }
 
@@ -221,6 +206,21 @@ impl<'a> Span<'a> {
     }
 }
 
+/// Shows those of the attributes that mean something to `reader`, which has to look each of them up. Apart, so that the
+/// loop over noted attributes is all there is where most spans are read.
+#[inline(never)]
+fn look_up<'a, M: Copy>(
+    reader: &KeyReader<M>,
+    attributes: impl Iterator<Item = KeyValue<'a>>,
+    on_attribute: &mut dyn FnMut(M, KeyValue<'a>),
+) {
+    for attribute in attributes {
+        if let Some(meaning) = reader.find(attribute.key.as_bytes()) {
+            on_attribute(meaning, attribute);
+        }
+    }
+}
+
 /// A span that can be changed.
 pub struct SpanMut<'a> {
     bytes: &'a [u8],
@@ -259,7 +259,8 @@ impl<'a> SpanMut<'a> {
         };
         let mut is = Presence::NotOwn;
         for (number, _) in noted.with_key(entry.attributes, key.as_bytes(), self.bytes) {
-            self.overlay.hide(number);
+            // Now, while the bytes are at hand.
+            self.overlay.hide(number, noted.field(number, self.bytes));
             is = Presence::Own;
         }
         is
