@@ -167,8 +167,18 @@ impl Attributes {
         key: &'k [u8],
         bytes: &'a [u8],
     ) -> impl Iterator<Item = (u32, KeyValue<'a>)> + use<'a, 'k> {
-        let has_key = move |entry: &Entry| self.keys.get(entry.key as usize).is_some_and(|k| k.text(bytes) == key);
-        let found = (run.0..).zip(self.run(run)).filter(move |(_, entry)| has_key(entry));
+        let (first, run) = (run.0, self.run(run));
+        let is_it = move |known: &Key| known.len as usize == key.len() && known.text(bytes) == key;
+        // A key is found once among those of the request, unless they are far more than the span's.
+        let number = (self.keys.len() <= 2 * run.len()).then(|| {
+            let at = self.keys.iter().skip(1).position(is_it);
+            at.map(|at| at as u32 + 1)
+        });
+        let run = if number == Some(None) { &[][..] } else { run };
+        let found = (first..).zip(run).filter(move |(_, entry)| match number {
+            Some(number) => Some(entry.key) == number,
+            None => self.keys.get(entry.key as usize).is_some_and(is_it),
+        });
         found.map(move |(number, entry)| (number, self.attribute(entry, bytes)))
     }
 

@@ -13,8 +13,9 @@
 //!
 //! 1. *The same response id* within a project, and either an overlap in time or, in one trace, the same counts. Two
 //!    calls that a server gives the same id, or a recorded answer that is played again later, are not taken for one.
-//! 2. *Parent and child* with the same counts, or where the counts of one are estimated. A parent whose counts are the sum of several billed children is an
-//!    aggregate. Counts that only come close do not join: a tool inside a call may make calls of its own.
+//! 2. *Parent and child* with the same counts, or where the counts of one are estimated. A parent whose counts are the
+//!    sum of several billed children is an aggregate. Counts that only come close do not join: a tool inside a call may
+//!    make calls of its own.
 //! 3. *Logfire's stream logs* have neither id nor parent; in the same trace and at the same time as a native span with
 //!    the same counts they are that call.
 //! 4. Spans that are aggregates by their kind (agents, workflows, the outer spans of the Vercel AI SDK) are never
@@ -27,7 +28,8 @@
 //! kilobyte a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
 //!
 //! The table is shared by the lanes of one processor and sharded: a claim takes the lock of its trace's shard and, with
-//! a response id, that of the id's, always in this order. Spans without usage take none.
+//! a response id, that of the id's, always in this order. The [`Claims`] of a batch keep the former from one to the next.
+//! Spans without usage take none.
 
 mod rank;
 mod table;
@@ -179,6 +181,8 @@ impl SpanKey {
 const SHARDS: usize = 8;
 /// Entries of the trace tables that one call makes: a span and its parent, half of them with a second span.
 const ENTRIES_PER_CALL: usize = 3;
+/// Fewer calls than this are not worth approaching together.
+const MIN_APPROACH: usize = 8;
 /// A stream's log comes within this time of the end of its native span.
 const SLACK: u64 = 500_000_000;
 
@@ -218,14 +222,24 @@ impl Calls {
     /// Gets at hand what the claims of these calls will look at. Without it each claim waits for memory several times;
     /// here nothing depends on anything, and a processor waits for all at once.
     pub fn approach(&self, calls: &[CallKeys]) {
-        let (traces, responses) = (self.traces.each_ref().map(lock), self.responses.each_ref().map(lock));
+        if calls.len() < MIN_APPROACH {
+            return;
+        }
+        // One lock at a time, and few of them: taking one waits for all that was asked of memory before.
         let mut touched = 0;
-        for call in calls {
-            // All relations of a span have one bucket.
-            let trace = &traces[call.shard];
-            touched ^= trace.touch(call.span.related(Relation::Is));
-            touched ^= call.parent.map_or(0, |parent| trace.touch(parent.related(Relation::Is)));
-            touched ^= call.response.map_or(0, |key| responses[shard(key.0)].touch(key));
+        for calls in calls.chunk_by(|call, next| call.shard == next.shard) {
+            let Some(trace) = calls.first().map(|call| lock(&self.traces[call.shard])) else { continue };
+            for call in calls {
+                // All relations of a span have one bucket.
+                touched ^= trace.touch(call.span.related(Relation::Is));
+                touched ^= call.parent.map_or(0, |parent| trace.touch(parent.related(Relation::Is)));
+            }
+        }
+        for (at, responses) in self.responses.iter().enumerate() {
+            let responses = lock(responses);
+            for key in calls.iter().filter_map(|call| call.response).filter(|key| shard(key.0) == at) {
+                touched ^= responses.touch(key);
+            }
         }
         std::hint::black_box(touched);
     }
