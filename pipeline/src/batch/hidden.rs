@@ -54,7 +54,7 @@ mod tests {
     fn a_range_of_them_is_what_was_inserted_there() {
         let mut hidden = Hidden::default();
         let all = [0, 1, 63, 64, 70, 127, 128, 200, 1000];
-        let place = |number: u32| (number % 2 == 0).then_some((number, number + 5));
+        let place = |number: u32| number.is_multiple_of(2).then_some((number, number + 5));
         for number in [64, 0, 1, 1, 1000, 63, 70, 128, 127, 200, 64] {
             hidden.insert(number, place(number));
         }

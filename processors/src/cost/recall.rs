@@ -115,6 +115,34 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_the_same_when_put_together_are_not_the_same_names() {
+        fn read<'a>(provider: &'a str, model: &'a str) -> UsageReader<'a> {
+            let mut reader = UsageReader::default();
+            reader.visit(b"gen_ai.provider.name", Value::Str(provider.into()));
+            reader.visit(b"gen_ai.request.model", Value::Str(model.into()));
+            reader
+        }
+        let reader = read("openai", "gpt-4o");
+        let mut recall = Recall::default();
+        let known = Known { facts: Facts::of(&reader, ""), found: Err(CostStatus::UnknownModel) };
+        recall.insert(7, &reader.naming(""), known);
+        assert!(recall.get(7, &reader.naming("")).is_some());
+        for (provider, model) in
+            [("openaigpt-4o", ""), ("", "openaigpt-4o"), ("opena", "igpt-4o"), ("gpt-4o", "openai")]
+        {
+            assert!(recall.get(7, &read(provider, model).naming("")).is_none(), "{provider} {model}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_not_remembered() {
+        let mut recall = Recall::default();
+        insert(&mut recall, &"m".repeat(255), 7);
+        insert(&mut recall, &"m".repeat(256), 7);
+        assert_eq!(recall.len(), 1);
+    }
+
+    #[test]
     fn it_is_bounded() {
         let mut recall = Recall::default();
         for n in 0..20_000_u64 {

@@ -38,7 +38,7 @@ mod tests;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use foldhash::quality::RandomState;
 
@@ -225,19 +225,18 @@ impl Calls {
         if calls.len() < MIN_APPROACH {
             return;
         }
-        // One lock at a time, and few of them: taking one waits for all that was asked of memory before.
+        // All at once, since taking a lock waits for all that was asked of memory before; but nobody waits for it.
+        let (traces, responses) = (self.traces.each_ref().map(try_lock), self.responses.each_ref().map(try_lock));
         let mut touched = 0;
-        for calls in calls.chunk_by(|call, next| call.shard == next.shard) {
-            let Some(trace) = calls.first().map(|call| lock(&self.traces[call.shard])) else { continue };
-            for call in calls {
+        for call in calls {
+            if let Some(trace) = &traces[call.shard] {
                 // All relations of a span have one bucket.
                 touched ^= trace.touch(call.span.related(Relation::Is));
                 touched ^= call.parent.map_or(0, |parent| trace.touch(parent.related(Relation::Is)));
             }
-        }
-        for (at, responses) in self.responses.iter().enumerate() {
-            let responses = lock(responses);
-            for key in calls.iter().filter_map(|call| call.response).filter(|key| shard(key.0) == at) {
+            if let Some(key) = call.response
+                && let Some(responses) = &responses[shard(key.0)]
+            {
                 touched ^= responses.touch(key);
             }
         }
@@ -402,6 +401,15 @@ fn gap([a_start, a_end]: [u64; 2], [b_start, b_end]: [u64; 2]) -> u64 {
 
 fn shard(hash: u64) -> usize {
     hash as usize % SHARDS
+}
+
+/// The shard, unless another lane has it.
+fn try_lock(shard: &Mutex<Table<Billed>>) -> Option<MutexGuard<'_, Table<Billed>>> {
+    match shard.try_lock() {
+        Ok(table) => Some(table),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 fn lock(shard: &Mutex<Table<Billed>>) -> MutexGuard<'_, Table<Billed>> {

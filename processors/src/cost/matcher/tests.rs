@@ -153,24 +153,6 @@ fn the_response_is_believed_before_the_request() {
 }
 
 #[test]
-fn the_cache_answers_alike() {
-    let mut warm = matcher();
-    let models = ["gpt-4o", "nonsense", "openai/gpt-4o", "", "gpt-4o-2030-01-01"];
-    for _ in 0..3 {
-        for request in models {
-            for provider in ["openai", "ollama", "langchain", "azure"] {
-                let names = Names { provider, request, ..NO_NAMES };
-                assert_eq!(find(&mut warm, names), find(&matcher(), names), "{names:?}");
-            }
-        }
-    }
-    // Names that are the same when put together are not the same names.
-    let split = |provider, request| Names { provider, request, ..NO_NAMES };
-    assert_eq!(find(&mut warm, split("openai", "gpt-4o")), "openai/gpt-4o");
-    assert_eq!(find(&mut warm, split("openaigpt-4o", "")), "no_model");
-}
-
-#[test]
 fn absurd_names_are_unknown() {
     let long = "é".repeat(10_000);
     assert_eq!(named("openai", &long), "unknown_model");

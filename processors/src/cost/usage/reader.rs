@@ -50,7 +50,8 @@ impl Meaning {
 /// A rank worse than any.
 const UNSET: u8 = u8::MAX;
 
-const _: () = assert!(COUNTS <= u32::BITS as usize && NAMES <= u32::BITS as usize);
+const _: () = assert!(COUNTS <= u32::BITS as usize);
+const _: () = assert!(NAMES <= u32::BITS as usize);
 
 impl Default for UsageReader<'_> {
     fn default() -> Self {
