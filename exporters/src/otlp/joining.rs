@@ -63,6 +63,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(cx))?;
+        // A request's head before a body in one piece goes out with it.
+        if bufs.iter().take(2).any(|buf| buf.len() >= LARGE) {
+            return Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        }
         for buf in bufs {
             if buf.len() >= LARGE || self.joined.len() + buf.len() > FULL {
                 break;
@@ -70,9 +74,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
             self.joined.extend_from_slice(buf);
         }
         let taken = self.joined.len();
-        if taken == 0 {
-            return Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
-        }
         // What cannot be written now is with the next call.
         match self.poll_rest(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
