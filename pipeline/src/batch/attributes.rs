@@ -14,9 +14,9 @@
 //! that was written ([`Form`]), and the next attribute is compared with it: equal bytes are a valid key, and often a
 //! valid value too, without another look.
 //!
-//! The notes take 12 bytes an attribute, 4 more where it is written oddly, and some 120 a key. A request whose attributes are degenerate (hardly longer than
-//! that, or nearly each of a key of its own) gets none, and its views walk the bytes instead: memory stays below the
-//! request's own size.
+//! The notes take 12 bytes an attribute, 4 more where it is written oddly, and some 120 a key. A request whose attributes
+//! are degenerate (hardly longer than that, or nearly each of a key of its own) gets none, and its views walk the bytes
+//! instead: memory stays below the request's own size.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

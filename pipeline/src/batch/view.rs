@@ -94,19 +94,14 @@ impl<'a> Value<'a> {
     #[inline(always)]
     pub fn parse(any_value: &'a [u8]) -> Self {
         // One scalar and nothing else, which most values are.
-        match *any_value {
-            [0x0a, ref rest @ ..] => {
-                if let Some(text) = whole_prefix(rest) {
-                    return Self::Str(Text(text));
-                }
-            }
-            [0x10, b] if b < 0x80 => return Self::Bool(b != 0),
-            [0x18, a] if a < 0x80 => return Self::Int(i64::from(a)),
-            [0x18, a, b] if b < 0x80 => return Self::Int(i64::from(a & 0x7f) | i64::from(b) << 7),
-            [0x18, a, b, c] if c < 0x80 => {
-                return Self::Int(i64::from(a & 0x7f) | i64::from(b & 0x7f) << 7 | i64::from(c) << 14);
-            }
-            _ => {}
+        if let Some(text) = plain_text(any_value) {
+            return Self::Str(text);
+        }
+        if let Some(n) = plain_small_int(any_value) {
+            return Self::Int(i64::from(n));
+        }
+        if let [0x10, b @ ..0x80] = *any_value {
+            return Self::Bool(b != 0);
         }
         Self::parse_any(any_value)
     }
@@ -135,6 +130,26 @@ impl<'a> Value<'a> {
     /// The string, if it is one.
     pub fn as_str(self) -> Option<&'a str> {
         self.as_text().map(Text::as_str)
+    }
+}
+
+/// The text of an `AnyValue` that is one and nothing else.
+#[inline(always)]
+fn plain_text(any_value: &[u8]) -> Option<Text<'_>> {
+    match any_value {
+        [0x0a, rest @ ..] => whole_prefix(rest).map(Text),
+        _ => None,
+    }
+}
+
+/// The number of an `AnyValue` that is one of up to three bytes and nothing else.
+#[inline(always)]
+fn plain_small_int(any_value: &[u8]) -> Option<u32> {
+    match *any_value {
+        [0x18, a] if a < 0x80 => Some(u32::from(a)),
+        [0x18, a, b] if b < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b) << 7),
+        [0x18, a, b, c] if c < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c) << 14),
+        _ => None,
     }
 }
 
@@ -234,21 +249,13 @@ impl<'a> KeyValue<'a> {
     /// one and asks that otherwise.
     #[inline(always)]
     pub fn plain_text(self) -> Option<Text<'a>> {
-        match self.any_value {
-            [0x0a, rest @ ..] => whole_prefix(rest).map(Text),
-            _ => None,
-        }
+        plain_text(self.any_value)
     }
 
     /// The same for a whole number below 2²¹ that is not negative.
     #[inline(always)]
     pub fn plain_small_int(self) -> Option<u32> {
-        match *self.any_value {
-            [0x18, a] if a < 0x80 => Some(u32::from(a)),
-            [0x18, a, b] if b < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b) << 7),
-            [0x18, a, b, c] if c < 0x80 => Some(u32::from(a & 0x7f) | u32::from(b & 0x7f) << 7 | u32::from(c) << 14),
-            _ => None,
-        }
+        plain_small_int(self.any_value)
     }
 
     /// Key and parsed value.

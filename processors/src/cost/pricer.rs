@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_pipeline::batch::view::{Text, Value};
 
-use super::catalog::{Call, PriceRef, ProjectId, Service};
+use super::catalog::{Call, PriceRef, ProjectId};
 use super::price::{Cost, price};
 use super::recall::{Known, Recall};
 use super::usage::Facts;
@@ -157,12 +157,8 @@ impl Pricer {
         project: ProjectId,
     ) -> Option<PriceRef<'_>> {
         let catalog = self.matcher.catalog();
-        let (served, requested) = (reading.service_tier, reading.requested_service_tier);
-        let service = if served.is_empty() && requested.is_empty() && !reading.batch {
-            Service::Standard
-        } else {
-            catalog.service(served.as_str(), requested.as_str(), reading.batch)
-        };
+        let (served, requested) = (reading.service_tier.as_str(), reading.requested_service_tier.as_str());
+        let service = catalog.service(served, requested, reading.batch);
         catalog.price_for(found.model, &Call { time_unix_nano: end_time_unix_nano, service, project })
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! * The entries lie in the order in which they came. Adding one and forgetting the oldest go along memory in a row.
 //! * The index is an array of buckets, each a cache line of eight slots. A slot is a number of an entry and a part of
-//!   its hash, so that a no is said without looking at entries; the parts lie side by side and are compared at once. Keys that are asked for together have the same bucket.
+//!   its hash, so that a no is said without looking at entries; the parts lie side by side and are compared at once.
+//!   Keys that are asked for together have the same bucket.
 //! * An entry that is forgotten stays in the index: its number is no longer that of an entry, and its slot may be taken.
 //!   A bucket whose slots have all been used sends those who do not find their key there to the next one.
 //!
