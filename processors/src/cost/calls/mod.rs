@@ -43,7 +43,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use foldhash::quality::RandomState;
 
 pub use self::rank::Rank;
-use self::table::{Key, Seen, Table};
+use self::table::{Key, Table};
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,19 +309,16 @@ impl Claims<'_> {
         let (_, trace) = self.trace.get_or_insert_with(|| (number, lock(&self.calls.traces[number])));
         let own = span.related(Relation::Is);
         let is_new = trace.has_none_related(own);
-        let seen_own = if is_new { Seen::Absent } else { trace.see(own, now) };
-        match seen_own.fresh() {
-            Some(before) if before.id == call.id => return Claim::BilledBefore,
-            Some(before) => return Claim::Duplicate(before.id),
-            None => {}
+        let before = if is_new { None } else { trace.get(own, now) };
+        if let Some(before) = before {
+            return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
         }
         let mut response = response.map(|key| (key, lock(&self.calls.responses[shard(key.0)])));
         let same_counts = call.rank.is_half_of_a_stream().then(|| self.calls.key(&(call.id.trace, call.counts)));
 
         let mut is_above = false;
-        let of_response = response.as_mut().map_or(Seen::Absent, |(key, table)| table.see(*key, now));
+        let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
         let found = of_response
-            .fresh()
             .filter(|billed| billed.is_same_response(call))
             .or_else(|| {
                 let below = if is_new { None } else { trace.get(span.related(Relation::ParentOf), now) };
@@ -345,7 +342,11 @@ impl Claims<'_> {
             }
         };
 
-        trace.insert_seen(own, seen_own, billed, now);
+        if is_new {
+            trace.add(own, billed, now);
+        } else {
+            trace.insert(own, billed, now);
+        }
         if let Some(parent) = parent {
             let above = parent.related(Relation::ParentOf);
             // Siblings of one call are counted once.
@@ -362,7 +363,7 @@ impl Claims<'_> {
             && billed.calls == 1
         {
             // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
-            table.insert_seen(*key, of_response, billed, now);
+            table.insert(*key, billed, now);
         }
         match found {
             None => Claim::Billed,

@@ -63,24 +63,6 @@ impl Bucket {
     }
 }
 
-/// What is there for a key.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Seen<V> {
-    /// This, used within the window.
-    Fresh(V),
-    /// Something that was not.
-    Old,
-    /// Nothing.
-    Absent,
-}
-
-impl<V> Seen<V> {
-    /// The value, if it may be used.
-    pub(super) fn fresh(self) -> Option<V> {
-        if let Self::Fresh(value) = self { Some(value) } else { None }
-    }
-}
-
 #[derive(Debug)]
 struct Entry<V> {
     key: Key,
@@ -111,19 +93,7 @@ impl<V: Copy> Table<V> {
     /// The value, unless it was not used for the whole window.
     #[inline]
     pub(super) fn get(&mut self, key: Key, now: u64) -> Option<V> {
-        self.see(key, now).fresh()
-    }
-
-    /// The value, or why there is none.
-    #[inline]
-    pub(super) fn see(&mut self, key: Key, now: u64) -> Seen<V> {
-        let window = self.window;
-        let Some(entry) = self.find(key) else { return Seen::Absent };
-        if now.saturating_sub(entry.used) > window {
-            return Seen::Old;
-        }
-        entry.use_again(now);
-        Seen::Fresh(entry.value)
+        self.fresh(key, now).map(|entry| entry.value)
     }
 
     /// Puts a value in the place of what is there.
@@ -135,12 +105,6 @@ impl<V: Copy> Table<V> {
             }
             None => self.add(key, value, now),
         }
-    }
-
-    /// The same where the key has been looked for since anything was added.
-    #[inline]
-    pub(super) fn insert_seen(&mut self, key: Key, seen: Seen<V>, value: V, now: u64) {
-        if matches!(seen, Seen::Absent) { self.add(key, value, now) } else { self.insert(key, value, now) }
     }
 
     /// Whether neither the key nor a related one is there. It may be said of some that are not there that they are.
@@ -204,7 +168,7 @@ impl<V: Copy> Table<V> {
     }
 
     /// Adds a key that is not there, and forgets what is too old or too much.
-    fn add(&mut self, key: Key, value: V, now: u64) {
+    pub(super) fn add(&mut self, key: Key, value: V, now: u64) {
         self.make_room();
         self.put_in_line(Entry { key, value, used: now, is_used_again: false });
         while let Some(oldest) = self.line.front() {
