@@ -27,9 +27,9 @@
 //! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is about a third of a
 //! kilobyte a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
 //!
-//! The table is shared by the lanes of one processor and sharded: a claim takes the lock of its trace's shard and, with
-//! a response id, that of the id's, always in this order. The [`Claims`] of a batch keep the former from one to the next.
-//! Spans without usage take none.
+//! Decision: the table is shared by the lanes of one processor, and one lock serves all [`Claims`] of a batch. A claim
+//! takes 0.1 to 0.2 µs, some hundredths of what a span takes in all, so lanes seldom meet; and a lock for each claim
+//! would cost more than that: it waits until all that was written before has got to memory that no cache holds.
 
 mod rank;
 mod table;
@@ -38,7 +38,7 @@ mod tests;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
 
@@ -137,15 +137,13 @@ struct Billed {
 /// The calls that were billed lately. See the [module](self).
 #[derive(Debug)]
 pub struct Calls {
-    /// By trace, see [`Relation`].
-    traces: [Mutex<Table<Billed>>; SHARDS],
-    /// By response id.
-    responses: [Mutex<Table<Billed>>; SHARDS],
+    /// By span, see [`Relation`], and by response id.
+    table: Mutex<Table<Billed>>,
     /// Seeded anew in each process: what collides here cannot be known outside.
     hashers: [RandomState; 2],
 }
 
-/// What a key of the trace tables says about the billed span.
+/// What a span's key says about the billed span.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Relation {
@@ -158,8 +156,6 @@ enum Relation {
 /// The keys of a call, see [`Calls::keys`].
 #[derive(Debug, Clone, Copy)]
 pub struct CallKeys {
-    /// The shard of its trace.
-    shard: usize,
     span: SpanKey,
     parent: Option<SpanKey>,
     response: Option<Key>,
@@ -177,10 +173,8 @@ impl SpanKey {
     }
 }
 
-/// So many lanes hardly meet, and what they add still lies in few places.
-const SHARDS: usize = 8;
-/// Entries of the trace tables that one call makes: a span and its parent, half of them with a second span.
-const ENTRIES_PER_CALL: usize = 3;
+/// Records for each call: its own, and half of a second span's and of a parent's of several.
+const RECORDS_PER_CALL: usize = 2;
 /// Fewer calls than this are not worth approaching together.
 const MIN_APPROACH: usize = 8;
 /// A stream's log comes within this time of the end of its native span.
@@ -189,15 +183,8 @@ const SLACK: u64 = 500_000_000;
 impl Calls {
     /// An empty table.
     pub fn new(limits: Limits) -> Self {
-        let shards = |entries: usize| {
-            let each = entries.div_ceil(SHARDS).max(1);
-            std::array::from_fn(|_| Mutex::new(Table::new(each, limits.window)))
-        };
-        Self {
-            traces: shards(limits.max_calls.saturating_mul(ENTRIES_PER_CALL)),
-            responses: shards(limits.max_calls),
-            hashers: [RandomState::default(), RandomState::default()],
-        }
+        let table = Table::new(limits.max_calls.saturating_mul(RECORDS_PER_CALL), limits.window);
+        Self { table: Mutex::new(table), hashers: [RandomState::default(), RandomState::default()] }
     }
 
     /// The key of a response id within a project.
@@ -212,73 +199,35 @@ impl Calls {
     pub fn keys(&self, call: &Call) -> CallKeys {
         let trace = &call.id.trace;
         CallKeys {
-            shard: self.shard_of(trace),
             span: self.name(trace, call.id.span),
             parent: call.parent.map(|parent| self.name(trace, parent)),
             response: call.response.map(|ResponseKey(key)| key),
         }
     }
 
-    /// Gets at hand what the claims of these calls will look at. Without it each claim waits for memory several times;
-    /// here nothing depends on anything, and a processor waits for all at once.
-    pub fn approach(&self, calls: &[CallKeys]) {
-        if calls.len() < MIN_APPROACH {
-            return;
-        }
-        // All at once, since taking a lock waits for all that was asked of memory before; but nobody waits for it.
-        let (traces, responses) = (self.traces.each_ref().map(try_lock), self.responses.each_ref().map(try_lock));
-        let mut touched = 0;
-        for call in calls {
-            if let Some(trace) = &traces[call.shard] {
-                // All relations of a span have one bucket.
-                touched ^= trace.touch(call.span.related(Relation::Is));
-                touched ^= call.parent.map_or(0, |parent| trace.touch(parent.related(Relation::Is)));
-            }
-            if let Some(key) = call.response
-                && let Some(responses) = &responses[shard(key.0)]
-            {
-                touched ^= responses.touch(key);
-            }
-        }
-        std::hint::black_box(touched);
-    }
-
     /// Decides whether the span is billed, and remembers what it decided. `now` is the time of arrival in nanoseconds.
     pub fn claim(&self, call: &Call, now: u64) -> Claim {
-        self.claims().claim_at(&self.keys(call), call, now)
+        let keys = self.keys(call);
+        self.claims(&[]).claim_at(&keys, call, now)
     }
 
-    /// To make several claims.
-    pub fn claims(&self) -> Claims<'_> {
-        Claims { calls: self, trace: None }
-    }
-
-    /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
-    /// too.
-    pub fn below(&self, id: SpanId, parent: Option<[u8; 8]>, now: u64) -> Option<SpanId> {
-        let mut trace = lock(&self.traces[self.shard_of(&id.trace)]);
-        let below = trace.get(self.name(&id.trace, id.span).related(Relation::ParentOf), now)?;
-        if let Some(parent) = parent {
-            let above = self.name(&id.trace, parent).related(Relation::ParentOf);
-            if trace.get(above, now).is_none() {
-                trace.insert(above, below, now);
-            }
+    /// To make several claims, with the keys of what will be claimed. No other lane can make one as long as it lives.
+    pub fn claims(&self, keys: &[CallKeys]) -> Claims<'_> {
+        let claims = Claims { calls: self, table: self.table() };
+        if keys.len() >= MIN_APPROACH {
+            claims.approach(keys);
         }
-        Some(below.id)
+        claims
     }
 
-    /// Entries in all tables.
+    /// Records in the table.
     pub fn len(&self) -> usize {
-        self.traces.iter().chain(&self.responses).map(|t| t.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.table().len()
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn shard_of(&self, trace: &[u8; 16]) -> usize {
-        shard(self.hashers[0].hash_one(u128::from_ne_bytes(*trace)))
     }
 
     fn name(&self, trace: &[u8; 16], span: [u8; 8]) -> SpanKey {
@@ -290,48 +239,58 @@ impl Calls {
         let [first, second] = &self.hashers;
         (first.hash_one(value), second.hash_one(value))
     }
+
+    fn table(&self) -> MutexGuard<'_, Table<Billed>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Several claims one after the other. It keeps locked what the last one used, which the next one mostly uses too.
+/// Several claims one after the other.
 #[derive(Debug)]
 pub struct Claims<'c> {
     calls: &'c Calls,
-    /// A shard of the traces, with its number.
-    trace: Option<(usize, MutexGuard<'c, Table<Billed>>)>,
+    table: MutexGuard<'c, Table<Billed>>,
 }
 
 impl Claims<'_> {
+    /// Gets at hand what the claims of these calls will look at. Without it each claim waits for memory several times;
+    /// here nothing depends on anything, and a processor waits for all at once.
+    fn approach(&self, calls: &[CallKeys]) {
+        let table = &self.table;
+        let touched = calls.iter().fold(0, |touched, call| {
+            // All relations of a span have one bucket.
+            let spans = [Some(call.span), call.parent].into_iter().flatten().map(|span| span.related(Relation::Is));
+            spans.chain(call.response).fold(touched, |touched, key| touched ^ table.touch(key))
+        });
+        std::hint::black_box(touched);
+    }
+
     /// [`Calls::claim`] with the call's [keys](Calls::keys).
     pub fn claim_at(&mut self, keys: &CallKeys, call: &Call, now: u64) -> Claim {
-        let CallKeys { shard: number, span, parent, response, .. } = *keys;
-        // Never two of them: the one before is let go first.
-        self.trace.take_if(|(held, _)| *held != number);
-        let (_, trace) = self.trace.get_or_insert_with(|| (number, lock(&self.calls.traces[number])));
+        let CallKeys { span, parent, response } = *keys;
+        let table = &mut *self.table;
         let own = span.related(Relation::Is);
-        let is_new = trace.has_none_related(own);
-        let before = if is_new { None } else { trace.get(own, now) };
-        if let Some(before) = before {
+        let is_new = table.has_none_related(own);
+        if let Some(before) = if is_new { None } else { table.get(own, now) } {
             return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
         }
-        let mut response = response.map(|key| (key, lock(&self.calls.responses[shard(key.0)])));
         let same_counts = call.rank.is_half_of_a_stream().then(|| self.calls.key(&(call.id.trace, call.counts)));
 
         let mut is_above = false;
-        let of_response = response.as_mut().and_then(|(key, table)| table.get(*key, now));
+        let of_response = response.and_then(|key| table.get(key, now)).filter(|billed| billed.is_same_response(call));
         let found = of_response
-            .filter(|billed| billed.is_same_response(call))
             .or_else(|| {
-                let below = if is_new { None } else { trace.get(span.related(Relation::ParentOf), now) };
+                let below = if is_new { None } else { table.get(span.related(Relation::ParentOf), now) };
                 let below = below.filter(|below| below.has_counts_of(call))?;
                 is_above = true;
                 Some(below)
             })
             .or_else(|| {
-                let above = trace.get(parent?.related(Relation::Is), now);
+                let above = table.get(parent?.related(Relation::Is), now);
                 above.filter(|above| above.has_counts_of(call))
             })
             .or_else(|| {
-                let other = trace.get(same_counts?, now);
+                let other = table.get(same_counts?, now);
                 other.filter(|other| gap(other.time, call.time) <= SLACK)
             });
         let billed = match found {
@@ -342,28 +301,20 @@ impl Claims<'_> {
             }
         };
 
-        if is_new {
-            trace.add(own, billed, now);
-        } else {
-            trace.insert(own, billed, now);
-        }
-        if let Some(parent) = parent {
-            let above = parent.related(Relation::ParentOf);
+        let above = parent.map(|parent| parent.related(Relation::ParentOf)).filter(|above| {
+            let below = table.get(*above, now);
             // Siblings of one call are counted once.
-            if found.is_none() || is_above {
-                trace.update(above, billed, now, |below| below.add(&billed));
-            } else if trace.get(above, now).is_none() {
-                trace.insert(above, billed, now);
+            if let (Some(mut sum), true) = (below, found.is_none() || is_above) {
+                sum.add(&billed);
+                table.set(*above, sum, now);
             }
-        }
-        if let Some(key) = same_counts {
-            trace.insert(key, billed, now);
-        }
-        if let Some((key, table)) = &mut response
-            && billed.calls == 1
-        {
-            // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
-            table.insert(*key, billed, now);
+            below.is_none()
+        });
+        // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
+        let response = response.filter(|_| of_response.is_none() && billed.calls == 1);
+        table.add([Some(own), above, response], billed, now);
+        if same_counts.is_some() {
+            table.add([same_counts, None, None], billed, now);
         }
         match found {
             None => Claim::Billed,
@@ -371,6 +322,20 @@ impl Claims<'_> {
             Some(billed) if billed.calls == 1 => Claim::Duplicate(billed.id),
             Some(billed) => Claim::Aggregate(billed.id),
         }
+    }
+
+    /// The first billed call below a span that is an aggregate by its kind. Its own parent then stands above that call
+    /// too.
+    pub fn below(&mut self, id: SpanId, parent: Option<[u8; 8]>, now: u64) -> Option<SpanId> {
+        let key = |span| self.calls.name(&id.trace, span).related(Relation::ParentOf);
+        let (own, above) = (key(id.span), parent.map(key));
+        let below = self.table.get(own, now)?;
+        if let Some(above) = above
+            && self.table.get(above, now).is_none()
+        {
+            self.table.add([Some(above), None, None], below, now);
+        }
+        Some(below.id)
     }
 }
 
@@ -398,21 +363,4 @@ impl Billed {
 /// Nanoseconds between two spans of time; 0 if they overlap.
 fn gap([a_start, a_end]: [u64; 2], [b_start, b_end]: [u64; 2]) -> u64 {
     b_start.saturating_sub(a_end).max(a_start.saturating_sub(b_end))
-}
-
-fn shard(hash: u64) -> usize {
-    hash as usize % SHARDS
-}
-
-/// The shard, unless another lane has it.
-fn try_lock(shard: &Mutex<Table<Billed>>) -> Option<MutexGuard<'_, Table<Billed>>> {
-    match shard.try_lock() {
-        Ok(table) => Some(table),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-fn lock(shard: &Mutex<Table<Billed>>) -> MutexGuard<'_, Table<Billed>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,14 @@
-//! A map that forgets: entries not used for a while, and the least recently used one where there are too many.
+//! A map that forgets: records not used for a while, and the least recently used one where there are too many.
 //!
-//! It is asked several times for each call, and most answers are no. With the entries of fifty thousand calls it is far
+//! It is asked several times for each call, and most answers are no. With the records of fifty thousand calls it is far
 //! larger than a processor's cache, so what counts is how many places in memory a call touches:
 //!
-//! * The entries lie in the order in which they came. Adding one and forgetting the oldest go along memory in a row.
-//! * The index is an array of buckets, each a cache line of eight slots. A slot is a number of an entry and a part of
-//!   its hash, so that a no is said without looking at entries; the parts lie side by side and are compared at once.
+//! * A record is found under several keys and takes two cache lines.
+//! * The records lie in the order in which they came. Adding one and forgetting the oldest go along memory in a row.
+//! * The index is an array of buckets, each a cache line of eight slots. A slot is a number of a record and a part of
+//!   a key's hash, so that a no is said without looking at records; the parts lie side by side and are compared at once.
 //!   Keys that are asked for together have the same bucket.
-//! * An entry that is forgotten stays in the index: its number is no longer that of an entry, and its slot may be taken.
+//! * A record that is forgotten stays in the index: its number is no longer that of a record, and its slots may be taken.
 //!   A bucket whose slots have all been used sends those who do not find their key there to the next one.
 //!
 //! ```text
@@ -22,24 +23,27 @@ use std::collections::VecDeque;
 /// [highest bits](RELATED) alone are related.
 pub(super) type Key = (u64, u64);
 
+/// In the place of a key that there is not. It leads nowhere: nothing asks for it.
+const NONE: Key = (0, 0);
+
 /// The bits of a tag that related keys have in common.
 const RELATED: u32 = u32::MAX >> 2;
 
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    /// None before the first entry.
+    /// None before the first record.
     buckets: Vec<Bucket>,
     /// Slots that have been used.
     used: usize,
-    /// The entries, the next to be forgotten first. One used since it was put in line is put in line again instead.
-    line: VecDeque<Entry<V>>,
-    /// The number of the first entry in line; after the last number comes the first one again.
+    /// The records, the next to be forgotten first. One used since it was put in line is put in line again instead.
+    line: VecDeque<Record<V>>,
+    /// The number of the first record in line; after the last number comes the first one again.
     first: u32,
     max: usize,
     window: u64,
 }
 
-/// Where entries are or were. A slot that was never used has the tag 0, which no key has.
+/// Where records are or were. A slot that was never used has the tag 0, which no key has.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
@@ -63,9 +67,11 @@ impl Bucket {
     }
 }
 
-#[derive(Debug)]
-struct Entry<V> {
-    key: Key,
+/// With its keys in the first of its cache lines.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Record<V> {
+    keys: [Key; KEYS],
     value: V,
     /// When it was last used.
     used: u64,
@@ -73,13 +79,17 @@ struct Entry<V> {
     is_used_again: bool,
 }
 
+/// Keys of a record at most.
+pub(super) const KEYS: usize = 3;
+
 const SLOTS: usize = 8;
 
-/// Entries for which there is a bucket. Few buckets are ever full then.
-const PER_BUCKET: usize = 3;
+/// Records for which there are [`BUCKETS`], so that few of them are ever full: a record has two or three keys.
+const RECORDS: usize = 3;
+const BUCKETS: usize = 2;
 
 impl<V: Copy> Table<V> {
-    /// Remembers `max` entries, each for `window` nanoseconds.
+    /// Remembers `max` records, each for `window` nanoseconds.
     pub(super) fn new(max: usize, window: u64) -> Self {
         // Numbers must not run into each other.
         let max = max.clamp(1, u32::MAX as usize / 2);
@@ -93,18 +103,11 @@ impl<V: Copy> Table<V> {
     /// The value, unless it was not used for the whole window.
     #[inline]
     pub(super) fn get(&mut self, key: Key, now: u64) -> Option<V> {
-        self.fresh(key, now).map(|entry| entry.value)
-    }
-
-    /// Puts a value in the place of what is there.
-    pub(super) fn insert(&mut self, key: Key, value: V, now: u64) {
-        match self.find(key) {
-            Some(entry) => {
-                entry.value = value;
-                entry.use_again(now);
-            }
-            None => self.add(key, value, now),
-        }
+        let window = self.window;
+        let place = self.find(key)?;
+        let record = self.line.get_mut(place).filter(|record| now.saturating_sub(record.used) <= window)?;
+        record.use_again(now);
+        Some(record.value)
     }
 
     /// Whether neither the key nor a related one is there. It may be said of some that are not there that they are.
@@ -123,11 +126,14 @@ impl<V: Copy> Table<V> {
         }
     }
 
-    /// Changes the value that is there, or puts one there.
-    pub(super) fn update(&mut self, key: Key, value: V, now: u64, change: impl FnOnce(&mut V)) {
-        match self.fresh(key, now) {
-            Some(entry) => change(&mut entry.value),
-            None => self.insert(key, value, now),
+    /// Puts another value under the key, where something is. What is there under other keys as well stays there.
+    pub(super) fn set(&mut self, key: Key, value: V, now: u64) {
+        match self.find(key).and_then(|place| self.line.get_mut(place)) {
+            Some(record) if record.keys.iter().all(|other| *other == key || *other == NONE) => {
+                record.value = value;
+                record.use_again(now);
+            }
+            _ => self.add([Some(key), None, None], value, now),
         }
     }
 
@@ -137,40 +143,11 @@ impl<V: Copy> Table<V> {
         self.buckets.get(self.bucket_of(key)).map_or(0, |bucket| bucket.tags[0])
     }
 
-    /// The entry if it was used within the window, which it now is again.
-    #[inline]
-    fn fresh(&mut self, key: Key, now: u64) -> Option<&mut Entry<V>> {
-        let window = self.window;
-        let entry = self.find(key).filter(|entry| now.saturating_sub(entry.used) <= window)?;
-        entry.use_again(now);
-        Some(entry)
-    }
-
-    #[inline]
-    fn find(&mut self, key: Key) -> Option<&mut Entry<V>> {
-        let (tag, mut at) = (tag_of(key), self.bucket_of(key));
-        loop {
-            let bucket = self.buckets.get(at)?;
-            let mut alike = bucket.related(tag);
-            while alike != 0 {
-                let number = bucket.numbers[alike.trailing_zeros() as usize % SLOTS];
-                let place = number.wrapping_sub(self.first) as usize;
-                if self.line.get(place).is_some_and(|entry| entry.key == key) {
-                    return self.line.get_mut(place);
-                }
-                alike &= alike - 1;
-            }
-            if bucket.has_unused() {
-                return None;
-            }
-            at = self.after(at);
-        }
-    }
-
-    /// Adds a key that is not there, and forgets what is too old or too much.
-    pub(super) fn add(&mut self, key: Key, value: V, now: u64) {
+    /// Adds a record, which is then what its keys lead to, and forgets what is too old or too much.
+    pub(super) fn add(&mut self, keys: [Option<Key>; KEYS], value: V, now: u64) {
         self.make_room();
-        self.put_in_line(Entry { key, value, used: now, is_used_again: false });
+        let keys = keys.map(|key| key.unwrap_or(NONE));
+        self.put_in_line(Record { keys, value, used: now, is_used_again: false });
         while let Some(oldest) = self.line.front() {
             let is_old = now.saturating_sub(oldest.used) > self.window;
             if self.line.len() <= self.max && !is_old {
@@ -180,44 +157,105 @@ impl<V: Copy> Table<V> {
             let oldest = self.line.pop_front();
             self.first = self.first.wrapping_add(1);
             if let Some(oldest) = oldest.filter(|_| is_used_again) {
-                self.put_in_line(Entry { is_used_again: false, ..oldest });
+                self.put_in_line(Record { is_used_again: false, ..oldest });
             }
         }
     }
 
-    fn put_in_line(&mut self, entry: Entry<V>) {
+    #[inline]
+    fn put_in_line(&mut self, record: Record<V>) {
         let number = self.first.wrapping_add(self.line.len() as u32);
-        self.note(entry.key, number);
-        self.line.push_back(entry);
+        // Before its slots are taken, which would otherwise look free.
+        self.line.push_back(record);
+        for key in record.keys {
+            if key != NONE {
+                self.note(key, number);
+            }
+        }
     }
 
-    /// Writes a number into the index, where one is or was that is no longer needed.
-    fn note(&mut self, key: Key, number: u32) {
-        let (mut at, first, len) = (self.bucket_of(key), self.first, self.line.len());
+    /// The place in line of the record with this key.
+    #[inline]
+    fn find(&self, key: Key) -> Option<usize> {
+        let mut at = self.bucket_of(key);
         loop {
-            let Some(bucket) = self.buckets.get_mut(at) else { return };
-            let slots = bucket.tags.iter_mut().zip(&mut bucket.numbers);
-            let is_free = |tag: u32, number: u32| tag == 0 || number.wrapping_sub(first) as usize >= len;
-            for (slot_tag, slot_number) in slots {
-                if is_free(*slot_tag, *slot_number) {
-                    self.used += usize::from(*slot_tag == 0);
-                    (*slot_tag, *slot_number) = (tag_of(key), number);
-                    return;
-                }
+            let bucket = self.buckets.get(at)?;
+            if let Some((_, place)) = self.find_in(bucket, key, None) {
+                return Some(place);
+            }
+            if bucket.has_unused() {
+                return None;
             }
             at = self.after(at);
         }
     }
 
-    /// Makes room for one more entry: grows as a vector would, but not beyond what it will hold, which is one more than
+    /// The slot of the bucket that leads to the key, and the place in line; not of the record of the number `except`.
+    #[inline]
+    fn find_in(&self, bucket: &Bucket, key: Key, except: Option<u32>) -> Option<(usize, usize)> {
+        let mut alike = bucket.related(tag_of(key));
+        while alike != 0 {
+            let slot = alike.trailing_zeros() as usize % SLOTS;
+            let number = bucket.numbers[slot];
+            let place = number.wrapping_sub(self.first) as usize;
+            if self.line.get(place).is_some_and(|record| record.keys.contains(&key)) && except != Some(number) {
+                return Some((slot, place));
+            }
+            alike &= alike - 1;
+        }
+        None
+    }
+
+    /// Lets the key lead to the record of this number: in the slot that led to another one, which then has the key no
+    /// more, else in one that is no longer needed.
+    #[inline]
+    fn note(&mut self, key: Key, number: u32) {
+        let (mut at, mut free) = (self.bucket_of(key), None);
+        while let Some(bucket) = self.buckets.get(at) {
+            // Another key of the record itself may have the same tag: each has a slot.
+            if let Some((slot, place)) = self.find_in(bucket, key, Some(number)) {
+                self.line.get_mut(place).map(|record| record.lose(key));
+                free = Some((at, slot));
+                break;
+            }
+            free = free.or_else(|| self.free_in(bucket).map(|slot| (at, slot)));
+            if bucket.has_unused() {
+                break;
+            }
+            at = self.after(at);
+        }
+        let Some((at, slot)) = free else { return };
+        let Some(Bucket { tags, numbers }) = self.buckets.get_mut(at) else { return };
+        self.used += usize::from(tags[slot] == 0);
+        (tags[slot], numbers[slot]) = (tag_of(key), number);
+    }
+
+    /// The first slot that was never used or leads to a record that is forgotten.
+    #[inline]
+    fn free_in(&self, bucket: &Bucket) -> Option<usize> {
+        let (first, len) = (self.first, self.line.len());
+        let is_free = |(tag, number): (&u32, &u32)| *tag == 0 || number.wrapping_sub(first) as usize >= len;
+        bucket.tags.iter().zip(&bucket.numbers).position(is_free)
+    }
+
+    /// Makes room for one more record: grows as a vector would, but not beyond what it will hold, which is one more than
     /// `max` while the oldest is still there.
+    #[inline]
     fn make_room(&mut self) {
-        let Self { line, max, buckets, used, .. } = self;
+        let Self { line, buckets, used, .. } = self;
+        if line.len() == line.capacity() || *used >= buckets.len() * SLOTS / 4 * 3 {
+            self.make_more_room();
+        }
+    }
+
+    #[cold]
+    fn make_more_room(&mut self) {
+        let Self { line, max, buckets, .. } = self;
         if line.len() == line.capacity() {
             let all = (2 * line.len()).max(16).min(*max + 1);
             line.reserve_exact(all.saturating_sub(line.len()));
-            self.build(all.div_ceil(PER_BUCKET) + 1);
-        } else if *used >= buckets.len() * SLOTS / 4 * 3 {
+            self.build(all.div_ceil(RECORDS) * BUCKETS);
+        } else {
             let buckets = buckets.len();
             self.build(buckets);
         }
@@ -230,7 +268,8 @@ impl<V: Copy> Table<V> {
         self.buckets.resize(buckets, Bucket::default());
         self.used = 0;
         for place in 0..self.line.len() {
-            if let Some(key) = self.line.get(place).map(|entry| entry.key) {
+            let keys = self.line.get(place).map_or([NONE; KEYS], |record| record.keys);
+            for key in keys.into_iter().filter(|key| *key != NONE) {
                 self.note(key, self.first.wrapping_add(place as u32));
             }
         }
@@ -253,11 +292,15 @@ fn tag_of((_, hash): Key) -> u32 {
     (hash >> 32) as u32 | 1
 }
 
-impl<V> Entry<V> {
+impl<V> Record<V> {
     #[inline]
     fn use_again(&mut self, now: u64) {
         self.used = self.used.max(now);
         self.is_used_again = true;
+    }
+
+    fn lose(&mut self, key: Key) {
+        self.keys.iter_mut().filter(|own| **own == key).for_each(|own| *own = NONE);
     }
 }
 
@@ -271,37 +314,52 @@ mod tests {
 
     fn key(n: u8) -> Key {
         // Some in the same bucket, some with the same hash.
-        (u64::from(n), u64::from(n / 6) << 62 | u64::from(n / 3) << 29)
+        (u64::from(n) + 1, u64::from(n / 6) << 62 | u64::from(n / 3) << 29)
     }
 
     /// What the table must do, in the plainest way.
     #[derive(Default)]
     struct Plain {
-        /// Key, value, when it was used, whether again; in line.
-        line: Vec<(Key, u32, u64, bool)>,
+        line: Vec<PlainRecord>,
+        max: usize,
     }
 
+    #[derive(Clone)]
+    struct PlainRecord {
+        keys: Vec<Key>,
+        value: u32,
+        used: u64,
+        is_used_again: bool,
+    }
+
+    const WINDOW: u64 = 100;
+
     impl Plain {
-        fn fresh(&mut self, key: Key, now: u64, window: u64) -> Option<&mut (Key, u32, u64, bool)> {
-            let entry = self.line.iter_mut().find(|e| e.0 == key && now.saturating_sub(e.2) <= window)?;
-            (entry.2, entry.3) = (entry.2.max(now), true);
-            Some(entry)
+        fn get(&mut self, key: Key, now: u64) -> Option<u32> {
+            let record =
+                self.line.iter_mut().find(|r| r.keys.contains(&key) && now.saturating_sub(r.used) <= WINDOW)?;
+            (record.used, record.is_used_again) = (record.used.max(now), true);
+            Some(record.value)
         }
 
-        fn insert(&mut self, key: Key, value: u32, now: u64, max: usize, window: u64) {
-            if let Some(entry) = self.line.iter_mut().find(|e| e.0 == key) {
-                *entry = (key, value, entry.2.max(now), true);
-                return;
+        fn set(&mut self, key: Key, value: u32, now: u64) {
+            match self.line.iter_mut().find(|r| r.keys == [key]) {
+                Some(r) => *r = PlainRecord { keys: vec![key], value, used: r.used.max(now), is_used_again: true },
+                None => self.add(vec![key], value, now),
             }
-            self.line.push((key, value, now, false));
-            while let Some(&(key, value, used, again)) = self.line.first() {
-                let is_old = now.saturating_sub(used) > window;
-                if self.line.len() <= max && !is_old {
+        }
+
+        fn add(&mut self, keys: Vec<Key>, value: u32, now: u64) {
+            self.line.iter_mut().for_each(|r| r.keys.retain(|key| !keys.contains(key)));
+            self.line.push(PlainRecord { keys, value, used: now, is_used_again: false });
+            while let Some(oldest) = self.line.first().cloned() {
+                let is_old = now.saturating_sub(oldest.used) > WINDOW;
+                if self.line.len() <= self.max && !is_old {
                     break;
                 }
                 self.line.remove(0);
-                if again && !is_old {
-                    self.line.push((key, value, used, false));
+                if oldest.is_used_again && !is_old {
+                    self.line.push(PlainRecord { is_used_again: false, ..oldest });
                 }
             }
         }
@@ -312,34 +370,38 @@ mod tests {
         fn it_remembers_what_the_plain_one_remembers(
             max in 1..12_usize,
             start in prop_oneof![Just(0), Just(u32::MAX - 3)],
-            steps in prop::collection::vec((0..3_u8, 0..24_u8, 0..40_u64), 1..200),
+            steps in prop::collection::vec((0..3_u8, prop::collection::btree_set(0..24_u8, 1..4), 0..40_u64), 1..200),
         ) {
-            let (mut table, mut plain, mut now) = (Table::new(max, 100), Plain::default(), 1_000);
+            let (mut table, mut plain, mut now) = (Table::new(max, WINDOW), Plain { max, ..Plain::default() }, 1_000);
             table.first = start;
-            for (n, (what, name, later)) in (0..).zip(steps) {
+            for (n, (what, names, later)) in (0..).zip(steps) {
                 now += later;
-                let key = key(name);
+                let keys: Vec<Key> = names.into_iter().map(key).collect();
                 match what {
-                    0 => {
-                        let expected = plain.fresh(key, now, 100).map(|entry| entry.1);
-                        prop_assert_eq!(table.get(key, now), expected);
-                    }
+                    0 => prop_assert_eq!(table.get(keys[0], now), plain.get(keys[0], now)),
                     1 => {
-                        table.insert(key, n, now);
-                        plain.insert(key, n, now, max, 100);
+                        table.add([0, 1, 2].map(|at| keys.get(at).copied()), n, now);
+                        plain.add(keys, n, now);
                     }
                     _ => {
-                        table.update(key, n, now, |value| *value += 1);
-                        match plain.fresh(key, now, 100) {
-                            Some(entry) => entry.1 += 1,
-                            None => plain.insert(key, n, now, max, 100),
-                        }
+                        table.set(keys[0], n, now);
+                        plain.set(keys[0], n, now);
                     }
                 }
                 prop_assert!(table.len() <= max);
                 prop_assert_eq!(table.len(), plain.line.len());
+                for key in (0..24).map(key) {
+                    let is_there = plain.line.iter().any(|record| record.keys.contains(&key));
+                    prop_assert_eq!(table.find(key).is_some(), is_there);
+                    prop_assert!(!is_there || !table.has_none_related(key));
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_record_takes_two_cache_lines() {
+        assert_eq!(size_of::<Record<[u64; 8]>>(), 128);
     }
 
     #[test]
@@ -348,12 +410,13 @@ mod tests {
         let hasher = foldhash::quality::FixedState::default();
         let key = |n: u64| (n, hasher.hash_one(n));
         for n in 0..100_000_u64 {
-            table.insert(key(n), n, n);
+            table.add([Some(key(n)), Some(key(!n)), None], n, n);
         }
         assert_eq!(table.len(), 2_343);
         assert!(table.line.capacity() <= 2_344, "{}", table.line.capacity());
-        assert!(table.buckets.capacity() <= 2_344 / 3 + 2, "{}", table.buckets.capacity());
-        assert_eq!((100_000 - 2_343..100_000).find(|n| table.get(key(*n), 100_000) != Some(*n)), None);
-        assert_eq!((0..100_000 - 2_343).find(|n| table.get(key(*n), 100_000).is_some()), None);
+        assert!(table.buckets.capacity() <= 2_344 / 3 * 2 + 2, "{}", table.buckets.capacity());
+        let mut is_there = |n: u64| [n, !n].map(|n| table.get(key(n), 100_000)) == [Some(n); 2];
+        assert_eq!((100_000 - 2_343..100_000).find(|n| !is_there(*n)), None);
+        assert_eq!((0..100_000 - 2_343).find(|n| is_there(*n)), None);
     }
 }

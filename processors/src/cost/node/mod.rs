@@ -377,7 +377,7 @@ impl CostProcessor {
 
     /// Finds out which spans are billed.
     fn claim(&mut self) {
-        let Some(calls) = &self.calls else { return };
+        let Some(calls) = self.calls.as_ref().filter(|_| !self.pending.is_empty()) else { return };
         let now = self.environment.now_unix_nanos();
         self.turns.clear();
         for (at, pending) in self.pending.iter().enumerate() {
@@ -391,8 +391,7 @@ impl CostProcessor {
         let call_of = |turn: &Turn| self.pending.get(turn.at()).and_then(|pending| pending.call.as_ref());
         self.call_keys.clear();
         self.call_keys.extend(self.turns.iter().filter_map(call_of).map(|call| calls.keys(call)));
-        calls.approach(&self.call_keys);
-        let mut claims = calls.claims();
+        let mut claims = calls.claims(&self.call_keys);
         for (turn, keys) in self.turns.iter().zip(&self.call_keys) {
             let Some(pending) = self.pending.get_mut(turn.at()) else { continue };
             let Some(call) = &pending.call else { continue };
@@ -407,7 +406,6 @@ impl CostProcessor {
             };
             (pending.status, pending.deferred_to) = (status, Some(deferred_to));
         }
-        drop(claims);
         // Inner ones first, so that an agent of agents finds what its agents found.
         self.turns.clear();
         let aggregates = self.pending.iter().enumerate().filter(|(_, p)| p.status == CostStatus::Aggregate);
@@ -420,7 +418,7 @@ impl CostProcessor {
             if let Some(pending) = self.pending.get_mut(turn.at())
                 && let Some(call) = &pending.call
             {
-                pending.deferred_to = calls.below(call.id, call.parent, now);
+                pending.deferred_to = claims.below(call.id, call.parent, now);
             }
         }
     }
