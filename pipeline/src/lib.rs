@@ -12,6 +12,7 @@ pub mod channel;
 pub mod clock;
 pub mod condition;
 pub mod config;
+pub mod copy;
 pub mod extension;
 pub mod fetch;
 pub mod graph;

@@ -23,13 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
+use weir_pipeline::copy::append;
 
 /// Bytes above which a write waits until the ones before are under way. More would not stay in a processor's cache.
 const FULL: usize = 128 << 10;
 /// A buffer that grew larger than this is not kept: one write may be of any size.
 const KEPT: usize = 2 * FULL;
-/// Bytes copied at once.
-const BLOCK: usize = 2 << 10;
 /// How long the rest may take that is left when the connection is dropped.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -95,13 +94,6 @@ impl Gathering {
         self.shared.work.notify_one();
         Poll::Ready(Ok(written))
     }
-}
-
-/// Copies block by block: from some size on, libraries copy with `rep movsb`, which on some processors takes several
-/// times as long as what they do with less.
-fn append(gathered: &mut Vec<u8>, bytes: &[u8]) {
-    gathered.reserve(bytes.len());
-    bytes.chunks(BLOCK).for_each(|block| gathered.extend_from_slice(block));
 }
 
 impl AsyncRead for Gathering {

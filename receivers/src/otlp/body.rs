@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 use weir_pipeline::budget::Lease;
+use weir_pipeline::copy::append;
 use weir_pipeline::node::{Outlet, Refused};
 
 use super::refusal::Refusal;
@@ -149,7 +150,7 @@ fn announced(prefix: [u8; PREFIX], limit: usize) -> Result<usize, Refusal> {
 struct Gathered {
     /// The only piece so far, unless `rest` has begun.
     first: Bytes,
-    rest: BytesMut,
+    rest: Vec<u8>,
 }
 
 impl Gathered {
@@ -168,13 +169,13 @@ impl Gathered {
         } else if !data.is_empty() {
             if self.rest.is_empty() {
                 self.rest.reserve(expected.min(MAX_RESERVE).max(self.first.len() + data.len()));
-                self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+                append(&mut self.rest, &std::mem::take(&mut self.first));
             }
-            self.rest.extend_from_slice(&data);
+            append(&mut self.rest, &data);
         }
     }
 
     fn into_bytes(self) -> Bytes {
-        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+        if self.rest.is_empty() { self.first } else { self.rest.into() }
     }
 }

@@ -116,6 +116,7 @@
 //! [I7]: weir_pipeline::budget
 
 mod access;
+mod ahead;
 mod answer;
 mod body;
 pub mod config;

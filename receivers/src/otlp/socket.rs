@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::ahead::Ahead;
 use super::connection::Connection;
 use super::pace::{Pace, Pacer};
 
@@ -48,7 +49,9 @@ impl<S: AsyncRead + Unpin> Opening<S> {
     /// The connection with its first bytes put back.
     pub(super) fn into_socket(self, connection: Arc<Connection>, pace: Pace) -> Socket<S> {
         let pacer = Pacer::new(pace, &connection);
-        Socket { opening: self, taken: 0, connection, pacer, lingering: None }
+        // HTTP/1 asks for as much as there is by itself.
+        let ahead = (self.bytes() == PREFACE).then(Ahead::default);
+        Socket { opening: self, taken: 0, ahead, connection, pacer, lingering: None }
     }
 }
 
@@ -61,6 +64,7 @@ pub(super) struct Socket<S> {
     opening: Opening<S>,
     /// Bytes of the opening that were read again.
     taken: usize,
+    ahead: Option<Ahead>,
     connection: Arc<Connection>,
     pacer: Option<Box<Pacer>>,
     lingering: Option<Pin<Box<Sleep>>>,
@@ -81,7 +85,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let left = this.opening.bytes().get(this.taken..).unwrap_or_default();
         if left.is_empty() {
             let before = buf.filled().len();
-            let polled = Pin::new(&mut this.opening.inner).poll_read(cx, buf);
+            let polled = match &mut this.ahead {
+                None => Pin::new(&mut this.opening.inner).poll_read(cx, buf),
+                Some(ahead) => ahead.poll_read(&mut this.opening.inner, cx, buf),
+            };
             return match &mut this.pacer {
                 None => polled,
                 Some(pacer) => pacer.read(&this.connection, cx, polled, buf.filled().len() - before),
