@@ -4,6 +4,7 @@ mod cli;
 mod components;
 mod logging;
 mod missing;
+mod pages;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -202,3 +202,31 @@ fn the_version_is_told() {
     let output = weir().arg("--version").output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("weir {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+/// A process that waits for data is small, one that has some is fast.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn huge_pages_are_used_from_the_first_data_on() {
+    let (_guard, folder) = folder();
+    let weir = Weir::start(&folder, &pipeline("nop: ", "nop"));
+    let status = format!("/proc/{}/status", weir.id());
+    let allowed = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        // Kernels without huge pages do not say.
+        status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).map(|value| value.trim() == "1")
+    };
+    if allowed().is_none() {
+        return;
+    }
+    assert_eq!(allowed(), Some(false));
+    let client = client::http1();
+    assert_eq!(client::post(&client, weir.http.unwrap(), "/v1/traces", PROTOBUF, span(1)).await.0, 200);
+    tokio::time::timeout(support::PATIENCE, async {
+        while allowed() == Some(false) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(weir.stop().0.success());
+}

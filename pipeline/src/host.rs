@@ -21,6 +21,7 @@ struct Shared {
     environment: Environment,
     started_unix_nanos: u64,
     status: watch::Sender<Status>,
+    has_data: watch::Sender<bool>,
     layout: Mutex<Arc<Layout>>,
     sockets: Sockets,
     reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
@@ -70,6 +71,7 @@ impl Host {
             environment: environment.clone(),
             started_unix_nanos: environment.now_unix_nanos(),
             status: watch::Sender::new(Status::Starting),
+            has_data: watch::Sender::new(false),
             layout: Mutex::default(),
             sockets: Sockets::default(),
             reloads: Mutex::default(),
@@ -108,6 +110,17 @@ impl Host {
     /// Says whether data flows.
     pub fn set_status(&self, status: Status) {
         self.0.status.send_replace(status);
+    }
+
+    /// Resolves when the first data has come.
+    pub async fn first_data(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.has_data.subscribe().wait_for(|has_data| *has_data).await;
+    }
+
+    /// Says that data has come; the first time it does, whoever waits for that is told.
+    pub(crate) fn note_data(&self) {
+        self.0.has_data.send_if_modified(|has_data| !std::mem::replace(has_data, true));
     }
 
     /// What is connected to what.

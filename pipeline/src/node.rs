@@ -15,6 +15,7 @@
 //! channel between them would only add wake-ups.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -131,6 +132,15 @@ pub struct Outlet {
     routes: Arc<RwLock<Arc<Routes>>>,
     /// What memory is taken from wherever the outlet leads.
     own_budgets: Arc<[Arc<Budget>]>,
+    /// Who is told of the first batch.
+    first: Option<Arc<First>>,
+}
+
+/// Tells the host that data has come, once.
+#[derive(Debug)]
+struct First {
+    is_told: AtomicBool,
+    host: Host,
 }
 
 #[derive(Debug)]
@@ -143,7 +153,13 @@ impl Outlet {
     /// An outlet into these pipelines, whose memory limiters are `budgets`.
     pub fn new(inlets: Vec<Inlet>, budgets: Vec<Arc<Budget>>) -> Self {
         let routes = Arc::new(RwLock::new(Arc::new(Routes { inlets, budgets })));
-        Self { routes, own_budgets: Arc::default() }
+        Self { routes, own_budgets: Arc::default(), first: None }
+    }
+
+    /// The same outlet, which tells the host when the first batch comes.
+    #[must_use]
+    pub(crate) fn telling(self, host: &Host) -> Self {
+        Self { first: Some(Arc::new(First { is_told: AtomicBool::new(false), host: host.clone() })), ..self }
     }
 
     /// The same outlet, which also takes memory from these budgets. A budget that it takes from already is not taken
@@ -156,7 +172,7 @@ impl Outlet {
                 own.push(Arc::clone(budget));
             }
         }
-        Self { routes: Arc::clone(&self.routes), own_budgets: own.into() }
+        Self { own_budgets: own.into(), ..self.clone() }
     }
 
     /// Leads this outlet and all its clones into other pipelines. What is being sent still goes where it was sent to.
@@ -183,6 +199,12 @@ impl Outlet {
 
     /// Hands a batch to every pipeline, waiting while their channels are full. The receipts tell how it ended.
     pub async fn send(&self, batch: Batch) {
+        if let Some(first) = &self.first
+            && !first.is_told.load(Ordering::Relaxed)
+        {
+            first.is_told.store(true, Ordering::Relaxed);
+            first.host.note_data();
+        }
         let routes = self.routes();
         match &routes.inlets[..] {
             [] => {}

@@ -19,6 +19,7 @@ use weir_pipeline::telemetry::{Balance, Telemetry, suffix};
 use super::ConfigArguments;
 use super::watch::Watch;
 use crate::logging::Log;
+use crate::pages;
 use crate::telemetry::TelemetrySettings;
 
 #[derive(Args)]
@@ -44,6 +45,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    pages::forgo_huge();
     let telemetry = Telemetry::default();
     let environment = Environment::system();
     let configuration = arguments.config.load()?;
@@ -78,6 +80,11 @@ async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<Exit
         n => n,
     };
     let host = graph.host.clone();
+    let first_data = host.clone();
+    tokio::spawn(async move {
+        first_data.first_data().await;
+        pages::allow_huge();
+    });
     let metrics = Metrics::start(&setup.settings.metrics, &host)?;
     let mut requests = host.serve_reloads();
     let mut process = Process { setup, metrics, running: graph::start(graph, lanes).await? };

@@ -229,7 +229,7 @@ impl Lane {
                 None => {
                     let outlet = |signal| {
                         let (inlets, budgets) = self.routes(graph, node, signal);
-                        (!inlets.is_empty()).then(|| Outlet::new(inlets, budgets))
+                        (!inlets.is_empty()).then(|| Outlet::new(inlets, budgets).telling(&graph.host))
                     };
                     let outlets = Outlets {
                         traces: outlet(Signal::Traces),

@@ -190,10 +190,14 @@ service:
         &telemetry,
     )
     .unwrap();
+    let host = graph.host.clone();
     let running = start(graph, 2).await.unwrap();
+    let has_data = async || tokio::time::timeout(Duration::ZERO, host.first_data()).await.is_ok();
+    assert!(!has_data().await);
     let (receipt, waiter) = Receipt::pair();
     feed.send(one_span().with_receipt(receipt)).unwrap();
     assert_eq!(waiter.await, Outcome::Rejected("no".into()));
+    assert!(has_data().await, "whoever waits for data is told");
     assert!(running.stop(Duration::from_secs(10)).await);
     let seen = |id: &str| telemetry.counter("seen", &[("exporter", id)]).get();
     assert_eq!((seen("sink/a"), seen("sink/refuse")), (2, 1));
