@@ -53,7 +53,7 @@ impl Ahead {
             (self.start, self.end) = (0, step.filled().len());
             self.has_more = self.end == STEP;
             if self.end == 0 {
-                self.buffer.take().map(keep);
+                self.buffer.take().into_iter().for_each(keep);
                 return polled;
             }
         }
@@ -62,7 +62,7 @@ impl Ahead {
         buf.put_slice(&rest[..now]);
         self.start += now;
         if self.start == self.end {
-            self.buffer.take().map(keep);
+            self.buffer.take().into_iter().for_each(keep);
         }
         Poll::Ready(Ok(()))
     }

@@ -214,7 +214,9 @@ impl<V: Copy> Table<V> {
         while let Some(bucket) = self.buckets.get(at) {
             // Another key of the record itself may have the same tag: each has a slot.
             if let Some((slot, place)) = self.find_in(bucket, key, Some(number)) {
-                self.line.get_mut(place).map(|record| record.lose(key));
+                if let Some(record) = self.line.get_mut(place) {
+                    record.lose(key);
+                }
                 free = Some((at, slot));
                 break;
             }
