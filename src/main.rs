@@ -17,6 +17,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything has touched much memory.
+    pages::forgo_huge();
     let arguments = cli::Arguments::parse();
     match arguments.execute() {
         Ok(code) => code,

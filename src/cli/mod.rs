@@ -30,6 +30,7 @@ use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
 use crate::components;
+use crate::pages;
 use crate::telemetry::TelemetrySettings;
 
 /// The configuration that is used when none is given.
@@ -108,6 +109,10 @@ impl Arguments {
     /// # Errors
     /// What went wrong, for the person at the terminal.
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        // Only a collector waits for work.
+        if !matches!(self.command, None | Some(Command::Run(_))) {
+            pages::allow_huge();
+        }
         match self.command {
             None => run::run(&self.run),
             Some(Command::Run(arguments)) => run::run(&arguments),

@@ -45,7 +45,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    pages::forgo_huge();
     let telemetry = Telemetry::default();
     let environment = Environment::system();
     let configuration = arguments.config.load()?;
