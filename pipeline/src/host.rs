@@ -118,9 +118,11 @@ impl Host {
         let _ = self.0.has_data.subscribe().wait_for(|has_data| *has_data).await;
     }
 
-    /// Says that data has come; the first time it does, whoever waits for that is told.
+    /// Says that data has come; the first time it does, whoever waits for that is told. After that it is a look.
     pub(crate) fn note_data(&self) {
-        self.0.has_data.send_if_modified(|has_data| !std::mem::replace(has_data, true));
+        if !*self.0.has_data.borrow() {
+            self.0.has_data.send_replace(true);
+        }
     }
 
     /// What is connected to what.

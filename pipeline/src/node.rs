@@ -15,7 +15,6 @@
 //! channel between them would only add wake-ups.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -132,15 +131,8 @@ pub struct Outlet {
     routes: Arc<RwLock<Arc<Routes>>>,
     /// What memory is taken from wherever the outlet leads.
     own_budgets: Arc<[Arc<Budget>]>,
-    /// Who is told of the first batch.
-    first: Option<Arc<First>>,
-}
-
-/// Tells the host that data has come, once.
-#[derive(Debug)]
-struct First {
-    is_told: AtomicBool,
-    host: Host,
+    /// Who is told that data comes.
+    host: Option<Host>,
 }
 
 #[derive(Debug)]
@@ -153,13 +145,13 @@ impl Outlet {
     /// An outlet into these pipelines, whose memory limiters are `budgets`.
     pub fn new(inlets: Vec<Inlet>, budgets: Vec<Arc<Budget>>) -> Self {
         let routes = Arc::new(RwLock::new(Arc::new(Routes { inlets, budgets })));
-        Self { routes, own_budgets: Arc::default(), first: None }
+        Self { routes, own_budgets: Arc::default(), host: None }
     }
 
-    /// The same outlet, which tells the host when the first batch comes.
+    /// The same outlet, which tells the host that data comes.
     #[must_use]
     pub(crate) fn telling(self, host: &Host) -> Self {
-        Self { first: Some(Arc::new(First { is_told: AtomicBool::new(false), host: host.clone() })), ..self }
+        Self { host: Some(host.clone()), ..self }
     }
 
     /// The same outlet, which also takes memory from these budgets. A budget that it takes from already is not taken
@@ -199,11 +191,8 @@ impl Outlet {
 
     /// Hands a batch to every pipeline, waiting while their channels are full. The receipts tell how it ended.
     pub async fn send(&self, batch: Batch) {
-        if let Some(first) = &self.first
-            && !first.is_told.load(Ordering::Relaxed)
-        {
-            first.is_told.store(true, Ordering::Relaxed);
-            first.host.note_data();
+        if let Some(host) = &self.host {
+            host.note_data();
         }
         let routes = self.routes();
         match &routes.inlets[..] {
