@@ -22,15 +22,17 @@ use serde_json::{Value, json};
 use url::Url;
 use weir_api::admin::{Service, Settings};
 use weir_extensions::http::{Ask, BodyError, Pages as _};
+use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment as Clock;
 use weir_pipeline::config::Node;
+use weir_pipeline::signal::Signal;
 use weir_pipeline::tenant::KeyHash;
 use weir_store::convert::Stamp;
 use weir_store::maintain::{Maintenance, Settings as Patience};
 use weir_store::objects::Root;
 use weir_store::registry::Watch;
 use weir_store::table::{AppTransaction, Delta, Table as _};
-use weir_store::writer::{Request as Spans, write_files};
+use weir_store::writer::write_files;
 
 const KEY: &str = "the-admin-key-of-the-test";
 
@@ -101,10 +103,8 @@ impl Api {
         };
         let mut table = Delta::create(&self.root, project).await.unwrap();
         let stamp = Stamp { ingest_micros: 1, source: "test".into(), seq: 1 };
-        let files =
-            write_files(table.files(), &[Spans { bytes: request.encode_to_vec().into(), environment: None }], &stamp)
-                .await
-                .unwrap();
+        let batch = Batch::decode(Signal::Traces, request.encode_to_vec().into()).unwrap();
+        let files = write_files(table.files(), &[&batch], &stamp).await.unwrap();
         let application = format!("test/{project}/{:?}", std::time::Instant::now());
         table.try_append(&files, &AppTransaction { application, version: 1 }).await.unwrap();
     }

@@ -8,12 +8,13 @@ mod support;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest as Request;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value as Any};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use proptest::prelude::*;
 use prost::Message;
-use weir_pipeline::batch::{AttributeEdit, AttributesMut, Batch, NewValue, SpanMut};
+use weir_pipeline::batch::wire::put_bytes;
+use weir_pipeline::batch::{AttributeEdit, AttributesMut, Batch, NewValue, Piece, SpanMut};
 use weir_pipeline::signal::Signal;
 
 #[derive(Debug, Clone)]
@@ -167,6 +168,67 @@ fn shown(batch: &Batch) -> Vec<String> {
     batch.spans().map(show).collect()
 }
 
+/// Every span alone in what contains it.
+fn apart(request: Request) -> Vec<ResourceSpans> {
+    let mut alone = Vec::new();
+    for r in request.resource_spans {
+        for s in &r.scope_spans {
+            for span in &s.spans {
+                let scope_spans = vec![ScopeSpans { spans: vec![span.clone()], ..s.clone() }];
+                alone.push(ResourceSpans { scope_spans, ..r.clone() });
+            }
+        }
+    }
+    alone
+}
+
+/// The same from the pieces of a batch.
+fn taken_apart(batch: &Batch) -> Vec<ResourceSpans> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut alone = Vec::new();
+    for chunk in batch.chunks() {
+        let keys: Vec<&[u8]> = chunk.keys().collect();
+        for r in chunk.resource_spans() {
+            for s in r.scope_spans() {
+                for (id, span) in s.spans() {
+                    let message = message(span, &keys);
+                    assert!(message.len() <= span.max_len());
+                    assert_eq!(chunk.span(id).unwrap().raw(), span.raw());
+                    let scope_spans = ScopeSpans {
+                        scope: s.scope().map(|message| InstrumentationScope::decode(message).unwrap()),
+                        spans: vec![Span::decode(&message[..]).unwrap()],
+                        schema_url: text(s.schema_url()),
+                    };
+                    alone.push(ResourceSpans {
+                        resource: r.resource().map(|message| Resource::decode(message).unwrap()),
+                        scope_spans: vec![scope_spans],
+                        schema_url: text(r.schema_url()),
+                    });
+                }
+            }
+        }
+    }
+    alone
+}
+
+/// A span's message from its pieces.
+fn message(span: weir_pipeline::batch::Span<'_>, keys: &[&[u8]]) -> Vec<u8> {
+    let mut message = Vec::new();
+    span.pieces(|piece| match piece {
+        Piece::Fields(fields) => message.extend_from_slice(fields),
+        Piece::Noted(noted) => {
+            assert_eq!(keys[noted.key as usize], noted.text);
+            let mut attribute = Vec::new();
+            put_bytes(&mut attribute, 1, noted.text);
+            put_bytes(&mut attribute, 2, noted.any_value);
+            let of_span = KeyValue::decode(span.noted_message(noted.number)).unwrap();
+            assert_eq!(KeyValue::decode(&attribute[..]).unwrap().encode_to_vec(), of_span.encode_to_vec());
+            put_bytes(&mut message, 9, &attribute);
+        }
+    });
+    message
+}
+
 proptest! {
     #[test]
     fn edits_of_fields_and_resources_agree_with_prost(request in support::arb_traces(), edits in arb_edits()) {
@@ -217,6 +279,8 @@ proptest! {
             return Ok(());
         }
         prop_assert_eq!(actual.encode_to_vec(), expected.encode_to_vec());
+        // As text, since there are NaNs.
+        prop_assert_eq!(format!("{:?}", taken_apart(&batch)), format!("{:?}", apart(actual)));
         prop_assert_eq!(shown(&batch), shown(&Batch::decode(Signal::Traces, encoded).unwrap()));
     }
 

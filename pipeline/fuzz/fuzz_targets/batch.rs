@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest as Request;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use weir_pipeline::batch::wire::Fault;
-use weir_pipeline::batch::{Batch, NewValue};
+use weir_pipeline::batch::wire::{Fault, put_bytes};
+use weir_pipeline::batch::{Batch, NewValue, Piece};
 use weir_pipeline::signal::Signal;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,7 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
     let (mut batch, mut request) = match (batch, request) {
         (Ok(batch), Ok(request)) => (batch, request),
         (Ok(_), Err(error)) => panic!("prost refuses what the batch accepts: {error}"),
-        (Err(error), Ok(_)) => return assert_eq!(error.fault, Fault::Twice, "prost accepts what the batch refuses: {error}"),
+        (Err(error), Ok(_)) => {
+            return assert_eq!(error.fault, Fault::Twice, "prost accepts what the batch refuses: {error}");
+        }
         (Err(_), Err(_)) => return,
     };
     assert_eq!(batch.encode(), bytes);
@@ -39,6 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
         let keys: Vec<String> = view.view().attributes().map(|(k, _)| k.to_string()).collect();
         assert_eq!(keys, span.attributes.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>());
         assert_eq!(view.view().events().count(), span.events.len());
+        assert_eq!(pieces(view.view()).encode_to_vec(), span.encode_to_vec());
         // Every other attribute goes, one comes.
         for key in keys.iter().step_by(2) {
             view.remove(key);
@@ -58,6 +62,16 @@ fuzz_target!(|bytes: &[u8]| {
     let encoded = Request::decode(batch.encode()).expect("what is encoded is valid");
     assert_eq!(encoded.encode_to_vec(), request.encode_to_vec());
 });
+
+/// A span from its pieces.
+fn pieces(span: weir_pipeline::batch::Span<'_>) -> Span {
+    let mut message = Vec::new();
+    span.pieces(|piece| match piece {
+        Piece::Fields(fields) => message.extend_from_slice(fields),
+        Piece::Noted(noted) => put_bytes(&mut message, 9, span.noted_message(noted.number)),
+    });
+    Span::decode(&message[..]).expect("the pieces are a span")
+}
 
 /// Changes every data point or log record and leaves out every third metric or record.
 fn edit_records(mut batch: Batch) {

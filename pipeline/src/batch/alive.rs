@@ -17,6 +17,7 @@ impl Alive {
         self.words.is_none()
     }
 
+    #[inline]
     pub(super) fn contains(&self, id: usize) -> bool {
         match &self.words {
             None => id < self.len,

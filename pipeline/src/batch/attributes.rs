@@ -50,6 +50,19 @@ struct Entry {
     end: u32,
 }
 
+/// One of a span's own attributes as the index has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Noted<'a> {
+    /// Its key's number: the place among [`ChunkRef::keys`](super::ChunkRef::keys), from 0.
+    pub key: u32,
+    /// Its key.
+    pub text: &'a [u8],
+    /// Its value, an `AnyValue`.
+    pub any_value: &'a [u8],
+    /// Its own number, for [`Span::noted_message`](super::Span::noted_message).
+    pub number: u32,
+}
+
 /// A distinct key.
 #[derive(Debug, Clone, Copy, Default)]
 struct Key {
@@ -136,6 +149,36 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
+    #[inline]
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// The distinct keys. The first stands for none.
+    pub(crate) fn keys<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.keys.iter().map(|key| key.text(bytes))
+    }
+
+    /// Itself, if the attributes of this run are written in the usual order and lie one after the other before `end`.
+    #[inline]
+    pub(crate) fn in_one_row(&self, run: (u32, u32), end: u32) -> Option<&Self> {
+        let is_in_row = self.run(run).last().is_none_or(|last| last.end <= end);
+        let is_usual = || {
+            let next = self.odd.partition_point(|number| *number < run.0);
+            self.odd.get(next).is_none_or(|number| *number >= run.1)
+        };
+        (is_in_row && (self.odd.is_empty() || is_usual())).then_some(self)
+    }
+
+    /// The attributes noted as numbers `run`.
+    #[inline]
+    pub(crate) fn show<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = Noted<'a>> {
+        (run.0..).zip(self.run(run)).map(move |(number, entry)| {
+            let KeyValue { key, any_value } = self.attribute(entry, bytes);
+            Noted { key: entry.key, text: key.as_bytes(), any_value, number }
+        })
+    }
+
     /// Where the field of an attribute lies, from its tag to its end; `None` says to look for it.
     pub(crate) fn field(&self, number: u32, bytes: &[u8]) -> Option<(u32, u32)> {
         // 4a <length> 0a <length> key 12 <length> value, with lengths as short as can be

@@ -156,7 +156,13 @@ fn put_field(out: &mut Encoder, number: u32, extent: Extent, fate: Fate, body: i
 }
 
 /// Shows the ranges of a span's own fields that the overlay replaces or removes.
-fn hidden_fields(overlay: &Overlay, index: &Index, span: usize, body: &[u8], mut show: impl FnMut(usize, usize)) {
+pub(super) fn hidden_fields(
+    overlay: &Overlay,
+    index: &Index,
+    span: usize,
+    body: &[u8],
+    mut show: impl FnMut(usize, usize),
+) {
     let entry = &index.spans[span];
     let only_attributes = !overlay.replaces_fields(span);
     if index.attributes.is_none() {

@@ -29,6 +29,7 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
+    #[inline]
     pub(crate) fn payload(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.body as usize..self.end as usize).unwrap_or_default()
     }
@@ -63,6 +64,20 @@ pub(crate) struct ScopeEntry {
     pub(crate) resource: u32,
     pub(crate) first_span: u32,
     pub(crate) end_span: u32,
+}
+
+impl ResourceEntry {
+    /// The Resource message, if there is one.
+    pub(crate) fn message<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        message(bytes, self.resource)
+    }
+}
+
+impl ScopeEntry {
+    /// The InstrumentationScope message, if there is one.
+    pub(crate) fn message<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        message(bytes, self.scope)
+    }
 }
 
 /// A span and the ScopeSpans it belongs to.
@@ -324,6 +339,11 @@ fn walk<'b>(
 
 fn extent(base: usize, field: usize, body: usize, end: usize) -> Extent {
     Extent { field: (base + field) as u32, body: (base + body) as u32, end: (base + end) as u32 }
+}
+
+/// A message whose payload no message begins with: its tag comes before it.
+fn message(bytes: &[u8], range: (u32, u32)) -> Option<&[u8]> {
+    (range.0 > 0).then(|| slice(bytes, range))
 }
 
 fn slice(bytes: &[u8], (start, end): (u32, u32)) -> &[u8] {

@@ -29,6 +29,7 @@ mod hidden;
 mod index;
 mod new_value;
 mod overlay;
+mod parts;
 mod records;
 mod resource;
 mod rewrite;
@@ -43,9 +44,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::attributes::KeyReader;
+pub use self::attributes::{KeyReader, Noted};
 pub use self::encoded::{Encoded, EncodedReader};
 pub use self::new_value::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
+pub use self::parts::{ChunkRef, Piece, ResourceSpansRef, ScopeSpansRef};
 pub use self::records::{LogRecord, LogRecordMut, Metric, MetricMut};
 pub use self::resource::AttributesMut;
 use self::rewrite::Rewritten;

@@ -137,10 +137,12 @@ impl Overlay {
         self.resources[id] = Some(message.into());
     }
 
+    #[inline]
     pub(crate) fn is_touched(&self, span: usize) -> bool {
         self.spans.get(span).is_some_and(|s| s.head != NONE)
     }
 
+    #[inline]
     pub(crate) fn is_shadowing(&self, span: usize) -> bool {
         self.spans.get(span).is_some_and(|s| s.shadowing)
     }
@@ -152,6 +154,7 @@ impl Overlay {
     }
 
     /// Whether any of the span's own bytes are left out.
+    #[inline]
     pub(crate) fn is_cutting(&self, span: usize) -> bool {
         self.spans.get(span).is_some_and(|s| s.shadowing || s.fields != 0)
     }
@@ -229,15 +232,21 @@ impl Overlay {
     }
 
     /// Bytes of everything added to a span.
+    #[inline]
     pub(crate) fn added_len(&self, span: usize) -> usize {
         self.spans.get(span).map_or(0, |s| s.added as usize)
     }
 
     /// Appends everything added to a span.
     pub(crate) fn put_added(&self, span: usize, out: &mut Vec<u8>) {
-        for entry in self.entries(span).filter(|e| e.kind.has_bytes()) {
-            out.extend_from_slice(&self.arena[entry.start as usize..entry.end as usize]);
-        }
+        self.fields(span).for_each(|fields| out.extend_from_slice(fields));
+    }
+
+    /// Everything added to a span, as encoded fields.
+    #[inline]
+    pub(crate) fn fields(&self, span: usize) -> impl Iterator<Item = &[u8]> {
+        let entries = self.entries(span).filter(|e| e.kind.has_bytes());
+        entries.map(|e| &self.arena[e.start as usize..e.end as usize])
     }
 
     /// Attributes added to a span, in the order they were added.

@@ -15,10 +15,10 @@ const EVENT_ATTRIBUTES: u32 = 3;
 /// A view of one span, overlay included.
 #[derive(Clone, Copy)]
 pub struct Span<'a> {
-    bytes: &'a [u8],
-    index: &'a Index,
-    id: usize,
-    overlay: Option<&'a Overlay>,
+    pub(super) bytes: &'a [u8],
+    pub(super) index: &'a Index,
+    pub(super) id: usize,
+    pub(super) overlay: Option<&'a Overlay>,
     tenant: Option<&'a Tenant>,
 }
 
@@ -42,11 +42,13 @@ impl<'a> Span<'a> {
         self.id
     }
 
-    fn entry(self) -> Option<&'a SpanEntry> {
+    #[inline]
+    pub(super) fn entry(self) -> Option<&'a SpanEntry> {
         self.index.spans.get(self.id)
     }
 
     /// The span's message as it arrived, without the overlay.
+    #[inline]
     pub fn raw(self) -> &'a [u8] {
         self.entry().map_or(&[], |s| s.extent.payload(self.bytes))
     }
@@ -62,35 +64,42 @@ impl<'a> Span<'a> {
     }
 
     /// The id of its trace, unless it is absent or not of 16 bytes.
+    #[inline]
     pub fn trace_id(self) -> Option<&'a [u8; 16]> {
         self.id_at(self.head().trace_id)
     }
 
     /// Its id, unless it is absent or not of 8 bytes.
+    #[inline]
     pub fn span_id(self) -> Option<&'a [u8; 8]> {
         self.id_at(self.head().span_id)
     }
 
     /// The id of the span above it, unless it is absent or not of 8 bytes.
+    #[inline]
     pub fn parent_span_id(self) -> Option<&'a [u8; 8]> {
         self.id_at(self.head().parent_span_id)
     }
 
     /// When the span began, in nanoseconds since the epoch.
+    #[inline]
     pub fn start_time_unix_nano(self) -> u64 {
         self.head().start_time_unix_nano
     }
 
     /// When the span ended, in nanoseconds since the epoch.
+    #[inline]
     pub fn end_time_unix_nano(self) -> u64 {
         self.head().end_time_unix_nano
     }
 
+    #[inline]
     fn head(self) -> SpanHead {
         self.entry().map_or_else(SpanHead::default, |s| s.head)
     }
 
     /// No id begins at 0: its tag comes before it.
+    #[inline]
     fn id_at<const N: usize>(self, start: u32) -> Option<&'a [u8; N]> {
         if start == 0 { None } else { self.bytes.get(start as usize..)?.first_chunk() }
     }

@@ -29,7 +29,29 @@ pub(crate) enum Any<'a> {
 
 impl<'a> Any<'a> {
     /// Reads an `AnyValue`; the second part is false if it has parts this type has no place for.
+    #[inline(always)]
     pub(crate) fn read(any_value: &'a [u8]) -> (Self, bool) {
+        Self::read_plain(any_value).map_or_else(|| Self::read_any(any_value), |any| (any, true))
+    }
+
+    /// What encoders write: one member, nothing else.
+    #[inline(always)]
+    fn read_plain(any_value: &'a [u8]) -> Option<Self> {
+        Some(match any_value {
+            [0x0a, ..] => Self::Str(only(any_value, 0x0a)?),
+            [0x10, 0] => Self::Bool(false),
+            [0x10, 1] => Self::Bool(true),
+            [0x18, rest @ ..] => {
+                let (number, rest) = varint(rest)?;
+                rest.is_empty().then_some(Self::Int(number as i64))?
+            }
+            [0x21, rest @ ..] => Self::Double(f64::from_le_bytes(rest.try_into().ok()?)),
+            _ => return None,
+        })
+    }
+
+    #[inline(never)]
+    fn read_any(any_value: &'a [u8]) -> (Self, bool) {
         let mut exact = true;
         let mut any = Self::Empty;
         for field in Fields::new(any_value) {
@@ -90,8 +112,6 @@ impl<'a> Any<'a> {
 pub(crate) struct Attribute<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: Any<'a>,
-    /// The message's bytes.
-    pub(crate) raw: &'a [u8],
     /// Whether key and value are all there is.
     pub(crate) exact: bool,
 }
@@ -106,19 +126,8 @@ impl<'a> Attribute<'a> {
     #[inline(always)]
     fn read_plain(raw: &'a [u8]) -> Option<Self> {
         let (key, rest) = take(raw, 0x0a)?;
-        let any_value = only(rest, 0x12)?;
-        let value = match any_value {
-            [0x0a, ..] => Any::Str(only(any_value, 0x0a)?),
-            [0x10, 0] => Any::Bool(false),
-            [0x10, 1] => Any::Bool(true),
-            [0x18, rest @ ..] => {
-                let (number, rest) = varint(rest)?;
-                rest.is_empty().then_some(Any::Int(number as i64))?
-            }
-            [0x21, rest @ ..] => Any::Double(f64::from_le_bytes(rest.try_into().ok()?)),
-            _ => return None,
-        };
-        Some(Self { key, value, raw, exact: true })
+        let value = Any::read_plain(only(rest, 0x12)?)?;
+        Some(Self { key, value, exact: true })
     }
 
     #[cold]
@@ -137,7 +146,7 @@ impl<'a> Attribute<'a> {
             }
         }
         // No value at all is not the same bytes as an empty value, so it is no exact one.
-        Self { key, value, raw, exact: exact && values == 1 }
+        Self { key, value, exact: exact && values == 1 }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use weir_pipeline::batch::ChunkRef;
 
 use super::ASSOCIATION;
 use super::content;
@@ -88,6 +89,56 @@ impl Key {
             attribute: 0,
         }
     }
+
+    /// What is known of it, as the attribute of a span that has it.
+    #[inline(always)]
+    fn found(&mut self, place: Place, span: u64, attribute: u32) -> Found {
+        let earlier = (self.span == span).then_some(self.attribute);
+        self.span = span;
+        self.attribute = attribute;
+        Found { place, meaning: self.meaning, association: self.association, earlier }
+    }
+}
+
+/// Where the keys of a chunk are remembered, by their numbers there.
+#[derive(Debug, Default)]
+struct Chunk {
+    /// Whose keys they are; 0 if nobody's.
+    serial: u64,
+    places: Vec<Place>,
+}
+
+/// The keys met so far, and the numbers that chunks have for them.
+#[derive(Debug, Default)]
+pub(super) struct ChunkKeys {
+    /// By the chunk's number among the rows.
+    chunks: Vec<Chunk>,
+    keys: Keys,
+}
+
+impl ChunkKeys {
+    /// Where the keys of a chunk are remembered, and the keys. The next ones are another span's.
+    #[inline]
+    pub(super) fn next_span(&mut self, number: u32, chunk: ChunkRef<'_>) -> (&[Place], &mut Keys) {
+        let serial = chunk.keys_serial();
+        if self.chunks.get(number as usize).is_none_or(|known| known.serial != serial) {
+            self.learn(number as usize, chunk);
+        }
+        self.keys.next_span();
+        (self.chunks.get(number as usize).map_or(&[], |known| &known.places), &mut self.keys)
+    }
+
+    #[inline(never)]
+    fn learn(&mut self, number: usize, chunk: ChunkRef<'_>) {
+        self.keys.next_span();
+        let places = chunk.keys().map(|key| self.keys.find(key, 0).place).collect();
+        if self.chunks.len() <= number {
+            self.chunks.resize_with(number + 1, Chunk::default);
+        }
+        if let Some(known) = self.chunks.get_mut(number) {
+            *known = Chunk { serial: chunk.keys_serial(), places };
+        }
+    }
 }
 
 /// The keys met so far.
@@ -110,7 +161,7 @@ impl Default for Keys {
 
 impl Keys {
     /// The keys that follow are another span's.
-    pub(super) fn next_span(&mut self) {
+    fn next_span(&mut self) {
         self.span += 1;
         self.last = START;
     }
@@ -129,10 +180,14 @@ impl Keys {
             return Found { place: Place::NONE, meaning: Meaning::of(key), association, earlier: None };
         };
         self.last = place;
-        let earlier = (found.span == self.span).then_some(found.attribute);
-        found.span = self.span;
-        found.attribute = attribute;
-        Found { place: Place(place as u32), meaning: found.meaning, association: found.association, earlier }
+        found.found(Place(place as u32), self.span, attribute)
+    }
+
+    /// What is known of a key at a place; `None` if the place is not known.
+    #[inline(always)]
+    pub(super) fn at(&mut self, place: Place, attribute: u32) -> Option<Found> {
+        let span = self.span;
+        Some(self.keys.get_mut(place.0 as usize)?.found(place, span, attribute))
     }
 
     /// The place of a key that did not come as expected; beyond the end if there is none for it.

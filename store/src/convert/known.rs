@@ -70,6 +70,9 @@ pub(crate) enum Slot {
 /// Number of slots.
 pub(crate) const SLOTS: usize = Slot::ToolDefinitions as usize + 1;
 
+// Which of them are filled is a word.
+const _: () = assert!(SLOTS <= u64::BITS as usize);
+
 /// The rank of `weir.usage.*`: already inclusive, nothing to correct.
 pub(crate) const NORMALISED: u8 = 0;
 

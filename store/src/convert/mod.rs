@@ -1,11 +1,12 @@
-//! From OTLP bytes to columns.
+//! From batches of OTLP to columns.
 //!
 //! ```text
-//! requests ─► Rows::add ─► Rows::sort ─► Rows::partitions ─► Converter::convert ─► RecordBatch, sorted
-//!             slices only   keys only                          one append per value
+//! batches ─► Rows::add ─► Rows::sort ─► Rows::partitions ─► Converter::convert ─► RecordBatch, sorted
+//!            places only   keys only                          one append per value
 //! ```
 //!
-//! Spans are sorted while they are still slices of the requests, so that every value is copied once, to its final place.
+//! Batches are read as they are, with what their indexes know and what processors added to them; nothing is encoded
+//! before. Spans are sorted while they are still places in the batches, so that every value is copied once, to its final place.
 //! Nothing here fails on what a client sent: what the columns cannot express goes to `otlp_rest` as it came.
 
 pub(crate) mod any;
@@ -29,8 +30,9 @@ use self::any::Any;
 use self::buffers::Texts;
 use self::columns::{Columns, count, put_hex, split_time};
 use self::costs::Costs;
-use self::keys::Keys;
+use self::keys::ChunkKeys;
 use self::known::Slot;
+pub(crate) use self::rows::MAX_ROWS;
 pub use self::rows::{DEFAULT_ENVIRONMENT, Partition, Rows};
 use self::rows::{ResourceRow, Row, ScopeRow};
 use self::scan::SpanScan;
@@ -54,13 +56,13 @@ pub struct Stamp {
 /// the columns' sizes makes the next batch faster.
 pub struct Converter {
     columns: Columns,
-    keys: Keys,
+    keys: ChunkKeys,
     rest: Vec<u8>,
 }
 
 impl Default for Converter {
     fn default() -> Self {
-        Self { columns: Columns::new(), keys: Keys::default(), rest: Vec::new() }
+        Self { columns: Columns::new(), keys: ChunkKeys::default(), rest: Vec::new() }
     }
 }
 
@@ -83,7 +85,10 @@ impl Converter {
         let mut span = SpanScan::default();
         let rows_of_range = rows.spans.get(range).unwrap_or_default();
         for (at, row) in rows_of_range.iter().enumerate() {
-            span.read(row.span, &mut self.keys);
+            // Rows are of their chunks.
+            let Some((chunk, view)) = rows.span(row) else { continue };
+            let (places, keys) = self.keys.next_span(row.chunk, chunk);
+            span.read(view, places, keys);
             let scope = rows.scopes.get(row.scope as usize);
             let resource = scope.and_then(|s| rows.resources.get(s.resource as usize));
             self.rest.clear();
@@ -93,13 +98,13 @@ impl Converter {
             self.derived(at, &span);
             self.maps(&span);
             self.lists(&span);
-            self.columns.span_bytes.put(at, i32::try_from(row.span.len()).unwrap_or(i32::MAX));
+            self.columns.span_bytes.put(at, i32::try_from(span.len).unwrap_or(i32::MAX));
             self.columns.otlp_rest.put_nonempty(at, &self.rest);
         }
         self.columns.finish(rows_of_range.len())
     }
 
-    fn identity(&mut self, at: usize, row: &Row<'_>, environment: &str, span: &SpanScan<'_>, stamp: &Stamp) {
+    fn identity(&mut self, at: usize, row: &Row, environment: &str, span: &SpanScan<'_>, stamp: &Stamp) {
         let c = &mut self.columns;
         c.environment.put(at, environment);
         c.date.put(at, row.date());
@@ -234,12 +239,12 @@ impl Converter {
         let c = &mut self.columns;
         for item in &span.attributes {
             if item.rest {
-                wire::put_bytes(&mut self.rest, 9, item.attribute.raw);
+                wire::put_bytes(&mut self.rest, 9, span.message_of(item));
             }
             if item.superseded || item.moved {
                 continue;
             }
-            let (key, value, place) = (item.attribute.key, item.attribute.value, item.place);
+            let (key, value, place) = (item.key, item.value, item.place);
             if item.association {
                 let map = &mut c.association_properties;
                 map.key(place, key.get(ASSOCIATION.len()..).unwrap_or_default());
@@ -273,7 +278,7 @@ impl Converter {
                     c.attributes_json.key(place, key);
                     let exact = c.attributes_json.values.push_with(|out| any::write_json(out, other));
                     if !exact && !item.rest {
-                        wire::put_bytes(&mut self.rest, 9, item.attribute.raw);
+                        wire::put_bytes(&mut self.rest, 9, span.message_of(item));
                     }
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use weir_pipeline::batch::wire::{self, Fields};
+use weir_pipeline::batch::{Noted, Piece, Span};
 
 use super::any::{Any, Attribute, text};
 use super::buffers::Texts;
@@ -19,7 +20,10 @@ const ATTRIBUTE_TAG: u8 = 9 << 3 | wire::LEN;
 /// An attribute and what becomes of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item<'a> {
-    pub(super) attribute: Attribute<'a>,
+    pub(super) key: &'a [u8],
+    pub(super) value: Any<'a>,
+    /// Where its `KeyValue` is: its number in the index, or behind [`UNNOTED`] that among `messages`.
+    message: u32,
     /// What identifies its key among the spans of a batch.
     pub(super) place: Place,
     /// It is an association property.
@@ -32,25 +36,28 @@ pub(super) struct Item<'a> {
     pub(super) rest: bool,
 }
 
+/// A request of 2 GiB cannot have so many attributes that the index would note them.
+const UNNOTED: u32 = 1 << 31;
+
 /// What fills a slot.
 #[derive(Debug, Clone, Copy)]
 struct Filling<'a> {
     value: Any<'a>,
     attribute: u32,
-    /// The rank of the attribute's key; [`NOTHING`] if there is none.
+    /// The rank of the attribute's key.
     rank: u8,
 }
 
-/// Behind every rank there is.
-const NOTHING: u8 = u8::MAX;
-
 impl Filling<'_> {
-    const NONE: Self = Self { value: Any::Empty, attribute: 0, rank: NOTHING };
+    const NONE: Self = Self { value: Any::Empty, attribute: 0, rank: 0 };
 }
 
 /// One span, read once.
-#[derive(Debug)]
 pub(super) struct SpanScan<'a> {
+    /// What is read.
+    view: Option<Span<'a>>,
+    /// Length of its message.
+    pub(super) len: usize,
     pub(super) trace_id: &'a [u8],
     pub(super) span_id: &'a [u8],
     pub(super) parent_span_id: &'a [u8],
@@ -67,12 +74,16 @@ pub(super) struct SpanScan<'a> {
     pub(super) status_message: &'a [u8],
     pub(super) flags: u32,
     pub(super) attributes: Vec<Item<'a>>,
+    /// The `KeyValue`s of those that the index has no notes of.
+    messages: Vec<&'a [u8]>,
     pub(super) events: Vec<&'a [u8]>,
     pub(super) links: Vec<&'a [u8]>,
     /// Whole fields that no column has a place for.
     pub(super) unknown: Vec<&'a [u8]>,
-    /// Per slot what fills it.
+    /// Per slot what fills it, if it is among those filled.
     slots: [Filling<'a>; SLOTS],
+    /// A bit for each slot.
+    filled: u64,
     members: Vec<Member<'a>>,
     /// Where the keys are that [`Keys`] does not remember.
     seen: HashMap<&'a [u8], u32, RandomState>,
@@ -84,6 +95,8 @@ pub(super) struct SpanScan<'a> {
 impl Default for SpanScan<'_> {
     fn default() -> Self {
         Self {
+            view: None,
+            len: 0,
             trace_id: &[],
             span_id: &[],
             parent_span_id: &[],
@@ -100,10 +113,12 @@ impl Default for SpanScan<'_> {
             status_message: &[],
             flags: 0,
             attributes: Vec::new(),
+            messages: Vec::new(),
             events: Vec::new(),
             links: Vec::new(),
             unknown: Vec::new(),
             slots: [Filling::NONE; SLOTS],
+            filled: 0,
             members: Vec::new(),
             seen: HashMap::default(),
             repeats: false,
@@ -113,8 +128,11 @@ impl Default for SpanScan<'_> {
 }
 
 impl<'a> SpanScan<'a> {
-    pub(super) fn read(&mut self, span: &'a [u8], keys: &mut Keys) {
+    /// Reads a span whose chunk's keys are remembered at these places.
+    pub(super) fn read(&mut self, span: Span<'a>, places: &[Place], keys: &mut Keys) {
         // In place: the struct is large, and its buffers are used again.
+        self.view = Some(span);
+        self.len = 0;
         self.trace_id = &[];
         self.span_id = &[];
         self.parent_span_id = &[];
@@ -130,19 +148,30 @@ impl<'a> SpanScan<'a> {
         self.status_code = 0;
         self.status_message = &[];
         self.flags = 0;
-        self.slots.fill(Filling::NONE);
+        self.filled = 0;
         self.attributes.clear();
+        self.messages.clear();
         self.events.clear();
         self.links.clear();
         self.unknown.clear();
         self.members.clear();
         self.seen.clear();
         self.repeats = false;
-        keys.next_span();
-        let mut fields = Fields::new(span);
+        span.pieces(|piece| match piece {
+            Piece::Noted(noted) => self.noted(noted, places, keys),
+            Piece::Fields(fields) => self.fields(fields, keys),
+        });
+        if self.repeats {
+            self.assign_again();
+        }
+    }
+
+    fn fields(&mut self, message: &'a [u8], keys: &mut Keys) {
+        self.len += message.len();
+        let mut fields = Fields::new(message);
         loop {
             while let Some(attribute) = fields.next_if(ATTRIBUTE_TAG) {
-                self.attribute(Attribute::read(attribute), keys);
+                self.attribute(attribute, keys);
             }
             let Some(f) = fields.next() else { break };
             match f.number {
@@ -154,19 +183,16 @@ impl<'a> SpanScan<'a> {
                 6 => self.kind = f.scalar as i32,
                 7 => self.start = f.scalar,
                 8 => self.end = f.scalar,
-                9 => self.attribute(Attribute::read(f.bytes), keys),
+                9 => self.attribute(f.bytes, keys),
                 10 => self.dropped_attributes = f.scalar as u32,
                 11 => self.events.push(f.bytes),
                 12 => self.dropped_events = f.scalar as u32,
                 13 => self.links.push(f.bytes),
                 14 => self.dropped_links = f.scalar as u32,
-                15 => self.status(f.bytes, span.get(f.start..f.end).unwrap_or_default()),
+                15 => self.status(f.bytes, message.get(f.start..f.end).unwrap_or_default()),
                 16 => self.flags = f.scalar as u32,
-                _ => self.unknown.push(span.get(f.start..f.end).unwrap_or_default()),
+                _ => self.unknown.push(message.get(f.start..f.end).unwrap_or_default()),
             }
-        }
-        if self.repeats {
-            self.assign_again();
         }
     }
 
@@ -182,34 +208,62 @@ impl<'a> SpanScan<'a> {
     }
 
     #[inline(always)]
-    fn attribute(&mut self, attribute: Attribute<'a>, keys: &mut Keys) {
+    fn attribute(&mut self, message: &'a [u8], keys: &mut Keys) {
+        let Attribute { key, value, exact } = Attribute::read(message);
+        let found = keys.find(key, self.attributes.len() as u32);
+        let number = UNNOTED | self.messages.len() as u32;
+        self.messages.push(message);
+        self.item(key, value, exact, number, found);
+    }
+
+    #[inline(always)]
+    fn noted(&mut self, noted: Noted<'a>, places: &[Place], keys: &mut Keys) {
+        let (value, exact) = Any::read(noted.any_value);
         let id = self.attributes.len() as u32;
-        let found = keys.find(attribute.key, id);
-        let earlier = if found.place.is_known() { found.earlier } else { self.seen.insert(attribute.key, id) };
-        let mut rest = !attribute.exact;
+        let place = places.get(noted.key as usize);
+        let found = place.and_then(|place| keys.at(*place, id)).unwrap_or_else(|| keys.find(noted.text, id));
+        self.item(noted.text, value, exact, noted.number, found);
+    }
+
+    #[inline(always)]
+    fn item(&mut self, key: &'a [u8], value: Any<'a>, exact: bool, message: u32, found: Found) {
+        let id = self.attributes.len() as u32;
+        let Found { place, meaning, association, earlier } = found;
+        let earlier = if place.is_known() { earlier } else { self.seen.insert(key, id) };
+        let mut rest = !exact;
         if let Some(earlier) = earlier.and_then(|id| self.attributes.get_mut(id as usize)) {
             (earlier.superseded, earlier.rest, rest) = (true, true, true);
             self.repeats = true;
         }
-        self.assign(id, &attribute, found.meaning);
-        let Found { place, association, .. } = found;
-        self.attributes.push(Item { attribute, place, association, superseded: false, moved: false, rest });
+        self.assign(id, key, value, meaning);
+        let (superseded, moved) = (false, false);
+        self.attributes.push(Item { key, value, message, place, association, superseded, moved, rest });
+    }
+
+    /// The bytes of an attribute's `KeyValue`.
+    #[cold]
+    pub(super) fn message_of(&self, item: &Item<'a>) -> &'a [u8] {
+        match item.message.checked_sub(UNNOTED) {
+            Some(at) => self.messages.get(at as usize).copied().unwrap_or_default(),
+            None => self.view.map_or(&[], |span| span.noted_message(item.message)),
+        }
     }
 
     /// Lets an attribute fill what it may.
     #[inline(always)]
-    fn assign(&mut self, id: u32, attribute: &Attribute<'a>, meaning: Meaning) {
+    fn assign(&mut self, id: u32, key: &'a [u8], value: Any<'a>, meaning: Meaning) {
         match meaning {
             Meaning::Plain => {}
             Meaning::Slot(slot, rank) => {
-                let taken = &mut self.slots[slot as usize];
-                if rank < taken.rank && is_usable(slot, attribute.value) {
-                    *taken = Filling { value: attribute.value, attribute: id, rank };
+                let (taken, bit) = (&mut self.slots[slot as usize], 1 << slot as u32);
+                if (self.filled & bit == 0 || rank < taken.rank) && is_usable(slot, value) {
+                    *taken = Filling { value, attribute: id, rank };
+                    self.filled |= bit;
                 }
             }
             Meaning::Member(column, rank, prefix) => {
-                let path = text(attribute.key.get(prefix..).unwrap_or_default());
-                self.members.push(Member { column, rank, attribute: id, path, value: attribute.value });
+                let path = text(key.get(prefix..).unwrap_or_default());
+                self.members.push(Member { column, rank, attribute: id, path, value });
             }
         }
     }
@@ -217,13 +271,18 @@ impl<'a> SpanScan<'a> {
     /// Assigns without the attributes that later ones supersede.
     #[cold]
     fn assign_again(&mut self) {
-        self.slots.fill(Filling::NONE);
+        self.filled = 0;
         self.members.clear();
         for id in 0..self.attributes.len() {
-            if let Some(Item { attribute, superseded: false, .. }) = self.attributes.get(id).copied() {
-                self.assign(id as u32, &attribute, Meaning::of(attribute.key));
+            if let Some(Item { key, value, superseded: false, .. }) = self.attributes.get(id).copied() {
+                self.assign(id as u32, key, value, Meaning::of(key));
             }
         }
+    }
+
+    #[inline]
+    fn filling(&self, slot: Slot) -> Option<&Filling<'a>> {
+        (self.filled >> slot as u32 & 1 == 1).then_some(&self.slots[slot as usize])
     }
 
     /// Puts the text of a content column at `row` of `column` and returns the name of its source and its length.
@@ -234,22 +293,20 @@ impl<'a> SpanScan<'a> {
         column: &mut Texts,
         row: usize,
     ) -> Option<(Cow<'static, str>, usize)> {
-        let single = self.slots[spec.slot as usize];
-        if single.rank == NOTHING && self.members.is_empty() {
+        let single = self.filling(spec.slot).copied();
+        if single.is_none() && self.members.is_empty() {
             return None;
         }
         for (source, rank) in spec.sources.iter().zip(0u8..) {
             match *source {
                 Source::Text(_) => {
-                    if single.rank != rank {
-                        continue;
-                    }
+                    let Some(single) = single.filter(|single| single.rank == rank) else { continue };
                     // What is told elsewhere in full is not moved, so that its key is not claimed twice.
                     let Some(item) = self.attributes.get_mut(single.attribute as usize).filter(|item| !item.rest)
                     else {
                         continue;
                     };
-                    let Any::Str(text) = item.attribute.value else { continue };
+                    let Any::Str(text) = item.value else { continue };
                     column.put(row, text);
                     item.moved = true;
                     return Some((content::source_name(*source, false), text.len()));
@@ -314,7 +371,6 @@ fn is_usable(slot: Slot, value: Any<'_>) -> bool {
 impl<'a> Facts<'a> for SpanScan<'a> {
     #[inline]
     fn fact(&self, slot: Slot) -> Option<(Any<'a>, u8)> {
-        let filling = &self.slots[slot as usize];
-        (filling.rank != NOTHING).then_some((filling.value, filling.rank))
+        self.filling(slot).map(|filling| (filling.value, filling.rank))
     }
 }

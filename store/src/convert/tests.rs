@@ -4,6 +4,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::signal::Signal;
 
 use super::*;
 
@@ -18,7 +20,8 @@ fn convert(attributes: Vec<(&str, Value)>) -> RecordBatch {
     let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
     let mut rows = Rows::default();
-    rows.add(&request, None);
+    let batch = Batch::decode(Signal::Traces, request.into()).unwrap();
+    rows.add(&batch);
     let stamp = Stamp { ingest_micros: 0, source: String::new(), seq: 0 };
     Converter::default().convert(&rows, 0..1, &stamp).unwrap()
 }

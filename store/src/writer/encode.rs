@@ -1,4 +1,4 @@
-//! From requests to Parquet files that await their commit.
+//! From batches to Parquet files that await their commit.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use buoyant_kernel::expressions::Scalar;
 use buoyant_kernel::table_properties::DataSkippingNumIndexedCols;
-use bytes::Bytes;
 use deltalake::DeltaTableError;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::datatypes::SchemaRef;
@@ -20,17 +19,11 @@ use indexmap::IndexMap;
 use object_store::ObjectStore;
 use tokio::task::JoinSet;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::tenant::Slug;
 
 use crate::StoreError;
-use crate::convert::{Converter, Partition, Rows, Stamp};
+use crate::convert::{Converter, MAX_ROWS, Partition, Rows, Stamp};
 use crate::schema::{self, Type};
 use crate::table::DataFile;
-
-/// Rows and bytes of spans that are columns at one time, so few that the encoder finds them in the processor's cache. It
-/// has its own buffers behind them.
-const CHUNK_ROWS: usize = 1024;
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// A file that has reached so many bytes is completed and another begun.
 const TARGET_BYTES: u64 = 256 << 20;
@@ -39,42 +32,18 @@ const TARGET_BYTES: u64 = 256 << 20;
 /// however few its rows are, and a flush may have as many files as spans.
 const MAX_CLOSING: usize = 4;
 
-/// Spans to write.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// A validated `ExportTraceServiceRequest`.
-    pub bytes: Bytes,
-    /// The environment they belong to, whatever their resources say.
-    pub environment: Option<Slug>,
-}
-
-impl Request {
-    /// The spans of a batch, all of which is one tenant's.
-    pub fn of(batch: &Batch) -> Self {
-        Self { bytes: batch.encode(), environment: batch.tenant().map(|tenant| tenant.environment.clone()) }
-    }
-}
-
-impl From<Bytes> for Request {
-    fn from(bytes: Bytes) -> Self {
-        Self { bytes, environment: None }
-    }
-}
-
-/// Writes the spans of requests to new files, one per partition and one after the other.
+/// Writes the spans of batches of traces to new files, one per partition and one after the other.
 /// The files belong to no table until they are committed.
 ///
 /// # Errors
-/// [`StoreError::Arrow`] if a request is too large; anything else may work later.
+/// [`StoreError::Arrow`] if a batch is too large; anything else may work later.
 pub async fn write_files(
     files: Arc<dyn ObjectStore>,
-    requests: &[Request],
+    batches: &[&Batch],
     stamp: &Stamp,
 ) -> Result<Vec<DataFile>, StoreError> {
     let mut rows = Rows::default();
-    for Request { bytes, environment } in requests {
-        rows.add(bytes, environment.as_ref().map(Slug::as_str));
-    }
+    batches.iter().for_each(|batch| rows.add(batch));
     rows.sort();
     let mut converter = Converter::default();
     let mut closing = Closing::default();
@@ -103,7 +72,7 @@ async fn write_rows(
     stamp: &Stamp,
 ) -> Result<(), StoreError> {
     let fields = schema::spans().fields().clone();
-    for chunk in rows.chunks(range, CHUNK_ROWS, CHUNK_BYTES) {
+    for chunk in rows.chunks(range) {
         let (_, columns, _) = converter.convert(rows, chunk, stamp)?.into_parts();
         let stored = columns.into_iter().zip(&fields).filter(|(_, field)| is_stored(field.name()));
         let batch = RecordBatch::try_new(schema::file(), stored.map(|(column, _)| column).collect())?;
@@ -133,7 +102,7 @@ pub(crate) fn open_with(
         ("environment".to_owned(), Scalar::String(partition.environment.clone())),
         ("date".to_owned(), Scalar::Date(partition.date)),
     ]);
-    let (target, batch) = (NonZeroU64::new(TARGET_BYTES), Some(CHUNK_ROWS));
+    let (target, batch) = (NonZeroU64::new(TARGET_BYTES), Some(MAX_ROWS));
     let config = PartitionWriterConfig::try_new(columns, values, Some(properties(rows)), target, batch, None, None)?;
     let statistics = Some(schema::STATS_COLUMNS.map(str::to_owned).to_vec());
     Ok(PartitionWriter::try_with_config(

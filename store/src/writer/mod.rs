@@ -34,7 +34,7 @@ use weir_pipeline::telemetry::ExporterCounters;
 use weir_pipeline::tenant::Closed;
 
 pub(crate) use self::encode::open_with;
-pub use self::encode::{Request, properties, write_files};
+pub use self::encode::{properties, write_files};
 pub use self::pool::Pool;
 use crate::StoreError;
 use crate::commit::Backoff;
@@ -338,8 +338,8 @@ impl Encoder {
             // A task of its own, so that a panic is an answer too.
             let writing = tokio::spawn(async move {
                 let chosen = chosen.iter().filter_map(|at| group.get(*at));
-                let requests: Vec<Request> = chosen.map(|pending| Request::of(&pending.batch)).collect();
-                Box::pin(write_files(store, &requests, &stamp)).await
+                let batches: Vec<&Batch> = chosen.map(|pending| &pending.batch).collect();
+                Box::pin(write_files(store, &batches, &stamp)).await
             });
             let error = match writing.await {
                 Ok(Ok(files)) => return Ok(files),

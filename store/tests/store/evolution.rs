@@ -67,7 +67,8 @@ pub(crate) async fn old_table(folder: &Path) -> DeltaTable {
 /// What it did with a request.
 pub(crate) async fn append_as_of_old(table: &DeltaTable, request: &[u8]) {
     let mut rows = Rows::default();
-    rows.add(request, None);
+    let batch = support::batch(request);
+    rows.add(&batch);
     rows.sort();
     let stamp = Stamp { ingest_micros: 1, source: "old".to_owned(), seq: 1 };
     let batch = Converter::default().convert(&rows, 0..rows.len(), &stamp).unwrap();

@@ -13,7 +13,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use prost::Message;
+use weir_pipeline::batch::{Batch, NewValue, SpanMut};
 use weir_pipeline::receipt::Outcome;
+use weir_pipeline::signal::Signal;
 use weir_store::convert::{Converter, Rows, Stamp};
 use weir_store::objects::DEFAULT_PROJECT;
 use weir_store::query::Engine;
@@ -23,15 +25,19 @@ use crate::support::{self, assert_same_spans, canonical};
 
 /// To columns and back.
 fn through_columns(request: &[u8]) -> Vec<u8> {
+    batch_through_columns(&support::batch(request))
+}
+
+fn batch_through_columns(batch: &Batch) -> Vec<u8> {
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
     let mut rows = Rows::default();
-    rows.add(request, None);
+    rows.add(batch);
     rows.sort();
     let mut converter = Converter::default();
     let mut out = Vec::new();
     for (_, range) in rows.partitions() {
-        for chunk in rows.chunks(range, 7, 1 << 20) {
-            let batch = converter.convert(&rows, chunk, &stamp).unwrap();
+        for start in range.clone().step_by(7) {
+            let batch = converter.convert(&rows, start..range.end.min(start + 7), &stamp).unwrap();
             out.extend(rebuild::request(&batch).unwrap());
         }
     }
@@ -90,6 +96,57 @@ proptest! {
         let bytes = request.encode_to_vec();
         assert_same_spans("made", &canonical(&bytes), &canonical(&through_columns(&bytes)));
     }
+
+    #[test]
+    fn what_processors_did_to_spans_reaches_the_columns(
+        requests in vec(requests(), 1..4),
+        edits in vec((any::<prop::sample::Index>(), edit()), 0..12),
+    ) {
+        let mut batch = Batch::empty(Signal::Traces);
+        requests.iter().for_each(|request| batch.append(support::batch(&request.encode_to_vec())));
+        let count = batch.len();
+        let mut at = 0;
+        batch.retain_mut(|span| {
+            at += 1;
+            let of_this = edits.iter().filter(|(which, _)| which.index(count.max(1)) == at - 1);
+            of_this.fold(true, |kept, (_, edit)| apply(span, edit) && kept)
+        });
+        assert_same_spans("edited", &canonical(&batch.encode()), &canonical(&batch_through_columns(&batch)));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(String, String),
+    Append(Vec<(String, i64)>),
+    Remove(String),
+    Name(String),
+    Drop,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        3 => (key(), any::<String>()).prop_map(|(key, value)| Edit::Set(key, value)),
+        // As by `cost`; the keys may be there all the same.
+        3 => vec((key(), any::<i64>()), 1..4).prop_map(Edit::Append),
+        2 => key().prop_map(Edit::Remove),
+        1 => any::<String>().prop_map(Edit::Name),
+        1 => Just(Edit::Drop),
+    ]
+}
+
+/// Changes a span; false if it is to be dropped.
+fn apply(span: &mut SpanMut<'_>, edit: &Edit) -> bool {
+    match edit {
+        Edit::Set(key, value) => span.set(key, NewValue::Str(value)),
+        Edit::Append(attributes) => {
+            attributes.iter().for_each(|(key, value)| span.insert_absent(key, NewValue::Int(*value)));
+        }
+        Edit::Remove(key) => span.remove(key),
+        Edit::Name(name) => span.set_name(name),
+        Edit::Drop => return false,
+    }
+    true
 }
 
 #[test]

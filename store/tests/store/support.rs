@@ -30,7 +30,7 @@ use weir_store::objects::{DEFAULT_PROJECT, Root};
 use weir_store::query::{Engine, Format, write};
 use weir_store::registry::Registry;
 use weir_store::table::{AppTransaction, DataFile, Delta, Table};
-use weir_store::writer::{Open, Request, Settings, Writer, write_files};
+use weir_store::writer::{Open, Settings, Writer, write_files};
 
 /// Every trace request of the corpus, by name; those in JSON as protobuf.
 pub(crate) fn corpus() -> Vec<(String, Bytes)> {
@@ -111,6 +111,11 @@ pub(crate) fn impatient() -> Backoff {
     Backoff { attempts: 3, first: Duration::from_millis(1), most: Duration::from_millis(2) }
 }
 
+/// The batch that a request is.
+pub(crate) fn batch(request: &[u8]) -> Batch {
+    Batch::decode(Signal::Traces, Bytes::copy_from_slice(request)).unwrap()
+}
+
 /// A batch and who waits for it.
 pub(crate) fn awaited(request: Bytes) -> (Batch, Waiter) {
     let (receipt, waiter) = Receipt::pair();
@@ -183,7 +188,7 @@ async fn upload_to(root: &Root, folder: &str, environment: &str, days_ago: u64, 
     let request = request(vec![string("deployment.environment.name", environment)], spans.collect());
     let files = Delta::create(root, folder).await.unwrap().files();
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
-    write_files(files, &[Request { bytes: request, environment: None }], &stamp).await.unwrap()
+    write_files(files, &[&batch(&request)], &stamp).await.unwrap()
 }
 
 /// Where a project's data are; of one that is not there, where those of the next of its name would be.
