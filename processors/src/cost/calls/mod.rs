@@ -24,8 +24,8 @@
 //! The same span sent twice, because its client did not get an answer, gets the same answer twice.
 //!
 //! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
-//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is about a third of a
-//! kilobyte a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is some
+//! 400 bytes a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
 //!
 //! Decision: the table is shared by the lanes of one processor, and one lock serves all [`Claims`] of a batch. A claim
 //! takes 0.1 to 0.2 µs, some hundredths of what a span takes in all, so lanes seldom meet; and a lock for each claim
