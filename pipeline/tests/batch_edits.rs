@@ -214,18 +214,23 @@ fn taken_apart(batch: &Batch) -> Vec<ResourceSpans> {
 /// A span's message from its pieces.
 fn message(span: weir_pipeline::batch::Span<'_>, keys: &[&[u8]]) -> Vec<u8> {
     let mut message = Vec::new();
-    span.pieces(|piece| match piece {
+    let own: Vec<&[u8]> = span.own_messages().collect();
+    let len = span.pieces(|piece| match piece {
         Piece::Fields(fields) => message.extend_from_slice(fields),
+        Piece::Attribute(attribute) => {
+            assert!(own.contains(&attribute));
+            put_bytes(&mut message, 9, attribute);
+        }
         Piece::Noted(noted) => {
             assert_eq!(keys[noted.key as usize], noted.text);
             let mut attribute = Vec::new();
             put_bytes(&mut attribute, 1, noted.text);
             put_bytes(&mut attribute, 2, noted.any_value);
-            let of_span = KeyValue::decode(span.noted_message(noted.number)).unwrap();
-            assert_eq!(KeyValue::decode(&attribute[..]).unwrap().encode_to_vec(), of_span.encode_to_vec());
+            assert_eq!(own[noted.nth as usize], attribute);
             put_bytes(&mut message, 9, &attribute);
         }
     });
+    assert_eq!(message.len(), len);
     message
 }
 

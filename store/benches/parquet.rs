@@ -97,9 +97,9 @@ fn columns(batches: &[&Batch]) -> Vec<RecordBatch> {
     batches.iter().for_each(|batch| rows.add(batch));
     rows.sort();
     let mut converter = Converter::default();
-    let chunks = rows.chunks(0..rows.len());
-    let batch = |chunk| {
-        let batch = converter.convert(&rows, chunk, &stamp()).unwrap();
+    let parts = rows.parts(0..rows.len());
+    let batch = |part| {
+        let batch = converter.convert(&rows, part, &stamp()).unwrap();
         let kept: Vec<usize> = batch
             .schema()
             .fields()
@@ -110,7 +110,7 @@ fn columns(batches: &[&Batch]) -> Vec<RecordBatch> {
             .collect();
         batch.project(&kept).unwrap()
     };
-    chunks.into_iter().map(batch).collect()
+    parts.into_iter().map(batch).collect()
 }
 
 fn encode(batches: &[RecordBatch]) -> Vec<u8> {

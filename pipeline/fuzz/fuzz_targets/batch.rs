@@ -66,9 +66,14 @@ fuzz_target!(|bytes: &[u8]| {
 /// A span from its pieces.
 fn pieces(span: weir_pipeline::batch::Span<'_>) -> Span {
     let mut message = Vec::new();
+    let mut own = span.own_messages();
     span.pieces(|piece| match piece {
         Piece::Fields(fields) => message.extend_from_slice(fields),
-        Piece::Noted(noted) => put_bytes(&mut message, 9, span.noted_message(noted.number)),
+        Piece::Noted(_) => put_bytes(&mut message, 9, own.next().expect("it is one of the span's own")),
+        Piece::Attribute(attribute) => {
+            assert_eq!(own.next(), Some(attribute));
+            put_bytes(&mut message, 9, attribute);
+        }
     });
     Span::decode(&message[..]).expect("the pieces are a span")
 }

@@ -14,9 +14,9 @@
 //! that was written ([`Form`]), and the next attribute is compared with it: equal bytes are a valid key, and often a
 //! valid value too, without another look.
 //!
-//! The notes take 12 bytes an attribute, 4 more where it is written oddly, and some 120 a key. A request whose attributes
-//! are degenerate (hardly longer than that, or nearly each of a key of its own) gets none, and its views walk the bytes
-//! instead: memory stays below the request's own size.
+//! The notes take 12 bytes an attribute, 16 more where it is not a key and a scalar (an array is not), and some 120 a key.
+//! A request whose attributes are degenerate (hardly longer than that, mostly odd, or nearly each of a key of its own) gets
+//! none, and its views walk the bytes instead: memory stays below the request's own size.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,10 @@ pub(super) const ATTRIBUTE: u8 = (SPAN_ATTRIBUTES << 3) as u8 | LEN;
 /// At most one attribute in this many bytes of a request is noted.
 const MIN_BYTES: usize = 16;
 
+/// Odd attributes that a request may have however small it is, and one more for each so many bytes.
+const USUAL_ODD: usize = 16;
+const MIN_BYTES_AN_ODD: usize = 64;
+
 /// Distinct keys that the spans of a request mostly have together.
 const USUAL_KEYS: usize = 48;
 
@@ -50,7 +54,17 @@ struct Entry {
     end: u32,
 }
 
-/// One of a span's own attributes as the index has it.
+/// An attribute that is not exactly a key and then a value that is one scalar.
+#[derive(Debug, Clone, Copy)]
+struct Odd {
+    number: u32,
+    /// Its field from the tag on, and its `KeyValue`.
+    field: u32,
+    body: u32,
+    end: u32,
+}
+
+/// One of a span's own attributes as the index has it: a key and a scalar.
 #[derive(Debug, Clone, Copy)]
 pub struct Noted<'a> {
     /// Its key's number: the place among [`ChunkRef::keys`](super::ChunkRef::keys), from 0.
@@ -59,8 +73,8 @@ pub struct Noted<'a> {
     pub text: &'a [u8],
     /// Its value, an `AnyValue`.
     pub any_value: &'a [u8],
-    /// Its own number, for [`Span::noted_message`](super::Span::noted_message).
-    pub number: u32,
+    /// Its place among the span's own attributes, from 0.
+    pub nth: u32,
 }
 
 /// A distinct key.
@@ -144,8 +158,8 @@ pub(crate) struct Attributes {
     serial: u64,
     keys: Vec<Key>,
     entries: Vec<Entry>,
-    /// The numbers of those that are not written as [`Self::field`] expects, in ascending order.
-    odd: Vec<u32>,
+    /// Those that are odd, in ascending order of their numbers.
+    odd: Vec<Odd>,
 }
 
 impl Attributes {
@@ -159,30 +173,37 @@ impl Attributes {
         self.keys.iter().map(|key| key.text(bytes))
     }
 
-    /// Itself, if the attributes of this run are written in the usual order and lie one after the other before `end`.
+    /// Itself, if the attributes of this run all lie before `end`.
     #[inline]
     pub(crate) fn in_one_row(&self, run: (u32, u32), end: u32) -> Option<&Self> {
-        let is_in_row = self.run(run).last().is_none_or(|last| last.end <= end);
-        let is_usual = || {
-            let next = self.odd.partition_point(|number| *number < run.0);
-            self.odd.get(next).is_none_or(|number| *number >= run.1)
-        };
-        (is_in_row && (self.odd.is_empty() || is_usual())).then_some(self)
+        self.run(run).last().is_none_or(|last| last.end <= end).then_some(self)
     }
 
-    /// The attributes noted as numbers `run`.
+    /// The attributes noted as numbers `run`; of the odd ones their `KeyValue`s.
     #[inline]
-    pub(crate) fn show<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = Noted<'a>> {
-        (run.0..).zip(self.run(run)).map(move |(number, entry)| {
+    pub(crate) fn show<'a>(
+        &'a self,
+        run: (u32, u32),
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = Result<Noted<'a>, &'a [u8]>> {
+        let odd = if self.odd.is_empty() { 0 } else { self.odd.partition_point(|odd| odd.number < run.0) };
+        let mut odd = self.odd.get(odd..).unwrap_or_default().iter().peekable();
+        (0..).zip(self.run(run)).map(move |(nth, entry)| {
+            if let Some(odd) = odd.next_if(|odd| odd.number == run.0 + nth) {
+                return Err(bytes.get(odd.body as usize..odd.end as usize).unwrap_or_default());
+            }
             let KeyValue { key, any_value } = self.attribute(entry, bytes);
-            Noted { key: entry.key, text: key.as_bytes(), any_value, number }
+            Ok(Noted { key: entry.key, text: key.as_bytes(), any_value, nth })
         })
     }
 
     /// Where the field of an attribute lies, from its tag to its end; `None` says to look for it.
     pub(crate) fn field(&self, number: u32, bytes: &[u8]) -> Option<(u32, u32)> {
+        if let Ok(at) = self.odd.binary_search_by_key(&number, |odd| odd.number) {
+            return self.odd.get(at).map(|odd| (odd.field, odd.end));
+        }
         // 4a <length> 0a <length> key 12 <length> value, with lengths as short as can be
-        let entry = self.entries.get(number as usize).filter(|_| self.odd.binary_search(&number).is_err())?;
+        let entry = self.entries.get(number as usize)?;
         let (key, value) = (self.keys.get(entry.key as usize)?.len as usize, (entry.end - entry.start) as usize);
         let key_value = bytes_field_len(1, key) + bytes_field_len(2, value);
         let end = entry.end as usize;
@@ -252,9 +273,11 @@ pub(crate) struct Recorder<'b> {
     forms: Vec<Form>,
     by_text: HashMap<&'b [u8], u32>,
     entries: Vec<Entry>,
-    odd: Vec<u32>,
+    odd: Vec<Odd>,
     /// Entries there may be.
     max_entries: usize,
+    /// Odd ones there may be.
+    max_odd: usize,
     /// Keys there may be.
     max_keys: usize,
     /// Whether there were not too many yet.
@@ -276,6 +299,7 @@ impl<'b> Recorder<'b> {
             entries: Vec::with_capacity(bytes.len() / 64),
             odd: Vec::new(),
             max_entries: bytes.len() / MIN_BYTES,
+            max_odd: USUAL_ODD + bytes.len() / MIN_BYTES_AN_ODD,
             max_keys: USUAL_KEYS + bytes.len() / MIN_BYTES_A_KEY,
             is_noting: true,
             last: START,
@@ -305,9 +329,10 @@ impl<'b> Recorder<'b> {
     #[inline]
     pub(crate) fn row(&mut self, reader: &mut Reader<'b>, base: usize, depth: usize) -> Result<(), Located> {
         loop {
+            let field = base + reader.pos();
             if let Some((entry, is_odd)) = self.repeated(reader, base) {
                 if is_odd {
-                    self.note_odd();
+                    self.note_odd(field, field + 2..base + reader.pos());
                 }
                 self.note(entry);
                 continue;
@@ -316,7 +341,7 @@ impl<'b> Recorder<'b> {
             let at = base + reader.pos() - key_value.len();
             match self.foreseen(at, key_value) {
                 Some(entry) => self.note(entry),
-                None => self.unforeseen(at, key_value, depth)?,
+                None => self.unforeseen(field, at, key_value, depth)?,
             }
         }
     }
@@ -351,10 +376,16 @@ impl<'b> Recorder<'b> {
         Some(Entry { key, start: (end - value.len()) as u32, end: end as u32 })
     }
 
-    /// Takes a `KeyValue` that lies at `at` in the bytes.
+    /// Takes a `KeyValue` that lies at `at` in the bytes; its field begins at `field`.
     #[cold]
     #[inline(never)]
-    pub(crate) fn unforeseen(&mut self, at: usize, key_value: &'b [u8], depth: usize) -> Result<(), Located> {
+    pub(crate) fn unforeseen(
+        &mut self,
+        field: usize,
+        at: usize,
+        key_value: &'b [u8],
+        depth: usize,
+    ) -> Result<(), Located> {
         let (mut key, mut value) = (0..0, 0..0);
         let is_plain = if let Some((plain_key, plain_value)) = validate::plain_key_value(key_value) {
             key = 2..2 + plain_key.len();
@@ -390,7 +421,7 @@ impl<'b> Recorder<'b> {
             last.next = id;
         }
         if !is_plain {
-            self.note_odd();
+            self.note_odd(field, at..at + key_value.len());
         }
         self.note(entry);
         Ok(())
@@ -399,8 +430,13 @@ impl<'b> Recorder<'b> {
     /// To be called before [`Self::note`].
     #[cold]
     #[inline(never)]
-    fn note_odd(&mut self) {
-        self.odd.push(self.position());
+    fn note_odd(&mut self, field: usize, body: Range<usize>) {
+        let number = self.position();
+        if self.odd.len() < self.max_odd {
+            self.odd.push(Odd { number, field: field as u32, body: body.start as u32, end: body.end as u32 });
+        } else {
+            self.stop_noting();
+        }
     }
 
     #[inline]

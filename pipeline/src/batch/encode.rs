@@ -186,9 +186,11 @@ pub(super) fn hidden_fields(
     let mut fields = Fields::from(body, if only_attributes { entry.row.0 as usize } else { 0 });
     let mut numbers = entry.attributes.0..;
     while left > 0 {
-        let start = fields.pos();
+        let mut start = fields.pos();
         if fields.next_if(ATTRIBUTE).is_none() {
             let Some(field) = fields.next() else { return };
+            // There may be a group before it.
+            start = field.start;
             if field.number != SPAN_ATTRIBUTES {
                 if overlay.replaces(span, field.number) {
                     show(field.start, field.end);

@@ -270,7 +270,7 @@ impl<'b> Builder<'b> {
                 // An unusual tag or a long attribute.
                 Ok((SPAN_ATTRIBUTES, LEN)) => {
                     let body = ahead.len_delimited().map_err(|fault| (base + start, fault))?;
-                    self.recorder.unforeseen(base + ahead.pos() - body.len(), body, DEPTH - 1)?;
+                    self.recorder.unforeseen(base + start, base + ahead.pos() - body.len(), body, DEPTH - 1)?;
                     reader = ahead;
                     if row == (0, 0) {
                         row = (start as u32, reader.pos() as u32);

@@ -21,11 +21,13 @@ use crate::tenant::Tenant;
 pub enum Piece<'a> {
     /// Some of its fields, whole ones, one after the other.
     Fields(&'a [u8]),
-    /// An attribute that the index has notes of: a key, an `AnyValue`, nothing else.
+    /// An attribute that is a key and a scalar, as the index has it.
     Noted(Noted<'a>),
+    /// Another attribute: a `KeyValue`.
+    Attribute(&'a [u8]),
 }
 
-/// One of the requests that a batch is made of.
+/// A request that a batch has all or a part of.
 #[derive(Clone, Copy)]
 pub struct ChunkRef<'a> {
     chunk: &'a Chunk,
@@ -60,7 +62,8 @@ impl<'a> ChunkRef<'a> {
         self.chunk.tenant.as_deref()
     }
 
-    /// The distinct keys of its spans' own attributes: a [`Noted`] says which one it has. None where there are no notes.
+    /// The distinct keys of the request's attributes, after one that stands for none: a [`Noted`] says which one it has.
+    /// Nothing where there are no notes.
     pub fn keys(self) -> impl Iterator<Item = &'a [u8]> {
         let noted = self.index.attributes.as_ref();
         noted.into_iter().flat_map(move |noted| noted.keys(&self.chunk.bytes))
@@ -130,10 +133,11 @@ fn last_of(message: &[u8], number: u32) -> &[u8] {
 }
 
 impl<'a> Span<'a> {
-    /// Shows the span's message in pieces, in the order in which they would be encoded.
+    /// Shows the span's message in pieces, in the order in which they would be encoded, and returns its length.
     #[inline]
-    pub fn pieces(self, mut show: impl FnMut(Piece<'a>)) {
-        let Some(entry) = self.entry() else { return };
+    pub fn pieces(self, mut show: impl FnMut(Piece<'a>)) -> usize {
+        let Some(entry) = self.entry() else { return 0 };
+        let mut len = self.max_len();
         let body = self.raw();
         let overlay = self.overlay.filter(|overlay| overlay.is_touched(self.id));
         let cutting = overlay.filter(|overlay| overlay.is_cutting(self.id));
@@ -142,7 +146,7 @@ impl<'a> Span<'a> {
         if let Some(noted) = noted {
             show(Piece::Fields(body.get(..entry.row.0 as usize).unwrap_or_default()));
             for attribute in noted.show(entry.attributes, self.bytes) {
-                show(Piece::Noted(attribute));
+                show(attribute.map_or_else(Piece::Attribute, Piece::Noted));
             }
             show(Piece::Fields(body.get(entry.row.1 as usize..).unwrap_or_default()));
         } else {
@@ -150,6 +154,7 @@ impl<'a> Span<'a> {
             if let Some(overlay) = cutting {
                 encode::hidden_fields(overlay, self.index, self.id, body, |start, end| {
                     show(Piece::Fields(body.get(from..start).unwrap_or_default()));
+                    len -= end - start;
                     from = end;
                 });
             }
@@ -158,6 +163,7 @@ impl<'a> Span<'a> {
         if let Some(overlay) = overlay {
             overlay.fields(self.id).for_each(|fields| show(Piece::Fields(fields)));
         }
+        len
     }
 
     /// The most bytes that the span's message may have when it is encoded.
@@ -166,15 +172,9 @@ impl<'a> Span<'a> {
         self.raw().len() + self.overlay.map_or(0, |overlay| overlay.added_len(self.id))
     }
 
-    /// The `KeyValue` of one of the span's own attributes, by the number in a [`Noted`].
-    #[cold]
-    pub fn noted_message(self, number: u32) -> &'a [u8] {
-        let Some((entry, noted)) = self.entry().zip(self.index.attributes.as_ref()) else { return &[] };
-        if let Some((start, end)) = noted.field(number, self.bytes) {
-            let field = self.bytes.get(start as usize..end as usize).unwrap_or_default();
-            return last_of(field, SPAN_ATTRIBUTES);
-        }
-        let nth = number.saturating_sub(entry.attributes.0);
-        Repeated::new(self.raw(), SPAN_ATTRIBUTES).nth(nth as usize).unwrap_or_default()
+    /// The `KeyValue`s of the span's own attributes as they arrived: those that have a [`Noted`], and the others, in the
+    /// order of their numbers.
+    pub fn own_messages(self) -> impl Iterator<Item = &'a [u8]> {
+        Repeated::new(self.raw(), SPAN_ATTRIBUTES)
     }
 }

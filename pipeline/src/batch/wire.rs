@@ -305,9 +305,9 @@ impl<'a> Fields<'a> {
         Self { bytes: message, pos }
     }
 
-    /// Offset of the next field.
+    /// Offset of the next field, or of a group before it.
     #[inline]
-    pub(crate) fn pos(&self) -> usize {
+    pub fn pos(&self) -> usize {
         self.pos
     }
 

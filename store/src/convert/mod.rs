@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Batches are read as they are, with what their indexes know and what processors added to them; nothing is encoded
-//! before. Spans are sorted while they are still places in the batches, so that every value is copied once, to its final place.
-//! Nothing here fails on what a client sent: what the columns cannot express goes to `otlp_rest` as it came.
+//! before. Spans are sorted while they are still places in the batches, so that every value is copied once, to its final
+//! place. Nothing here fails on what a client sent: what the columns cannot express goes to `otlp_rest` as it came.
 
 pub(crate) mod any;
 mod buffers;

@@ -54,7 +54,7 @@ type Origin<'a> = (&'a [u8], &'a [u8], Option<&'a str>);
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     environment: u32,
-    /// Minutes since the epoch at the start: 35 bits.
+    /// Minutes since the epoch at the start.
     minute: u64,
     /// The ids as numbers: their first 16 and 8 bytes, which is all that ids are supposed to have.
     trace: u128,
@@ -123,10 +123,12 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Adds those of a resource that has any: a part of a large request has few of its resources.
     fn add_resource(&mut self, spans: ResourceSpansRef<'a>, owner: Option<&'a str>, chunk: u32) {
-        let resource = self.resource(spans.resource(), spans.schema_url(), owner);
-        for spans in spans.scope_spans() {
-            self.add_scope(spans, resource, chunk);
+        let mut resource = None;
+        for scope in spans.scope_spans().filter(|scope| scope.spans().next().is_some()) {
+            let resource = *resource.get_or_insert_with(|| self.resource(spans.resource(), spans.schema_url(), owner));
+            self.add_scope(scope, resource, chunk);
         }
     }
 
@@ -230,7 +232,7 @@ impl<'a> Rows<'a> {
         Some((chunk, chunk.span(row.id as usize)?))
     }
 
-    /// Bytes of the rows in a range at most: of the spans, and of their resources and scopes, which each row has a copy of.
+    /// Bytes of the rows in a range at most: of the spans, and of their resources and scopes, of which each row has a copy.
     pub(super) fn bytes(&self, range: Range<usize>) -> usize {
         let container = |row: &Row| {
             let scope = self.scopes.get(row.scope as usize)?;
@@ -241,23 +243,23 @@ impl<'a> Rows<'a> {
     }
 
     /// Cuts a range into parts that are columns at one time.
-    pub fn chunks(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        let mut chunks = Vec::new();
+    pub fn parts(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let mut parts = Vec::new();
         let (mut start, mut size) = (range.start, 0);
         for at in range.clone() {
             let row = self.bytes(at..at + 1);
             let (rows, bytes) = (at - start, size + row);
             let is_full = rows >= MAX_ROWS || rows >= MIN_ROWS && bytes > CACHED_BYTES || bytes > MAX_BYTES;
             if rows > 0 && is_full {
-                chunks.push(start..at);
+                parts.push(start..at);
                 (start, size) = (at, 0);
             }
             size += row;
         }
         if start < range.end {
-            chunks.push(start..range.end);
+            parts.push(start..range.end);
         }
-        chunks
+        parts
     }
 
     pub(super) fn environment_of(&self, row: &Row) -> &str {

@@ -1,6 +1,7 @@
 //! A span read once, with what each of its attributes is good for.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
@@ -22,7 +23,7 @@ const ATTRIBUTE_TAG: u8 = 9 << 3 | wire::LEN;
 pub(super) struct Item<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: Any<'a>,
-    /// Where its `KeyValue` is: its number in the index, or behind [`UNNOTED`] that among `messages`.
+    /// Where its `KeyValue` is: its place among the span's own attributes, or behind [`UNNOTED`] that among `messages`.
     message: u32,
     /// What identifies its key among the spans of a batch.
     pub(super) place: Place,
@@ -36,7 +37,7 @@ pub(super) struct Item<'a> {
     pub(super) rest: bool,
 }
 
-/// A request of 2 GiB cannot have so many attributes that the index would note them.
+/// A request is below 4 GiB, and no span has so many attributes in it.
 const UNNOTED: u32 = 1 << 31;
 
 /// What fills a slot.
@@ -56,7 +57,7 @@ impl Filling<'_> {
 pub(super) struct SpanScan<'a> {
     /// What is read.
     view: Option<Span<'a>>,
-    /// Length of its message.
+    /// Length of its message as it would be encoded.
     pub(super) len: usize,
     pub(super) trace_id: &'a [u8],
     pub(super) span_id: &'a [u8],
@@ -76,6 +77,8 @@ pub(super) struct SpanScan<'a> {
     pub(super) attributes: Vec<Item<'a>>,
     /// The `KeyValue`s of those that the index has no notes of.
     messages: Vec<&'a [u8]>,
+    /// Those of all of the span's own, looked for when one is wanted.
+    own_messages: OnceCell<Vec<&'a [u8]>>,
     pub(super) events: Vec<&'a [u8]>,
     pub(super) links: Vec<&'a [u8]>,
     /// Whole fields that no column has a place for.
@@ -114,6 +117,7 @@ impl Default for SpanScan<'_> {
             flags: 0,
             attributes: Vec::new(),
             messages: Vec::new(),
+            own_messages: OnceCell::new(),
             events: Vec::new(),
             links: Vec::new(),
             unknown: Vec::new(),
@@ -132,7 +136,6 @@ impl<'a> SpanScan<'a> {
     pub(super) fn read(&mut self, span: Span<'a>, places: &[Place], keys: &mut Keys) {
         // In place: the struct is large, and its buffers are used again.
         self.view = Some(span);
-        self.len = 0;
         self.trace_id = &[];
         self.span_id = &[];
         self.parent_span_id = &[];
@@ -151,14 +154,16 @@ impl<'a> SpanScan<'a> {
         self.filled = 0;
         self.attributes.clear();
         self.messages.clear();
+        self.own_messages.take();
         self.events.clear();
         self.links.clear();
         self.unknown.clear();
         self.members.clear();
         self.seen.clear();
         self.repeats = false;
-        span.pieces(|piece| match piece {
+        self.len = span.pieces(|piece| match piece {
             Piece::Noted(noted) => self.noted(noted, places, keys),
+            Piece::Attribute(message) => self.attribute(message, keys),
             Piece::Fields(fields) => self.fields(fields, keys),
         });
         if self.repeats {
@@ -167,13 +172,19 @@ impl<'a> SpanScan<'a> {
     }
 
     fn fields(&mut self, message: &'a [u8], keys: &mut Keys) {
-        self.len += message.len();
         let mut fields = Fields::new(message);
         loop {
             while let Some(attribute) = fields.next_if(ATTRIBUTE_TAG) {
                 self.attribute(attribute, keys);
             }
-            let Some(f) = fields.next() else { break };
+            let start = fields.pos();
+            let next = fields.next();
+            // Groups are passed over.
+            let group = message.get(start..next.map_or(message.len(), |f| f.start)).unwrap_or_default();
+            if !group.is_empty() {
+                self.unknown.push(group);
+            }
+            let Some(f) = next else { break };
             match f.number {
                 1 => self.trace_id = f.bytes,
                 2 => self.span_id = f.bytes,
@@ -222,7 +233,7 @@ impl<'a> SpanScan<'a> {
         let id = self.attributes.len() as u32;
         let place = places.get(noted.key as usize);
         let found = place.and_then(|place| keys.at(*place, id)).unwrap_or_else(|| keys.find(noted.text, id));
-        self.item(noted.text, value, exact, noted.number, found);
+        self.item(noted.text, value, exact, noted.nth, found);
     }
 
     #[inline(always)]
@@ -245,7 +256,10 @@ impl<'a> SpanScan<'a> {
     pub(super) fn message_of(&self, item: &Item<'a>) -> &'a [u8] {
         match item.message.checked_sub(UNNOTED) {
             Some(at) => self.messages.get(at as usize).copied().unwrap_or_default(),
-            None => self.view.map_or(&[], |span| span.noted_message(item.message)),
+            None => {
+                let own = || self.view.into_iter().flat_map(Span::own_messages).collect();
+                self.own_messages.get_or_init(own).get(item.message as usize).copied().unwrap_or_default()
+            }
         }
     }
 

@@ -72,8 +72,8 @@ async fn write_rows(
     stamp: &Stamp,
 ) -> Result<(), StoreError> {
     let fields = schema::spans().fields().clone();
-    for chunk in rows.chunks(range) {
-        let (_, columns, _) = converter.convert(rows, chunk, stamp)?.into_parts();
+    for part in rows.parts(range) {
+        let (_, columns, _) = converter.convert(rows, part, stamp)?.into_parts();
         let stored = columns.into_iter().zip(&fields).filter(|(_, field)| is_stored(field.name()));
         let batch = RecordBatch::try_new(schema::file(), stored.map(|(column, _)| column).collect())?;
         writer.write(&batch).await?;

@@ -1,6 +1,8 @@
 //! A span comes back from its row as it was.
 
 use bytes::Bytes;
+use deltalake::arrow::array::AsArray as _;
+use deltalake::arrow::datatypes::Int32Type;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value::Value,
@@ -13,7 +15,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use prost::Message;
-use weir_pipeline::batch::{Batch, NewValue, SpanMut};
+use weir_pipeline::batch::wire::{Fields, put_bytes};
+use weir_pipeline::batch::{AttributeBlock, AttributeEdit, Batch, NewValue, SpanMut};
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_store::convert::{Converter, Rows, Stamp};
@@ -25,23 +28,35 @@ use crate::support::{self, assert_same_spans, canonical};
 
 /// To columns and back.
 fn through_columns(request: &[u8]) -> Vec<u8> {
-    batch_through_columns(&support::batch(request))
+    batch_through_columns(&mut Converter::default(), &support::batch(request))
 }
 
-fn batch_through_columns(batch: &Batch) -> Vec<u8> {
+fn batch_through_columns(converter: &mut Converter, batch: &Batch) -> Vec<u8> {
     let stamp = Stamp { ingest_micros: 1, source: "test".to_owned(), seq: 1 };
     let mut rows = Rows::default();
     rows.add(batch);
     rows.sort();
-    let mut converter = Converter::default();
-    let mut out = Vec::new();
+    let (mut out, mut lengths) = (Vec::new(), Vec::new());
     for (_, range) in rows.partitions() {
         for start in range.clone().step_by(7) {
             let batch = converter.convert(&rows, start..range.end.min(start + 7), &stamp).unwrap();
             out.extend(rebuild::request(&batch).unwrap());
+            let lengths_of_part = batch.column_by_name("span_bytes").unwrap().as_primitive::<Int32Type>();
+            lengths.extend(lengths_of_part.values().iter().map(|length| usize::try_from(*length).unwrap()));
         }
     }
+    lengths.sort_unstable();
+    assert_eq!(lengths, span_lengths(&batch.encode()));
     out
+}
+
+/// How long the messages of a request's spans are, in order.
+fn span_lengths(request: &[u8]) -> Vec<usize> {
+    let inner = |message, number| Fields::new(message).filter(move |f| f.number == number).map(|f| f.bytes);
+    let spans = inner(request, 1).flat_map(|r| inner(r, 2)).flat_map(|s| inner(s, 2));
+    let mut lengths: Vec<usize> = spans.map(<[u8]>::len).collect();
+    lengths.sort_unstable();
+    lengths
 }
 
 /// To Parquet files in a Delta table, and back by a query.
@@ -101,17 +116,29 @@ proptest! {
     fn what_processors_did_to_spans_reaches_the_columns(
         requests in vec(requests(), 1..4),
         edits in vec((any::<prop::sample::Index>(), edit()), 0..12),
+        cut in any::<prop::sample::Index>(),
     ) {
         let mut batch = Batch::empty(Signal::Traces);
         requests.iter().for_each(|request| batch.append(support::batch(&request.encode_to_vec())));
         let count = batch.len();
+        batch.for_each_resource_mut(|resource| {
+            edits.iter().for_each(|(_, edit)| if let Edit::Resource(key, value) = edit {
+                resource.set(key, NewValue::Str(value));
+            });
+        });
         let mut at = 0;
         batch.retain_mut(|span| {
             at += 1;
             let of_this = edits.iter().filter(|(which, _)| which.index(count.max(1)) == at - 1);
             of_this.fold(true, |kept, (_, edit)| apply(span, edit) && kept)
         });
-        assert_same_spans("edited", &canonical(&batch.encode()), &canonical(&batch_through_columns(&batch)));
+        // Parts of a batch share bytes and index; a converter is used for many flushes.
+        let rest = batch.split_off(cut.index(batch.len() + 1));
+        let mut converter = Converter::default();
+        for batch in [batch, rest] {
+            let back = batch_through_columns(&mut converter, &batch);
+            assert_same_spans("edited", &canonical(&batch.encode()), &canonical(&back));
+        }
     }
 }
 
@@ -119,18 +146,30 @@ proptest! {
 enum Edit {
     Set(String, String),
     Append(Vec<(String, i64)>),
+    AppendBlock(String, String),
     Remove(String),
+    RemoveAll,
     Name(String),
+    TraceState(String),
+    Status(i32, String),
+    Event(String),
+    Resource(String, String),
     Drop,
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         3 => (key(), any::<String>()).prop_map(|(key, value)| Edit::Set(key, value)),
-        // As by `cost`; the keys may be there all the same.
+        // The keys may be there all the same.
         3 => vec((key(), any::<i64>()), 1..4).prop_map(Edit::Append),
+        3 => (key(), any::<String>()).prop_map(|(key, value)| Edit::AppendBlock(key, value)),
         2 => key().prop_map(Edit::Remove),
+        1 => Just(Edit::RemoveAll),
         1 => any::<String>().prop_map(Edit::Name),
+        1 => any::<String>().prop_map(Edit::TraceState),
+        1 => (number(), any::<String>()).prop_map(|(code, message)| Edit::Status(code, message)),
+        1 => key().prop_map(Edit::Event),
+        1 => (key(), any::<String>()).prop_map(|(key, value)| Edit::Resource(key, value)),
         1 => Just(Edit::Drop),
     ]
 }
@@ -142,11 +181,112 @@ fn apply(span: &mut SpanMut<'_>, edit: &Edit) -> bool {
         Edit::Append(attributes) => {
             attributes.iter().for_each(|(key, value)| span.insert_absent(key, NewValue::Int(*value)));
         }
+        Edit::AppendBlock(key, value) => {
+            let mut block = AttributeBlock::default();
+            block.push(key, NewValue::Str(value));
+            block.push("weir.cost.total", NewValue::Double(0.25));
+            span.append_absent(&block);
+        }
         Edit::Remove(key) => span.remove(key),
+        Edit::RemoveAll => span.edit_attributes(|_| AttributeEdit::Remove),
         Edit::Name(name) => span.set_name(name),
+        Edit::TraceState(state) => span.set_trace_state(state),
+        Edit::Status(code, message) => span.set_status(*code, message),
+        Edit::Event(key) => span.edit_events(|_, attributes| attributes.set(key, NewValue::Bool(true))),
+        Edit::Resource(..) => {}
         Edit::Drop => return false,
     }
     true
+}
+
+/// A request of one span of these fields, and then one more that has the same attributes.
+fn twice(attributes: &[Vec<u8>]) -> Vec<u8> {
+    let ids = |n: u8| [field(1, &[n; 16]), field(2, &[n; 8]), field(5, b"n")].concat();
+    let span = |n: u8| field(2, &[ids(n), attributes.concat(), field(15, b"\x18\x01")].concat());
+    field(1, &field(2, &[span(1), span(2)].concat()))
+}
+
+fn field(number: u32, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, number, body);
+    out
+}
+
+#[test]
+fn attributes_survive_however_they_are_written() {
+    // Lengths that are longer than they need be.
+    let long = |mut bytes: Vec<u8>, at: usize| {
+        bytes[at] |= 0x80;
+        bytes.insert(at + 1, 0);
+        bytes
+    };
+    let (key, text) =
+        (|n: u8| field(1, format!("key.{n}").as_bytes()), |n: u8| field(1, format!("value {n}").as_bytes()));
+    let of = |n: u8, rest: &[u8]| field(9, &[&key(n)[..], rest].concat());
+    let plain = |n: u8| of(n, &field(2, &text(n)));
+    let wire = vec![
+        plain(0),
+        long(plain(1), 1),
+        of(2, &long(field(2, &text(2)), 1)),
+        of(3, &field(2, &long(text(3), 1))),
+        field(9, &[field(2, &text(4)), key(4)].concat()),
+        of(5, &field(2, &field(5, &field(1, &text(5))))),
+        of(6, &[]),
+        of(7, &field(2, b"")),
+        of(8, &[field(2, &text(8)), field(99, b"unknown")].concat()),
+        of(9, &field(2, &[text(9), field(99, b"unknown")].concat())),
+        field(9, &[field(1, "k".repeat(300).as_bytes()), field(2, &text(10))].concat()),
+        // Attributes in two rows, and of keys that were there.
+        field(5, b"another name"),
+        plain(11),
+        of(2, &long(field(2, &text(12)), 1)),
+        plain(0),
+    ];
+    for left_out in 0..wire.len() {
+        let wire: Vec<Vec<u8>> =
+            wire.iter().enumerate().filter(|(n, _)| *n != left_out).map(|(_, w)| w.clone()).collect();
+        let request = twice(&wire);
+        let back = through_columns(&request);
+        assert_same_spans("wire", &canonical(&request), &canonical(&back));
+        let count = |bytes: &[u8]| bytes.windows(7).filter(|w| w == b"unknown").count();
+        assert_eq!(count(&back), count(&request), "unknown fields without the {left_out}th");
+    }
+}
+
+#[test]
+fn more_keys_than_are_remembered_survive() {
+    let attribute = |n: usize| support::string(&format!("key.{n}"), "value of some length, so that it is worth a note");
+    let span = |n: u64| support::span(n, (0..9_000).map(|n| attribute(n % 5_000)).collect());
+    let request = support::request(vec![], vec![span(1), span(2)]);
+    assert_same_spans("keys", &canonical(&request), &canonical(&through_columns(&request)));
+}
+
+/// In linear time: quadratic, it would take minutes.
+#[test]
+fn a_span_that_repeats_a_key_a_hundred_thousand_times_survives() {
+    let repeated = [&b"\x4a\x10\x0a\x01k\x12\x8a\x00\x0a\x08"[..], b"somevalu"].concat();
+    let request = twice(&vec![repeated; 100_000]);
+    assert_same_spans("repeats", &canonical(&request), &canonical(&through_columns(&request)));
+}
+
+#[test]
+fn groups_survive() {
+    // Field 100, a group with a varint in it.
+    let group = || vec![0xa3, 0x06, 0x08, 42, 0xa4, 0x06];
+    let attribute = || field(9, &[field(1, b"a"), field(2, &field(1, b"b"))].concat());
+    for wire in
+        [vec![group(), attribute()], vec![attribute(), group()], vec![group(), attribute(), group(), attribute()]]
+    {
+        let request = twice(&wire);
+        let count = |bytes: &[u8]| bytes.windows(6).filter(|w| *w == group()).count();
+        assert_eq!(count(&through_columns(&request)), count(&request));
+        let mut batch = support::batch(&request);
+        batch.for_each_mut(|span| {
+            span.set_name("x");
+            span.remove("a");
+        });
+        assert_eq!(count(&batch.encode()), count(&request));
+    }
 }
 
 #[test]

@@ -82,8 +82,8 @@ struct Record<V> {
 /// Keys of a record at most.
 pub(super) const KEYS: usize = 3;
 
-/// There are as many buckets as records, so few of them are ever full though all records have three keys, which takes
-/// long: how many slots have been used is how many there were in use at one time at most, for each bucket.
+/// There are as many buckets as records, so of these three are in use if all records have three keys. Of a bucket as many
+/// have been used as there ever were in use at one time; it takes long until that is all of them.
 const SLOTS: usize = 8;
 
 impl<V: Copy> Table<V> {
