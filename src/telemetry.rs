@@ -20,8 +20,65 @@ struct TelemetryConfig {
     logs: Option<Node>,
     #[schemars(with = "Option<metrics::MetricsConfig<OwnMetricsConfig>>")]
     metrics: Option<Node>,
-    /// Attributes of this process; one without a value takes a default away.
-    resource: BTreeMap<String, Option<String>>,
+    #[schemars(with = "Option<Resource>")]
+    resource: Option<Node>,
+    #[schemars(with = "Option<Traces>")]
+    traces: Option<Node>,
+}
+
+/// The resource of this process.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is read one by one")]
+enum Resource {
+    /// As the OpenTelemetry configuration has it.
+    Listed(ListedResource),
+    /// Attributes; one without a value takes a default away.
+    Attributes(BTreeMap<String, Option<String>>),
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListedResource {
+    attributes: Vec<ListedAttribute>,
+    #[serde(default)]
+    #[expect(dead_code, reason = "metrics of this process follow none")]
+    schema_url: Option<String>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListedAttribute {
+    name: String,
+    value: Option<String>,
+    #[serde(default, rename = "type")]
+    #[expect(dead_code, reason = "labels are texts")]
+    kind: Option<String>,
+}
+
+/// Traces of the process itself.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Traces {
+    level: NoTraces,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum NoTraces {
+    #[serde(alias = "None", alias = "NONE")]
+    None,
+}
+
+/// The attributes of `service::telemetry::resource`.
+fn resource(node: Option<&Node>) -> Result<BTreeMap<String, Option<String>>, ConfigError> {
+    let Some(node) = node.filter(|node| !node.is_null()) else { return Ok(BTreeMap::new()) };
+    let path = format!("{PATH}::resource");
+    if node.get("attributes").is_none_or(|attributes| attributes.text().is_some()) {
+        return node.parse_as(&path);
+    }
+    let listed: ListedResource = node.parse_as(&path)?;
+    Ok(listed.attributes.into_iter().map(|attribute| (attribute.name, attribute.value)).collect())
 }
 
 /// Describes the section.
@@ -41,7 +98,16 @@ impl TelemetrySettings {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub(crate) fn parse(node: &Node) -> Result<Self, ConfigError> {
-        let TelemetryConfig { logs, metrics, resource } = node.parse_as(PATH)?;
+        let TelemetryConfig { logs, metrics, resource: described, traces } = node.parse_as(PATH)?;
+        let resource = resource(described.as_ref())?;
+        if let Some(traces) = traces.filter(|node| !node.is_null()) {
+            let path = format!("{PATH}::traces");
+            let Traces { level: NoTraces::None } = traces.parse_as(&path).map_err(|_| {
+                traces
+                    .error(&path, "Weir makes no traces of itself")
+                    .with_hint("remove the key, or write `level: none`")
+            })?;
+        }
         let open: metrics::OpenPush = |node, path| {
             let push: Arc<dyn Push> = Arc::new(OwnMetrics::from_config(node, path)?);
             Ok(push)

@@ -102,6 +102,8 @@ pub enum HeaderEdit {
 #[derive(Clone, Default)]
 pub struct Extensions {
     all: Arc<[(ComponentId, Arc<dyn Extension>)]>,
+    /// Those that would run, had they no errors.
+    broken: Arc<[ComponentId]>,
     /// Those that were asked for.
     used: Arc<Mutex<BTreeSet<ComponentId>>>,
 }
@@ -109,12 +111,17 @@ pub struct Extensions {
 impl Extensions {
     /// These extensions, in the order in which they are started.
     pub fn new(extensions: Vec<(ComponentId, Arc<dyn Extension>)>) -> Self {
-        Self { all: extensions.into(), used: Arc::default() }
+        Self { all: extensions.into(), ..Self::default() }
+    }
+
+    /// The same, and these, which have errors: whoever asks for one is told so.
+    pub(crate) fn with_broken(self, broken: Vec<ComponentId>) -> Self {
+        Self { broken: broken.into(), ..self }
     }
 
     /// The same extensions for a component of which it is to be known later which of them it uses.
     pub(crate) fn watched(&self) -> Self {
-        Self { all: Arc::clone(&self.all), used: Arc::default() }
+        Self { used: Arc::default(), ..self.clone() }
     }
 
     /// The extensions that whoever has this value, or a clone of it, has found so far.
@@ -138,6 +145,9 @@ impl Extensions {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
         }
         found.map(|(_, extension)| extension).ok_or_else(|| {
+            if self.broken.iter().any(|id| id.to_string() == name) {
+                return node.error(path, format!("the extension {name:?} has an error of its own, see there"));
+            }
             let running: Vec<String> = self.iter().map(|(id, _)| id.to_string()).collect();
             let hint = match running.is_empty() {
                 true => "configure it under `extensions` and name it in `service::extensions`".to_owned(),

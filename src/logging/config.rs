@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, units};
+use weir_pipeline::config::{ConfigError, Node, any_case, units};
 
 /// How Weir logs.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,14 +21,13 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogLevel {
-    #[serde(alias = "DEBUG")]
     Debug,
     #[default]
-    #[serde(alias = "INFO")]
     Info,
-    #[serde(alias = "WARN")]
+    #[serde(alias = "warning")]
     Warn,
-    #[serde(alias = "ERROR")]
+    // The Collector's logger knows levels above it, of which none is ever reached here.
+    #[serde(alias = "dpanic", alias = "panic", alias = "fatal")]
     Error,
 }
 
@@ -58,6 +57,7 @@ pub(super) enum OutputPath {
 #[derive(Deserialize, Default, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LogsConfig {
+    #[serde(deserialize_with = "any_case")]
     level: LogLevel,
     encoding: Encoding,
     sampling: SamplingConfig,

@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, any_case};
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
@@ -65,6 +65,7 @@ pub enum Verbosity {
 #[serde(default, deny_unknown_fields)]
 pub struct DebugConfig {
     /// How much to print.
+    #[serde(deserialize_with = "any_case")]
     pub verbosity: Verbosity,
     /// Batches printed in every second before sampling begins.
     pub sampling_initial: u64,

@@ -24,7 +24,10 @@ impl Headers {
     /// Checks names and values. Errors name a header, never its value.
     pub(super) fn validate(&self, node: &Node, path: &str) -> Result<HeaderMap, ConfigError> {
         let mut map = HeaderMap::new();
-        for (name, value) in &self.0 {
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            if self.0.iter().take(at).any(|(other, _)| other == name) {
+                return Err(error_at(node, path, &["headers"], format!("name {name:?} twice")));
+            }
             let checked = checked_name(name).and_then(|header| Ok((header, checked_value(value.expose())?)));
             let (header, value) = checked.map_err(|message| error_at(node, path, &["headers", name], message))?;
             map.insert(header, value);

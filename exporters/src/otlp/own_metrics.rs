@@ -127,13 +127,16 @@ impl OwnMetrics {
         };
         let headers = config.headers.validate(node, path)?;
         if config.protocol == OwnProtocol::Http {
-            if config.insecure {
-                return Err(error("insecure", "is for gRPC: over HTTP the URL says http:// or https://"));
-            }
             let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
-            let mut endpoint = HttpEndpoint::parse(&config.endpoint).map_err(invalid)?;
+            // As in the Collector, `insecure` is for endpoints that do not say it.
+            let url = match (config.endpoint.contains("://") || config.endpoint.is_empty(), config.insecure) {
+                (true, _) => config.endpoint,
+                (false, true) => format!("http://{}", config.endpoint),
+                (false, false) => format!("https://{}", config.endpoint),
+            };
+            let mut endpoint = HttpEndpoint::parse(&url).map_err(invalid)?;
             if endpoint.uri.path() == "/" && endpoint.uri.query().is_none() {
-                endpoint = HttpEndpoint::below(&config.endpoint, Signal::Metrics).map_err(invalid)?;
+                endpoint = HttpEndpoint::below(&url, Signal::Metrics).map_err(invalid)?;
             }
             let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
             if endpoint.is_https {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, any_case};
 use weir_pipeline::telemetry::{Level, Push};
 
 use super::INSTANCE_ID;
@@ -63,9 +63,14 @@ pub type OpenPush = fn(&Node, &str) -> Result<Arc<dyn Push>, ConfigError>;
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig<O> {
-    level: Option<Level>,
+    #[serde(default = "normal", deserialize_with = "any_case")]
+    level: Level,
     address: Option<String>,
     readers: Option<Vec<ReaderConfig<O>>>,
+}
+
+fn normal() -> Level {
+    Level::Normal
 }
 
 /// Either of the two.
@@ -132,9 +137,9 @@ impl Default for PrometheusConfig {
         Self {
             host: HOST.to_owned(),
             port: PORT,
-            without_type_suffix: false,
-            without_units: false,
-            without_scope_info: false,
+            without_type_suffix: true,
+            without_units: true,
+            without_scope_info: true,
         }
     }
 }
@@ -154,7 +159,8 @@ impl Settings {
         open: OpenPush,
     ) -> Result<Self, ConfigError> {
         let config = node.filter(|node| !node.is_null()).map(|node| node.parse_as(path)).transpose()?;
-        let config: MetricsConfig<Node> = config.unwrap_or(MetricsConfig { level: None, address: None, readers: None });
+        let config: MetricsConfig<Node> =
+            config.unwrap_or(MetricsConfig { level: normal(), address: None, readers: None });
         let mut periodic = Vec::new();
         let error = |key: &str, message: String| {
             let at = node.and_then(|node| node.get(key).or(Some(node)));
@@ -179,6 +185,11 @@ impl Settings {
             }
             (None, None) => vec![default],
             (None, Some(readers)) => {
+                if readers.is_empty() && config.level > Level::None {
+                    let message = "collector telemetry metrics reader should exist when metric level is not none";
+                    return Err(error("readers", message.to_owned())
+                        .with_hint("take the key out for metrics on localhost:8888, or write `level: none`"));
+                }
                 let nodes = node.and_then(|node| node.get("readers")).map_or(&[][..], Node::items);
                 let mut pages = Vec::new();
                 for (n, (reader, node)) in readers.into_iter().zip(nodes).enumerate() {
@@ -202,7 +213,7 @@ impl Settings {
             }
         };
         Ok(Self {
-            level: config.level.unwrap_or(Level::Normal),
+            level: config.level,
             readers,
             periodic,
             has_instance_id: !resource.contains_key(INSTANCE_ID),

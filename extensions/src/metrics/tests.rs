@@ -114,7 +114,11 @@ async fn names_and_labels_are_spelt_as_the_reader_says() {
     assert!(value(&old, "otelcol_process_memory_rss").unwrap().parse::<u64>().unwrap() > 1 << 20);
     assert!(!old.contains("weir_exporter_offered"), "only shown at the level detailed");
 
-    let written = "{level: detailed, readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]}";
+    let plain = "{level: detailed, readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]}";
+    let plain = serve(plain, &telemetry).await;
+    assert_eq!(value(&plain, "otelcol_exporter_sent_spans{exporter=\"otlp_http/a\"}"), Some("7"));
+    let written = "{level: detailed, readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0, \
+                   without_type_suffix: false, without_units: false, without_scope_info: false}}}}]}";
     let written = serve(written, &telemetry).await;
     let scope = format!("otel_scope_name=\"weir\",otel_scope_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let sent = format!("otelcol_exporter_sent_spans_total{{exporter=\"otlp_http/a\",{scope}}}");
@@ -156,10 +160,12 @@ fn settings_are_those_of_the_collector() {
     assert_eq!((default.level, default.readers.len()), (Level::Normal, 1));
     assert!(default.readers[0].is_default);
     assert_eq!(default.readers[0].endpoint.to_string(), "localhost:8888");
-    assert!(settings("{readers: []}").unwrap().readers.is_empty());
+    assert!(settings("{level: none, readers: []}").unwrap().readers.is_empty());
+    assert_eq!(settings("{level: Normal}").unwrap().level, Level::Normal);
     for (yaml, error) in [
         ("{adress: x}", "weir.yaml:1:2: service::telemetry::metrics: unknown key `adress`: did you mean `address`?"),
         ("{address: 'x'}", "weir.yaml:1:11: service::telemetry::metrics::address: \"x\" is not `host:port`"),
+        ("{readers: []}", "weir.yaml:1:11: service::telemetry::metrics::readers: collector telemetry metrics reader"),
         ("{level: some}", "weir.yaml:1:9: service::telemetry::metrics::level: "),
         ("{address: ':1', readers: []}", "weir.yaml:1:11: service::telemetry::metrics::address: is for configurations"),
         (

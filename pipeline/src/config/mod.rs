@@ -24,6 +24,7 @@
 //! `#[serde(flatten)]` works, but serde buffers what it flattens: errors inside are then located at the enclosing
 //! mapping, and a plain `0123` or `true` no longer fits a text field. Prefer naming the fields.
 
+mod any_case;
 mod de;
 pub mod document;
 mod error;
@@ -41,11 +42,12 @@ mod source;
 pub(crate) mod suggest;
 pub mod units;
 
+pub use any_case::any_case;
 pub use document::{Document, Pipeline, Reference, RefusedDocument, Service};
 pub use error::{ConfigError, ConfigErrors, Location, Warning};
 pub use id::{ComponentId, InvalidId, PipelineId};
 pub use node::{Key, Node, Scalar, Style, Value};
-pub use optional::Optional;
+pub use optional::{Optional, without_defaults};
 pub use print::{Secrets, Tree};
 pub use provider::Source;
 pub use secret::Secret;

@@ -8,6 +8,8 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// The name by which the configuration's deserializer knows an [`Optional`].
 pub(crate) const OPTIONAL: &str = "$weir::config::Optional";
+/// The same for one without defaults; see [`without_defaults`].
+pub(crate) const WITHOUT_DEFAULTS: &str = "$weir::config::Optional without defaults";
 
 /// A section as the Collector's `configoptional` reads it, for a field with `#[serde(default)]`:
 ///
@@ -55,6 +57,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Optional<T> {
     }
 }
 
+/// Reads an [`Optional`] that has no defaults, so that a section of which everything is commented out (`tls:`) stays off:
+/// for `#[serde(default, deserialize_with = "…")]`.
+///
+/// # Errors
+/// As the section itself.
+pub fn without_defaults<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Optional<T>, D::Error> {
+    deserializer.deserialize_newtype_struct(WITHOUT_DEFAULTS, OptionalVisitor(PhantomData)).map(Optional)
+}
+
 struct OptionalVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
@@ -66,6 +79,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalVisitor<T> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
         T::deserialize(deserializer).map(Some)
+    }
+
+    /// How the deserializer hands over a section of nothing that has no defaults.
+    fn visit_none<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
     }
 
     /// How the deserializer hands over a section with `enabled: false`: to be checked and forgotten.

@@ -50,6 +50,13 @@ pub(crate) fn integer(text: &str) -> Option<i128> {
     after_digit.then_some(if negative { -value } else { value })
 }
 
+/// An integer that is written as a float, as some tools do with large ones: `1e+06`, `16.0`.
+pub(crate) fn whole(text: &str) -> Option<i128> {
+    // 2^53: above it a double is no exact integer.
+    let value = float(text).filter(|value| value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0)?;
+    Some(value as i128)
+}
+
 /// Whether a text is an integer but for its leading zeros.
 pub(crate) fn has_leading_zero(text: &str) -> bool {
     text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit() || b == b'_')

@@ -59,6 +59,27 @@ pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
         "console" => "Weir's own metrics go to Prometheus (`pull`) or over OTLP: use `otlp`",
         "views" => "all of Weir's own metrics are shown as they are: remove the key",
         "propagators" => "Weir makes no traces of itself: remove the key",
+        "disable_zap_resource" => "Weir's log lines do not repeat the resource: remove the key",
+        "with_resource_constant_labels" => {
+            "the resource is told once, by `target_info`, to be joined with what needs it: remove the key"
+        }
+        "expvar" | "block_profile_fraction" | "mutex_profile_fraction" => "it is of Go programs: remove the key",
+        "save_to_file" => "profiles are asked for, at /debug/pprof/profile: remove the key",
+        "check_collector_pipeline" => "the Collector does not use it any more either: remove the key",
+        "fingerprint_size" | "max_log_size" | "max_concurrent_files" | "max_batches" | "encoding" | "multiline" => {
+            "files are read line by line, one after the other, a request in each line: remove the key"
+        }
+        "include_file_name" | "include_file_path" | "include_file_name_resolved" | "include_file_path_resolved" => {
+            "data goes on as it is in the file, without the file's name: remove the key"
+        }
+        "include_file_owner_name" | "include_file_owner_group_name" | "include_file_record_number" => {
+            "data goes on as it is in the file: remove the key"
+        }
+        "cipher_suites" | "curve_preferences" | "include_insecure_cipher_suites" => {
+            "TLS 1.2 and 1.3 are spoken with what rustls holds to be safe: remove the key"
+        }
+        "dialer" => "connections are kept while they work: remove the key",
+        "ca_file" | "ca_pem" => "certificates of clients are checked by `client_ca_file`",
         "disable_caller" | "disable_stacktrace" | "development" => {
             "Weir's log has neither callers nor stack traces: remove the key"
         }

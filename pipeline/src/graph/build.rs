@@ -127,9 +127,10 @@ impl Graph {
         // First, since the others may name them. One that `service` does not list is checked and not started.
         let all = components;
         let extensions = builder.section("extensions", &document.extensions, all, &all.extensions, &before.extensions);
-        let listed = document.service.extensions.iter();
-        let started = listed.filter_map(|(id, _)| Some((id.clone(), Arc::clone(&extensions.get(id)?.component))));
-        builder.extensions = Extensions::new(started.collect());
+        let listed_ids = || document.service.extensions.iter().map(|(id, _)| id);
+        let started = listed_ids().filter_map(|id| Some((id.clone(), Arc::clone(&extensions.get(id)?.component))));
+        let broken = listed_ids().filter(|id| !extensions.contains_key(id)).cloned();
+        builder.extensions = Extensions::new(started.collect()).with_broken(broken.collect());
         let is_kept = |id: &ComponentId| {
             let both = extensions.get(id).zip(before.extensions.get(id));
             both.is_some_and(|(now, before)| is_one(&now.component, &before.component))

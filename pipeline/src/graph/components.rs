@@ -94,7 +94,9 @@ pub struct Missing {
 impl Components {
     /// What to say of a type that a section does not know, if it is known otherwise.
     fn advice(&self, section: &str, kind: &str) -> Option<String> {
-        let missing = self.missing.iter().find(|m| m.section == section && m.names.contains(&kind));
+        // Many types have two spellings: `kubeletstats`, and since 2025 `kubelet_stats`.
+        let is_it = |name: &&str| name.replace('_', "") == kind.replace('_', "");
+        let missing = self.missing.iter().find(|m| m.section == section && m.names.iter().any(is_it));
         if let Some(Missing { instead, .. }) = missing {
             return Some(format!("Weir does not have this component of the Collector: {instead}"));
         }

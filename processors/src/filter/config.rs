@@ -10,6 +10,14 @@ use super::Filters;
 use super::records::{RawLogProperties, RawMetricProperties, exclude_metrics, include_metrics, log_properties};
 use crate::matching::{RawProperties, RegexpCache, Selection};
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ErrorMode {
+    Propagate,
+    Ignore,
+    Silent,
+}
+
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Raw {
@@ -19,8 +27,8 @@ struct Raw {
     logs: Option<Node>,
     #[schemars(with = "Option<RawMetrics>")]
     metrics: Option<Node>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    error_mode: Option<Node>,
+    /// What becomes of errors in conditions in OTTL: there are none.
+    error_mode: Option<ErrorMode>,
     #[schemars(with = "Option<serde_json::Value>")]
     traces: Option<Node>,
     #[schemars(with = "Option<serde_json::Value>")]
@@ -120,10 +128,6 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Filters, ConfigError> {
         logs: raw.logs.as_ref().map(|node| logs(node, &format!("{path}::logs"))).transpose()?,
         metrics: raw.metrics.as_ref().map(|node| metrics(node, &format!("{path}::metrics"))).transpose()?,
     };
-    if let Some(error_mode) = &raw.error_mode {
-        let message = "this is for conditions in OTTL, which are not supported yet";
-        return Err(error_mode.error(&format!("{path}::error_mode"), message).with_hint("take it out"));
-    }
     if filters.spans.is_none() && filters.logs.is_none() && filters.metrics.is_none() {
         let error = node.error(path, NOTHING);
         return Err(error.with_hint("specify at least one of spans, logs and metrics"));

@@ -102,8 +102,8 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
             "weir.yaml:1:41: processors::it::metrics::include: unknown key `names`",
         ),
         (
-            "{error_mode: ignore, spans: {exclude: {match_type: strict, services: [a]}}}",
-            "weir.yaml:1:14: processors::it::error_mode: this is for conditions in OTTL",
+            "{error_mode: ignor, spans: {exclude: {match_type: strict, services: [a]}}}",
+            "weir.yaml:1:14: processors::it::error_mode: unknown value `ignor`: did you mean `ignore`?",
         ),
         ("{}", "weir.yaml:1:1: processors::it: nothing is specified to filter by: specify at least one of"),
         ("spans: {}", "weir.yaml:1:8: processors::it::spans: nothing is specified to filter by"),

@@ -17,7 +17,7 @@ const ENVIRONMENT_BYTES: usize = 40;
 
 /// Bytes of spans that are columns at one time: so few that the columns are in the second level of the processor's cache
 /// still when they are encoded. They are half as large again.
-const CACHED_BYTES: usize = 256 << 10;
+const CACHED_BYTES: usize = 128 << 10;
 /// But so many rows, as each column of each part has its price (half a microsecond, and there are a hundred),
 const MIN_ROWS: usize = 64;
 /// and no more than these,

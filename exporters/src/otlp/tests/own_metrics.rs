@@ -79,11 +79,7 @@ fn what_is_wrong_is_said_and_where() {
         ("{protocol: grpc}", "weir.yaml:1:1: otlp: missing key `endpoint`"),
         ("{protocol: http/json, endpoint: 'a:1'}", "weir.yaml:1:12: otlp::protocol: unknown value `http/json`"),
         ("{protocol: grpc, endpoint: a}", "weir.yaml:1:28: otlp::endpoint: has no port"),
-        ("{protocol: http/protobuf, endpoint: 'a:1'}", "weir.yaml:1:37: otlp::endpoint: "),
-        (
-            "{protocol: http/protobuf, endpoint: 'http://a', insecure: true}",
-            "weir.yaml:1:59: otlp::insecure: is for gRPC",
-        ),
+        ("{protocol: http/protobuf, endpoint: 'ftp://a:1'}", "weir.yaml:1:37: otlp::endpoint: "),
         ("{protocol: grpc, endpoint: 'a:1', timeout: 0}", "weir.yaml:1:44: otlp::timeout: must be positive"),
         ("{protocol: grpc, endpoint: 'a:1', certificate: x}", "weir.yaml:1:35: otlp: unknown key `certificate`"),
         ("{protocol: grpc, endpoint: 'a:1', headers: {te: x}}", "weir.yaml:1:49: otlp::headers::te: cannot be set"),
@@ -94,6 +90,14 @@ fn what_is_wrong_is_said_and_where() {
     ] {
         let refused = parse(yaml).unwrap_err();
         assert!(refused.starts_with(error), "{refused}\nis not\n{error}");
+    }
+    for (written, address) in [
+        ("endpoint: 'a:1', insecure: true", "a:1"),
+        ("endpoint: 'http://a', insecure: true", "a:80"),
+        ("endpoint: a", "a:443"),
+    ] {
+        let metrics = parse(&format!("{{protocol: http/protobuf, {written}}}")).unwrap();
+        assert_eq!(weir_pipeline::telemetry::Push::address(&metrics), address);
     }
     let shown = format!("{:?}", parse("{protocol: grpc, endpoint: 'a:1', headers: {k: secret}}").unwrap());
     assert!(shown.contains("a:1") && !shown.contains("secret"), "{shown}");

@@ -9,11 +9,13 @@ mod error;
 #[cfg(test)]
 mod tests;
 
+use serde::de::value::{SeqDeserializer, StringDeserializer};
 use serde::de::{Deserialize as _, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
+use super::any_case::ANY_CASE;
 use super::error::ConfigError;
 use super::node::{self, Node, Style, Value};
-use super::optional::OPTIONAL;
+use super::optional::{OPTIONAL, WITHOUT_DEFAULTS};
 use super::scalar::{self, Typed};
 use super::suggest;
 use access::{Entries, Items, Pairs, Variant};
@@ -122,7 +124,7 @@ impl<'de, 'p> NodeDeserializer<'de, 'p> {
 
     fn integer(self, min: i128, max: i128) -> Result<i128, DeError> {
         let in_range = |value: &i128| (min..=max).contains(value);
-        match self.plain().and_then(scalar::integer) {
+        match self.plain().and_then(|text| scalar::integer(text).or_else(|| scalar::whole(text))) {
             Some(value) if in_range(&value) => Ok(value),
             Some(_) => self.expected(&format!("an integer from {min} to {max}")),
             None => {
@@ -270,7 +272,12 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, DeError> {
         match name {
-            OPTIONAL => self.optional(visitor),
+            ANY_CASE if let Some(text) = self.node.text() => {
+                let lower: StringDeserializer<DeError> = text.to_lowercase().into_deserializer();
+                self.place(visitor.visit_newtype_struct(lower))
+            }
+            WITHOUT_DEFAULTS if self.node.is_null() => self.place(visitor.visit_none()),
+            OPTIONAL | WITHOUT_DEFAULTS => self.optional(visitor),
             node::CAPTURE => self.place(node::capture(self.node, visitor)),
             _ => self.place(visitor.visit_newtype_struct(self)),
         }
@@ -282,9 +289,17 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de, '_> {
             Value::Map(entries) => self.place(visitor.visit_seq(Pairs::new(self, entries))),
             Value::Null if !self.field => self.place(visitor.visit_seq(Items::new(self, &[]))),
             _ if self.node.is_null() => self.expected("a list"),
-            _ => Err(DeError::ours(format!("expected a list, found {}", self.found_kind()))
-                .with_hint(Some("a list of one is written `[item]`".to_owned()))
-                .at(self.node, self.path)),
+            _ => {
+                // As in the Collector, a text is a list of texts with commas between them. Of nothing else.
+                let items =
+                    self.node.text().into_iter().flat_map(|text| text.split(',')).filter(|item| !item.is_empty());
+                let list: SeqDeserializer<_, DeError> = SeqDeserializer::new(items);
+                visitor.visit_seq(list).map_err(|_| {
+                    DeError::ours(format!("expected a list, found {}", self.found_kind()))
+                        .with_hint(Some("a list of one is written `[item]`".to_owned()))
+                        .at(self.node, self.path)
+                })
+            }
         }
     }
 

@@ -154,7 +154,7 @@ fn what_came_from_outside_is_not_quoted_in_errors() {
         let errors = [
             node.parse_as::<bool>("key").unwrap_err(),
             node.parse_as::<u8>("key").unwrap_err(),
-            node.parse_as::<Vec<String>>("key").unwrap_err(),
+            node.parse_as::<Vec<u8>>("key").unwrap_err(),
             node.parse_as::<std::net::IpAddr>("key").unwrap_err(),
             node.parse_as::<super::super::ComponentId>("key").unwrap_err(),
             node.parse_as::<super::super::units::ByteSize>("key").unwrap_err(),

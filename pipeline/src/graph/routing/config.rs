@@ -58,9 +58,17 @@ struct RawRow {
 #[serde(rename_all = "lowercase")]
 enum RawContext {
     #[default]
+    #[serde(alias = "")]
     Resource,
     Span,
     Request,
+    // Told from misspelt ones.
+    #[schemars(skip)]
+    Metric,
+    #[schemars(skip)]
+    Datapoint,
+    #[schemars(skip)]
+    Log,
 }
 
 /// What becomes of data that a row sends somewhere.
@@ -113,6 +121,11 @@ impl Settings {
             RawContext::Resource => Context::Resource,
             RawContext::Span => Context::Span,
             RawContext::Request => Context::Request,
+            RawContext::Metric | RawContext::Datapoint | RawContext::Log => {
+                let message = "routing by metrics, data points and logs one by one is not supported yet";
+                let error = node.get("context").unwrap_or(node).error(&format!("{path}::context"), message);
+                return Err(error.with_hint("route them by `resource` or `request`"));
+            }
         };
         if context == Context::Span
             && let Some(other) = signals.iter().find(|s| **s != Signal::Traces)

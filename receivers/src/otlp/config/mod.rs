@@ -273,9 +273,9 @@ fn http_settings(config: HttpConfig, at: &At<'_>, extensions: &Extensions) -> Re
         access.request_params = auth.request_params;
     }
     let paths = Paths {
-        traces: with_leading_slash(config.traces_url_path),
-        metrics: with_leading_slash(config.metrics_url_path),
-        logs: with_leading_slash(config.logs_url_path),
+        traces: url_path(&config.traces_url_path, &at.key("traces_url_path"))?,
+        metrics: url_path(&config.metrics_url_path, &at.key("metrics_url_path"))?,
+        logs: url_path(&config.logs_url_path, &at.key("logs_url_path"))?,
     };
     if paths.metrics == paths.traces {
         return Err(at.key("metrics_url_path").error("is also the path of traces"));
@@ -395,8 +395,24 @@ fn size_limit(bytes: Option<usize>, at: &At<'_>) -> Result<usize, ConfigError> {
     }
 }
 
-fn with_leading_slash(path: String) -> String {
-    if path.starts_with('/') { path } else { format!("/{path}") }
+/// The path of a relative or whole URL, as the Collector reads it.
+fn url_path(url: &str, at: &At<'_>) -> Result<String, ConfigError> {
+    let error = |message: &str| at.error(message).with_hint("write a path such as /v1/traces");
+    let (url, _) = url.split_once('#').unwrap_or((url, ""));
+    let (url, _) = url.split_once('?').unwrap_or((url, ""));
+    let path = match url.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            if scheme.is_empty() || !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                return Err(error("is no URL: missing protocol scheme"));
+            }
+            rest.find('/').map_or("", |at| rest.get(at..).unwrap_or_default())
+        }
+        _ if url.split('/').next().is_some_and(|first| first.contains(':')) => {
+            return Err(error("is no path: there is a colon before the first slash"));
+        }
+        _ => url,
+    };
+    Ok(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
 }
 
 fn unless_zero(GoDuration(duration): GoDuration) -> Option<Duration> {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_pipeline::config::units::GoDuration;
-use weir_pipeline::config::{Node, Optional};
+use weir_pipeline::config::{Node, Optional, without_defaults};
 
 use super::endpoint::Transport;
 use crate::otlp::tls::TlsConfig;
@@ -35,7 +35,9 @@ pub(super) struct GrpcConfig {
     pub(super) write_buffer_size: Option<u64>,
     pub(super) include_metadata: bool,
     pub(super) keepalive: Optional<KeepaliveConfig>,
+    #[serde(deserialize_with = "without_defaults")]
     pub(super) tls: Optional<TlsConfig>,
+    #[serde(deserialize_with = "without_defaults")]
     pub(super) auth: Optional<GrpcAuthConfig>,
     pub(super) middlewares: Vec<MiddlewareConfig>,
 }
@@ -96,6 +98,7 @@ pub(super) struct HttpConfig {
     pub(super) response_headers: Option<Node>,
     pub(super) compression_algorithms: Vec<String>,
     pub(super) cors: Optional<CorsConfig>,
+    #[serde(deserialize_with = "without_defaults")]
     pub(super) auth: Optional<HttpAuthConfig>,
     pub(super) read_timeout: GoDuration,
     pub(super) read_header_timeout: GoDuration,
@@ -103,6 +106,7 @@ pub(super) struct HttpConfig {
     pub(super) idle_timeout: GoDuration,
     pub(super) keep_alives_enabled: bool,
     pub(super) middlewares: Vec<MiddlewareConfig>,
+    #[serde(deserialize_with = "without_defaults")]
     pub(super) tls: Optional<TlsConfig>,
 }
 

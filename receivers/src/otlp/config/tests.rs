@@ -63,7 +63,7 @@ fn what_is_written_counts() {
     middlewares: [{id: both}, {id: both}]
   http:
     endpoint: '[::]:1'
-    traces_url_path: t
+    traces_url_path: https://a.example:8443/t?x=1#y
     max_request_body_size: 1000
     include_metadata: true
     response_headers: {X-A: b, x-empty: }
@@ -130,6 +130,10 @@ fn what_is_wrong_is_named() {
         (
             "protocols: {grpc: {max_recv_msg_size_mib: 4096}}",
             "1:43: receivers::otlp::protocols::grpc::max_recv_msg_size_mib: must be less than 4 GiB",
+        ),
+        (
+            "protocols: {http: {traces_url_path: ':invalid'}}",
+            "1:37: receivers::otlp::protocols::http::traces_url_path: is no path: there is a colon before the first slash",
         ),
         (
             "protocols: {http: {logs_url_path: v1/traces}}",
