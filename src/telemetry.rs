@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use weir_exporters::otlp::{OwnMetrics, OwnMetricsConfig};
 use weir_extensions::metrics;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, any_case};
 use weir_pipeline::telemetry::Push;
 
 use crate::logging;
@@ -57,16 +57,17 @@ struct ListedAttribute {
 }
 
 /// Traces of the process itself.
-#[derive(Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Deserialize, Default, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 struct Traces {
+    #[serde(deserialize_with = "any_case")]
     level: NoTraces,
 }
 
-#[derive(Deserialize, schemars::JsonSchema)]
+#[derive(Deserialize, Default, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum NoTraces {
-    #[serde(alias = "None", alias = "NONE")]
+    #[default]
     None,
 }
 

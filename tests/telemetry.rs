@@ -217,7 +217,7 @@ fn what_is_wrong_is_said_and_where() {
         ("{metric: {}}", "weir.yaml:15:15: service::telemetry: unknown key `metric`: did you mean `metrics`?"),
         ("{metrics: {level: all}}", "weir.yaml:15:32: service::telemetry::metrics::level: "),
         ("{logs: {encoding: xml}}", "weir.yaml:15:32: service::telemetry::logs::encoding: "),
-        ("{traces: {}}", "weir.yaml:15:15: service::telemetry: unknown key `traces`"),
+        ("{traces: {processors: []}}", "weir.yaml:15:23: service::telemetry::traces: Weir makes no traces of itself"),
     ] {
         let text = refused(telemetry);
         assert!(text.contains(error), "{text}");
