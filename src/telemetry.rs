@@ -27,7 +27,7 @@ struct TelemetryConfig {
 }
 
 /// The resource of this process.
-#[derive(Deserialize, schemars::JsonSchema)]
+#[derive(schemars::JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "describes what is read one by one")]
 enum Resource {

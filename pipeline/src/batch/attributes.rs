@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::{HashMap, HashMapExt};
 
 use super::overlay::SPAN_ATTRIBUTES;
+use super::parts::Piece;
 use super::validate::{self, Located};
 use super::view::{KeyValue, Text};
 use super::wire::{Fields, LEN, Reader, bytes_field_len};
@@ -181,19 +182,15 @@ impl Attributes {
 
     /// The attributes noted as numbers `run`; of the odd ones their `KeyValue`s.
     #[inline]
-    pub(crate) fn show<'a>(
-        &'a self,
-        run: (u32, u32),
-        bytes: &'a [u8],
-    ) -> impl Iterator<Item = Result<Noted<'a>, &'a [u8]>> {
+    pub(crate) fn pieces<'a>(&'a self, run: (u32, u32), bytes: &'a [u8]) -> impl Iterator<Item = Piece<'a>> {
         let odd = if self.odd.is_empty() { 0 } else { self.odd.partition_point(|odd| odd.number < run.0) };
         let mut odd = self.odd.get(odd..).unwrap_or_default().iter().peekable();
         (0..).zip(self.run(run)).map(move |(nth, entry)| {
             if let Some(odd) = odd.next_if(|odd| odd.number == run.0 + nth) {
-                return Err(bytes.get(odd.body as usize..odd.end as usize).unwrap_or_default());
+                return Piece::Attribute(bytes.get(odd.body as usize..odd.end as usize).unwrap_or_default());
             }
             let KeyValue { key, any_value } = self.attribute(entry, bytes);
-            Ok(Noted { key: entry.key, text: key.as_bytes(), any_value, nth })
+            Piece::Noted(Noted { key: entry.key, text: key.as_bytes(), any_value, nth })
         })
     }
 

@@ -12,7 +12,8 @@ use super::attributes::Noted;
 use super::index::{Index, ResourceEntry, ScopeEntry};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::span::Span;
-use super::wire::{Fields, Repeated};
+use super::view::last_bytes;
+use super::wire::Repeated;
 use super::{Batch, Chunk, encode};
 use crate::tenant::Tenant;
 
@@ -98,7 +99,7 @@ impl<'a> ResourceSpansRef<'a> {
 
     /// The schema URL, empty if there is none.
     pub fn schema_url(self) -> &'a [u8] {
-        last_of(self.entry.extent.payload(&self.chunk.chunk.bytes), 3)
+        last_bytes(self.entry.extent.payload(&self.chunk.chunk.bytes), 3)
     }
 
     /// The `ScopeSpans` in it.
@@ -117,7 +118,7 @@ impl<'a> ScopeSpansRef<'a> {
 
     /// The schema URL, empty if there is none.
     pub fn schema_url(self) -> &'a [u8] {
-        last_of(self.entry.extent.payload(&self.chunk.chunk.bytes), 3)
+        last_bytes(self.entry.extent.payload(&self.chunk.chunk.bytes), 3)
     }
 
     /// The spans alive in it with their numbers, for [`ChunkRef::span`].
@@ -125,11 +126,6 @@ impl<'a> ScopeSpansRef<'a> {
         let ids = self.entry.first_span as usize..self.entry.end_span as usize;
         ids.filter_map(move |id| Some((id, self.chunk.span(id)?)))
     }
-}
-
-/// The payload of the last field of this number.
-fn last_of(message: &[u8], number: u32) -> &[u8] {
-    Fields::new(message).filter(|f| f.number == number).last().map_or(&[], |f| f.bytes)
 }
 
 impl<'a> Span<'a> {
@@ -145,9 +141,7 @@ impl<'a> Span<'a> {
         let noted = noted.and_then(|noted| noted.in_one_row(entry.attributes, entry.extent.body + entry.row.1));
         if let Some(noted) = noted {
             show(Piece::Fields(body.get(..entry.row.0 as usize).unwrap_or_default()));
-            for attribute in noted.show(entry.attributes, self.bytes) {
-                show(attribute.map_or_else(Piece::Attribute, Piece::Noted));
-            }
+            noted.pieces(entry.attributes, self.bytes).for_each(&mut show);
             show(Piece::Fields(body.get(entry.row.1 as usize..).unwrap_or_default()));
         } else {
             let mut from = 0;

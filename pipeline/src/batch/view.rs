@@ -468,7 +468,7 @@ fn last_scalar(message: &[u8], number: u32) -> u64 {
     last(message, number).map_or(0, |f| f.scalar)
 }
 
-fn last_bytes(message: &[u8], number: u32) -> &[u8] {
+pub(super) fn last_bytes(message: &[u8], number: u32) -> &[u8] {
     last(message, number).map_or(&[], |f| f.bytes)
 }
 

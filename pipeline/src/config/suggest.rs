@@ -33,8 +33,10 @@ pub(crate) fn hint(name: &str, kind: &str, candidates: &[&str]) -> Option<String
     })
 }
 
-/// What to do about a key that the Collector knows, or once knew, and that no component here has.
-pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
+/// What to do about a key that the Collector knows, or once knew, and that is not among the keys known here: of no
+/// component, or not of the one that has these.
+pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str> {
+    let is_beside = |other: &str| known.contains(&other);
     Some(match key {
         "read_buffer_size" | "write_buffer_size" => "Weir sizes its network buffers itself: remove the key",
         "enforcement_policy" => {
@@ -66,7 +68,9 @@ pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
         "expvar" | "block_profile_fraction" | "mutex_profile_fraction" => "it is of Go programs: remove the key",
         "save_to_file" => "profiles are asked for, at /debug/pprof/profile: remove the key",
         "check_collector_pipeline" => "the Collector does not use it any more either: remove the key",
-        "fingerprint_size" | "max_log_size" | "max_concurrent_files" | "max_batches" | "encoding" | "multiline" => {
+        "fingerprint_size" | "max_log_size" | "max_concurrent_files" | "max_batches" | "encoding" | "multiline"
+            if is_beside("include") =>
+        {
             "files are read line by line, one after the other, a request in each line: remove the key"
         }
         "include_file_name" | "include_file_path" | "include_file_name_resolved" | "include_file_path_resolved" => {
@@ -79,7 +83,9 @@ pub(crate) fn known_elsewhere(key: &str) -> Option<&'static str> {
             "TLS 1.2 and 1.3 are spoken with what rustls holds to be safe: remove the key"
         }
         "dialer" => "connections are kept while they work: remove the key",
-        "ca_file" | "ca_pem" => "certificates of clients are checked by `client_ca_file`",
+        "ca_file" | "ca_pem" if is_beside("client_ca_file") => {
+            "certificates of clients are checked by `client_ca_file`"
+        }
         "disable_caller" | "disable_stacktrace" | "development" => {
             "Weir's log has neither callers nor stack traces: remove the key"
         }

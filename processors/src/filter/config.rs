@@ -3,20 +3,12 @@
 use schemars::JsonSchema;
 use schemars::{Schema, SchemaGenerator};
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, ErrorMode, Node};
 use weir_pipeline::signal::Signal;
 
 use super::Filters;
 use super::records::{RawLogProperties, RawMetricProperties, exclude_metrics, include_metrics, log_properties};
 use crate::matching::{RawProperties, RegexpCache, Selection};
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum ErrorMode {
-    Propagate,
-    Ignore,
-    Silent,
-}
 
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -27,8 +19,8 @@ struct Raw {
     logs: Option<Node>,
     #[schemars(with = "Option<RawMetrics>")]
     metrics: Option<Node>,
-    /// What becomes of errors in conditions in OTTL: there are none.
-    error_mode: Option<ErrorMode>,
+    #[serde(rename = "error_mode")]
+    _error_mode: ErrorMode,
     #[schemars(with = "Option<serde_json::Value>")]
     traces: Option<Node>,
     #[schemars(with = "Option<serde_json::Value>")]

@@ -133,7 +133,7 @@ impl Error for DeError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let hint = match suggest::known_elsewhere(field) {
+        let hint = match suggest::known_elsewhere(field, expected) {
             Some(advice) => advice.to_owned(),
             None => suggest::hint(field, "known keys", expected).unwrap_or_else(|| "there are no keys here".to_owned()),
         };

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::condition::{Condition, Context};
-use crate::config::{ConfigError, Location, Node, PipelineId};
+use crate::config::{ConfigError, ErrorMode, Location, Node, PipelineId};
 use crate::signal::Signal;
 
 /// Pipelines that one connector can tell apart.
@@ -26,16 +26,6 @@ struct Raw {
 /// Describes the configuration; see [`crate::config::schema`].
 pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<Raw>()
-}
-
-/// What the Collector does with a condition that fails; here none can.
-#[derive(Deserialize, JsonSchema, Default)]
-#[serde(rename_all = "lowercase")]
-enum ErrorMode {
-    #[default]
-    Ignore,
-    Propagate,
-    Silent,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -62,13 +52,6 @@ enum RawContext {
     Resource,
     Span,
     Request,
-    // Told from misspelt ones.
-    #[schemars(skip)]
-    Metric,
-    #[schemars(skip)]
-    Datapoint,
-    #[schemars(skip)]
-    Log,
 }
 
 /// What becomes of data that a row sends somewhere.
@@ -116,16 +99,18 @@ impl Settings {
     }
 
     fn row(&mut self, node: &Node, path: &str, signals: &[Signal]) -> Result<Row, ConfigError> {
+        if let Some(context) = node.get("context")
+            && let Some("metric" | "datapoint" | "log") = context.text()
+        {
+            let message = "routing by metrics, data points and logs one by one is not supported yet";
+            let error = context.error(&format!("{path}::context"), message);
+            return Err(error.with_hint("route them by `resource` or `request`"));
+        }
         let raw: RawRow = node.parse_as(path)?;
         let context = match raw.context {
             RawContext::Resource => Context::Resource,
             RawContext::Span => Context::Span,
             RawContext::Request => Context::Request,
-            RawContext::Metric | RawContext::Datapoint | RawContext::Log => {
-                let message = "routing by metrics, data points and logs one by one is not supported yet";
-                let error = node.get("context").unwrap_or(node).error(&format!("{path}::context"), message);
-                return Err(error.with_hint("route them by `resource` or `request`"));
-            }
         };
         if context == Context::Span
             && let Some(other) = signals.iter().find(|s| **s != Signal::Traces)
