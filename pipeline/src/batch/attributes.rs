@@ -466,6 +466,24 @@ impl<'b> Recorder<'b> {
     }
 }
 
+/// Takes attributes whose keys mean something.
+///
+/// Unlike a closure it can say that its [`take`](Self::take) is to be compiled into the walk over a span's attributes.
+pub trait TakeAttribute<'a, M> {
+    /// Takes an attribute, with what its key means.
+    fn take(&mut self, meaning: M, attribute: KeyValue<'a>);
+}
+
+/// A closure that takes attributes.
+pub(super) struct Taker<F>(pub(super) F);
+
+impl<'a, M, F: FnMut(M, KeyValue<'a>)> TakeAttribute<'a, M> for Taker<F> {
+    #[inline]
+    fn take(&mut self, meaning: M, attribute: KeyValue<'a>) {
+        (self.0)(meaning, attribute);
+    }
+}
+
 /// What attribute keys mean to one reader of spans, found out once per distinct key of a request.
 ///
 /// It remembers the keys of the request it was last used with; [`Span::read`](super::Span::read) uses it.

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::attributes::{KeyReader, Noted};
+pub use self::attributes::{KeyReader, Noted, TakeAttribute};
 pub use self::encoded::{Encoded, EncodedReader};
 pub use self::new_value::{AttributeBlock, AttributeEdit, DoubleSlot, NewValue};
 pub use self::parts::{ChunkRef, Piece, ResourceSpansRef, ScopeSpansRef};

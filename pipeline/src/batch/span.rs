@@ -1,6 +1,6 @@
 //! A span of a batch, to read and to change.
 
-use super::attributes::KeyReader;
+use super::attributes::{KeyReader, TakeAttribute, Taker};
 use super::index::{Index, SpanEntry, SpanHead};
 use super::new_value::{AttributeBlock, AttributeEdit, NewValue, put_edited};
 use super::overlay::{Overlay, Presence, SPAN_ATTRIBUTES, SPAN_EVENTS, SpanField};
@@ -122,20 +122,25 @@ impl<'a> Span<'a> {
 
     /// Shows the attributes whose keys mean something to `reader`, as [`Self::raw_attributes`] has them.
     #[inline]
-    pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, mut on_attribute: impl FnMut(M, KeyValue<'a>)) {
+    pub fn read<M: Copy>(self, reader: &mut KeyReader<M>, on_attribute: impl FnMut(M, KeyValue<'a>)) {
+        self.read_to(reader, &mut Taker(on_attribute));
+    }
+
+    /// [`Self::read`] for whoever reads them all day.
+    #[inline]
+    pub fn read_to<M: Copy>(self, reader: &mut KeyReader<M>, taker: &mut impl TakeAttribute<'a, M>) {
         let overlay = self.overlay.filter(|o| o.is_touched(self.id));
-        if let (Some(noted), Some(entry)) = (&self.index.attributes, self.entry()) {
-            let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
-            reader.read(noted, entry.attributes, self.bytes, |number, meaning, kv| {
-                if shadowing.is_none_or(|o| !o.hides_number(self.id, number)) {
-                    on_attribute(meaning, kv);
-                }
-            });
-            if let Some(overlay) = overlay {
-                look_up(reader, overlay.added(self.id), &mut on_attribute);
+        let (Some(noted), Some(entry)) = (&self.index.attributes, self.entry()) else {
+            return look_up(reader, self.raw_attributes(), taker);
+        };
+        let shadowing = overlay.filter(|o| o.is_shadowing(self.id));
+        reader.read(noted, entry.attributes, self.bytes, |number, meaning, kv| {
+            if shadowing.is_none_or(|o| !o.hides_number(self.id, number)) {
+                taker.take(meaning, kv);
             }
-        } else {
-            look_up(reader, self.raw_attributes(), &mut on_attribute);
+        });
+        if let Some(overlay) = overlay {
+            look_up(reader, overlay.added(self.id), taker);
         }
     }
 
@@ -221,11 +226,11 @@ impl<'a> Span<'a> {
 fn look_up<'a, M: Copy>(
     reader: &KeyReader<M>,
     attributes: impl Iterator<Item = KeyValue<'a>>,
-    on_attribute: &mut dyn FnMut(M, KeyValue<'a>),
+    taker: &mut dyn TakeAttribute<'a, M>,
 ) {
     for attribute in attributes {
         if let Some(meaning) = reader.find(attribute.key.as_bytes()) {
-            on_attribute(meaning, attribute);
+            taker.take(meaning, attribute);
         }
     }
 }

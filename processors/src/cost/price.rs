@@ -43,11 +43,13 @@ pub struct Cost {
 
 /// The cost of a call: [`CostStatus::NoRate`] if tokens are left that have no rate, [`CostStatus::Inconsistent`] if
 /// the parts of a count are more than the count.
+#[inline(always)]
 pub fn price(usage: &Usage, price: PriceRef<'_>) -> Result<Cost, CostStatus> {
     price_observed(usage, price, |_, _| {})
 }
 
 /// [`price`], which tells on the way how many of which unit it bills.
+#[inline(always)]
 pub(super) fn price_observed(
     usage: &Usage,
     price: PriceRef<'_>,

@@ -130,9 +130,16 @@ impl Pricer {
         let found = reading.usage.as_ref().map_err(|status| *status).and(found);
         let catalog = self.matcher.catalog();
         let model = found.ok().map(|found| found.model);
-        let at = found
-            .and_then(|found| self.price_of(found, reading, end_time_unix_nano, project).ok_or(CostStatus::NoRate));
-        let cost = at.and_then(|at| price(reading.usage.as_ref().map_err(|status| *status)?, at));
+        // Matched, not chained: each closure of this size is a function of its own, and copies its result.
+        let at = match found {
+            Ok(found) => self.price_of(found, reading, end_time_unix_nano, project).ok_or(CostStatus::NoRate),
+            Err(status) => Err(status),
+        };
+        let cost = match (&reading.usage, at) {
+            (Ok(usage), Ok(at)) => price(usage, at),
+            (Err(status), _) => Err(*status),
+            (_, Err(status)) => Err(status),
+        };
         // Put together once, at the end: this is some 500 bytes.
         Priced {
             status: cost.err().unwrap_or(CostStatus::Priced),
@@ -149,6 +156,7 @@ impl Pricer {
     }
 
     /// The price of a model that was found for this reading.
+    #[inline(always)]
     pub(super) fn price_of(
         &self,
         found: Match,

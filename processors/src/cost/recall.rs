@@ -46,7 +46,7 @@ struct Set {
 
 impl Recall {
     /// What these names led to, if that is still known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, hash: u64, naming: &Naming<'_, '_>) -> Option<&Known> {
         let set = self.sets.get(hash as usize % SETS)?;
         for (stored, slot) in set.hashes.iter().zip(&set.slots) {

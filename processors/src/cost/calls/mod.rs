@@ -212,6 +212,7 @@ impl Calls {
     }
 
     /// To make several claims, with the keys of what will be claimed. No other lane can make one as long as it lives.
+    #[inline]
     pub fn claims(&self, keys: &[CallKeys]) -> Claims<'_> {
         let claims = Claims { calls: self, table: self.table() };
         if keys.len() >= MIN_APPROACH {
@@ -266,33 +267,48 @@ impl Claims<'_> {
     }
 
     /// [`Calls::claim`] with the call's [keys](Calls::keys).
+    #[inline(always)]
     pub fn claim_at(&mut self, keys: &CallKeys, call: &Call, now: u64) -> Claim {
         let CallKeys { span, parent, response } = *keys;
         let table = &mut *self.table;
         let own = span.related(Relation::Is);
         let is_new = table.has_none_related(own);
-        if let Some(before) = if is_new { None } else { table.get(own, now) } {
+        if !is_new && let Some(before) = table.get(own, now) {
             return if before.id == call.id { Claim::BilledBefore } else { Claim::Duplicate(before.id) };
         }
-        let same_counts = call.rank.is_half_of_a_stream().then(|| self.calls.key(&(call.id.trace, call.counts)));
+        let is_half = call.rank.is_half_of_a_stream();
+        let same_counts = if is_half { Some(self.calls.key(&(call.id.trace, call.counts))) } else { None };
 
-        let mut is_above = false;
-        let of_response = response.and_then(|key| table.get(key, now)).filter(|billed| billed.is_same_response(call));
-        let found = of_response
-            .or_else(|| {
-                let below = if is_new { None } else { table.get(span.related(Relation::ParentOf), now) };
-                let below = below.filter(|below| below.has_counts_of(call))?;
-                is_above = true;
-                Some(below)
-            })
-            .or_else(|| {
-                let above = table.get(parent?.related(Relation::Is), now);
-                above.filter(|above| above.has_counts_of(call))
-            })
-            .or_else(|| {
-                let other = table.get(same_counts?, now);
-                other.filter(|other| gap(other.time, call.time) <= SLACK)
-            });
+        // Each is looked for if those before were not there. Statements, since a chain of closures becomes a function
+        // for each, which copies what it is given.
+        let (mut found, mut is_above, mut is_of_response) = (None, false, false);
+        if let Some(key) = response
+            && let Some(billed) = table.get(key, now)
+            && billed.is_same_response(call)
+        {
+            (found, is_of_response) = (Some(billed), true);
+        }
+        if found.is_none()
+            && !is_new
+            && let Some(below) = table.get(span.related(Relation::ParentOf), now)
+            && below.has_counts_of(call)
+        {
+            (found, is_above) = (Some(below), true);
+        }
+        if found.is_none()
+            && let Some(parent) = parent
+            && let Some(above) = table.get(parent.related(Relation::Is), now)
+            && above.has_counts_of(call)
+        {
+            found = Some(above);
+        }
+        if found.is_none()
+            && let Some(key) = same_counts
+            && let Some(other) = table.get(key, now)
+            && gap(other.time, call.time) <= SLACK
+        {
+            found = Some(other);
+        }
         let billed = match found {
             Some(found) => found,
             None if !call.is_priced => return Claim::Unpriced,
@@ -301,17 +317,21 @@ impl Claims<'_> {
             }
         };
 
-        let above = parent.map(|parent| parent.related(Relation::ParentOf)).filter(|above| {
-            let below = table.get(*above, now);
-            // Siblings of one call are counted once.
-            if let (Some(mut sum), true) = (below, found.is_none() || is_above) {
-                sum.add(&billed);
-                table.set(*above, sum, now);
+        let mut above = None;
+        if let Some(parent) = parent {
+            let key = parent.related(Relation::ParentOf);
+            match table.get(key, now) {
+                // Siblings of one call are counted once.
+                Some(mut sum) if found.is_none() || is_above => {
+                    sum.add(&billed);
+                    table.set(key, sum, now);
+                }
+                Some(_) => {}
+                None => above = Some(key),
             }
-            below.is_none()
-        });
+        }
         // Another call that the server gave the same id is forgotten: the next span is likelier this one's.
-        let response = response.filter(|_| of_response.is_none() && billed.calls == 1);
+        let response = if is_of_response || billed.calls > 1 { None } else { response };
         table.add([Some(own), above, response], billed, now);
         if same_counts.is_some() {
             table.add([same_counts, None, None], billed, now);

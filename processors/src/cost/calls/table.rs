@@ -19,15 +19,15 @@
 use std::collections::VecDeque;
 
 /// What is looked up: a part of it or another hash, and a keyed hash of it. 128 bits: two that are equal by chance do not
-/// happen. The lower half of the second number chooses the bucket and its upper half is the tag. Keys that differ in the
-/// [highest bits](RELATED) alone are related.
+/// happen. The lower half of the second number chooses the bucket and its highest bits are the tag. Keys that differ in the
+/// [highest two](RELATED) alone are related.
 pub(super) type Key = (u64, u64);
 
 /// In the place of a key that there is not. It leads nowhere: nothing asks for it.
 const NONE: Key = (0, 0);
 
 /// The bits of a tag that related keys have in common.
-const RELATED: u32 = u32::MAX >> 2;
+const RELATED: u16 = u16::MAX >> 2;
 
 #[derive(Debug)]
 pub(super) struct Table<V> {
@@ -47,23 +47,74 @@ pub(super) struct Table<V> {
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
-    tags: [u32; SLOTS],
+    /// Those of four slots in a word, which are compared at once.
+    tags: [u64; SLOTS / LANES],
     numbers: [u32; SLOTS],
 }
 
+/// Tags in a word.
+const LANES: usize = 4;
+/// A one in each tag of a word.
+const ONES: u64 = 0x0001_0001_0001_0001;
+/// All bits of the tags of a word but their highest.
+const LOW: u64 = 0x7fff * ONES;
+
+/// Slots of a bucket, in no order.
+#[derive(Clone, Copy)]
+struct Slots(u64);
+
+impl Slots {
+    /// Those whose tags are 0 in these words.
+    #[inline(always)]
+    fn zero([first, second]: [u64; SLOTS / LANES]) -> Self {
+        // The highest bit of each tag that is 0: adding carries into it where another bit is set.
+        let zero = |word: u64| !(((word & LOW) + LOW) | word) & !LOW;
+        Self(zero(first) >> 1 | zero(second))
+    }
+}
+
+impl Iterator for Slots {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let Self(bits) = self;
+        if *bits == 0 {
+            return None;
+        }
+        // Bit 14 of a tag is its slot's in the first word, bit 15 that in the second.
+        let at = bits.trailing_zeros() as usize;
+        *bits &= *bits - 1;
+        Some((at / 16 + at % 2 * LANES) % SLOTS)
+    }
+}
+
 impl Bucket {
-    /// A bit for each slot whose key may be related to one with this tag. All are compared at once.
-    #[inline]
-    fn related(&self, tag: u32) -> u32 {
-        const BITS: [u32; SLOTS] = [1, 2, 4, 8, 16, 32, 64, 128];
-        let alike = self.tags.iter().zip(BITS).map(|(other, bit)| if (other ^ tag) & RELATED == 0 { bit } else { 0 });
-        alike.fold(0, |bits, bit| bits | bit)
+    /// The slots whose keys may be related to one with this tag.
+    #[inline(always)]
+    fn related(&self, tag: u16) -> Slots {
+        let all = u64::from(tag) * ONES;
+        Slots::zero(self.tags.map(|word| (word ^ all) & (u64::from(RELATED) * ONES)))
     }
 
     /// Whether a slot was never used: they are used from the first to the last.
-    #[inline]
+    #[inline(always)]
     fn has_unused(&self) -> bool {
-        self.tags[SLOTS - 1] == 0
+        let [.., last] = self.tags;
+        last >> 48 == 0
+    }
+
+    #[inline(always)]
+    fn tag(&self, slot: usize) -> u16 {
+        (self.tags[slot / LANES % self.tags.len()] >> (slot % LANES * 16)) as u16
+    }
+
+    /// Lets a slot lead to a record.
+    #[inline(always)]
+    fn set(&mut self, slot: usize, tag: u16, number: u32) {
+        let (shift, word) = (slot % LANES * 16, slot / LANES % self.tags.len());
+        self.tags[word] = self.tags[word] & !(0xffff << shift) | u64::from(tag) << shift;
+        self.numbers[slot % SLOTS] = number;
     }
 }
 
@@ -114,7 +165,7 @@ impl<V: Copy> Table<V> {
         let mut at = self.bucket_of(key);
         loop {
             let Some(bucket) = self.buckets.get(at) else { return true };
-            if bucket.related(tag_of(key)) != 0 {
+            if bucket.related(tag_of(key)).next().is_some() {
                 return false;
             }
             if bucket.has_unused() {
@@ -137,7 +188,7 @@ impl<V: Copy> Table<V> {
 
     /// Something from where the key would be looked for, which is then at hand.
     #[inline]
-    pub(super) fn touch(&self, key: Key) -> u32 {
+    pub(super) fn touch(&self, key: Key) -> u64 {
         self.buckets.get(self.bucket_of(key)).map_or(0, |bucket| bucket.tags[0])
     }
 
@@ -151,10 +202,10 @@ impl<V: Copy> Table<V> {
             if self.line.len() <= self.max && !is_old {
                 break;
             }
-            let is_used_again = oldest.is_used_again && !is_old;
-            let oldest = self.line.pop_front();
+            let again = if oldest.is_used_again && !is_old { Some(*oldest) } else { None };
+            self.line.pop_front();
             self.first = self.first.wrapping_add(1);
-            if let Some(oldest) = oldest.filter(|_| is_used_again) {
+            if let Some(oldest) = again {
                 self.put_in_line(Record { is_used_again: false, ..oldest });
             }
         }
@@ -189,17 +240,14 @@ impl<V: Copy> Table<V> {
     }
 
     /// The slot of the bucket that leads to the key, and the place in line; not of the record of the number `except`.
-    #[inline]
+    #[inline(always)]
     fn find_in(&self, bucket: &Bucket, key: Key, except: Option<u32>) -> Option<(usize, usize)> {
-        let mut alike = bucket.related(tag_of(key));
-        while alike != 0 {
-            let slot = alike.trailing_zeros() as usize % SLOTS;
+        for slot in bucket.related(tag_of(key)) {
             let number = bucket.numbers[slot];
             let place = number.wrapping_sub(self.first) as usize;
             if self.line.get(place).is_some_and(|record| record.keys.contains(&key)) && except != Some(number) {
                 return Some((slot, place));
             }
-            alike &= alike - 1;
         }
         None
     }
@@ -225,17 +273,17 @@ impl<V: Copy> Table<V> {
             at = self.after(at);
         }
         let Some((at, slot)) = free else { return };
-        let Some(Bucket { tags, numbers }) = self.buckets.get_mut(at) else { return };
-        self.used += usize::from(tags[slot] == 0);
-        (tags[slot], numbers[slot]) = (tag_of(key), number);
+        let Some(bucket) = self.buckets.get_mut(at) else { return };
+        self.used += usize::from(bucket.tag(slot) == 0);
+        bucket.set(slot, tag_of(key), number);
     }
 
     /// The first slot that was never used or leads to a record that is forgotten.
     #[inline]
     fn free_in(&self, bucket: &Bucket) -> Option<usize> {
         let (first, len) = (self.first, self.line.len());
-        let is_free = |(tag, number): (&u32, &u32)| *tag == 0 || number.wrapping_sub(first) as usize >= len;
-        bucket.tags.iter().zip(&bucket.numbers).position(is_free)
+        let is_forgotten = |number: u32| number.wrapping_sub(first) as usize >= len;
+        (0..SLOTS).find(|slot| bucket.tag(*slot) == 0 || is_forgotten(bucket.numbers[*slot]))
     }
 
     /// Makes room for one more record: grows as a vector would, but not beyond what it will hold, which is one more than
@@ -290,8 +338,8 @@ impl<V: Copy> Table<V> {
 }
 
 #[inline]
-fn tag_of((_, hash): Key) -> u32 {
-    (hash >> 32) as u32 | 1
+fn tag_of((_, hash): Key) -> u16 {
+    (hash >> 48) as u16 | 1
 }
 
 impl<V> Record<V> {

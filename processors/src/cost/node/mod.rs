@@ -300,7 +300,7 @@ impl CostProcessor {
     #[inline]
     fn read(&mut self, span: Span<'_>, at: usize) {
         let mut reader = UsageReader::default();
-        span.read(&mut self.keys, |meaning, kv| reader.visit_known(meaning, kv));
+        span.read_to(&mut self.keys, &mut reader);
         self.scope.see(span.scope_name());
         let known = self.pricer.recall(&mut reader, &self.scope.name);
         let mut reading = reader.reading(&known.facts);
@@ -376,6 +376,7 @@ impl CostProcessor {
     }
 
     /// Finds out which spans are billed.
+    #[inline]
     fn claim(&mut self) {
         let Some(calls) = self.calls.as_ref().filter(|_| !self.pending.is_empty()) else { return };
         let now = self.environment.now_unix_nanos();

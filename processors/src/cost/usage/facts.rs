@@ -40,7 +40,7 @@ impl<'n, 'a> Naming<'n, 'a> {
     }
 
     /// Whether `key` was made of the same.
-    #[inline]
+    #[inline(always)]
     pub(in crate::cost) fn has_key(&self, key: &[u8]) -> bool {
         let Some((named, mut rest)) = key.split_first_chunk() else { return false };
         let mut is_next = |text: &[u8]| {

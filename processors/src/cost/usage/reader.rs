@@ -1,7 +1,7 @@
 //! One pass over the attributes: of each field the value whose key has the lowest rank.
 
-use weir_pipeline::batch::Span;
 use weir_pipeline::batch::view::{KeyValue, Text, Value};
+use weir_pipeline::batch::{Span, TakeAttribute};
 
 use super::facts::{Facts, Naming};
 use super::keys::{self, COUNTS, Count, FLAGS, Field, Flag, MONIES, Money, NAMES, Name};
@@ -72,27 +72,10 @@ impl Default for UsageReader<'_> {
     }
 }
 
-impl<'a> UsageReader<'a> {
-    /// Looks at one attribute.
-    #[inline]
-    pub fn visit(&mut self, key: &[u8], value: Value<'a>) {
-        if let Some(meaning) = Meaning::of(key) {
-            self.visit_any(meaning, value);
-        }
-    }
-
-    /// Looks at all attributes of a span.
-    pub fn visit_all(&mut self, span: Span<'a>) {
-        for attribute in span.raw_attributes() {
-            if let Some(meaning) = Meaning::of(attribute.key.as_bytes()) {
-                self.visit_known(meaning, attribute);
-            }
-        }
-    }
-
+impl<'a> TakeAttribute<'a, Meaning> for UsageReader<'a> {
     /// Looks at an attribute whose key is known to mean something.
     #[inline(always)]
-    pub fn visit_known(&mut self, meaning: Meaning, attribute: KeyValue<'a>) {
+    fn take(&mut self, meaning: Meaning, attribute: KeyValue<'a>) {
         match meaning {
             Meaning { field: Some((Field::Name(name), rank)), is_output: false }
                 if let Some(text) = attribute.plain_text() =>
@@ -107,12 +90,31 @@ impl<'a> UsageReader<'a> {
             _ => self.visit_any(meaning, attribute.value()),
         }
     }
+}
+
+impl<'a> UsageReader<'a> {
+    /// Looks at one attribute.
+    #[inline]
+    pub fn visit(&mut self, key: &[u8], value: Value<'a>) {
+        if let Some(meaning) = Meaning::of(key) {
+            self.visit_any(meaning, value);
+        }
+    }
+
+    /// Looks at all attributes of a span.
+    pub fn visit_all(&mut self, span: Span<'a>) {
+        for attribute in span.raw_attributes() {
+            if let Some(meaning) = Meaning::of(attribute.key.as_bytes()) {
+                self.take(meaning, attribute);
+            }
+        }
+    }
 
     #[inline(never)]
     fn visit_any(&mut self, meaning: Meaning, value: Value<'a>) {
         self.has_output_keys |= meaning.is_output;
         if let Some((field, rank)) = meaning.field {
-            self.take(field, rank, value);
+            self.take_field(field, rank, value);
         }
     }
 
@@ -162,7 +164,7 @@ impl<'a> UsageReader<'a> {
     }
 
     #[inline(always)]
-    fn take(&mut self, field: Field, rank: u8, value: Value<'a>) {
+    fn take_field(&mut self, field: Field, rank: u8, value: Value<'a>) {
         match field {
             Field::Count(count) => self.take_count(count, rank, Number::read(value)),
             Field::Name(name) => {
