@@ -9,7 +9,7 @@ use weir_exporters::debug::Debug;
 use weir_exporters::file::FileExporter;
 use weir_exporters::nop::Nop;
 use weir_exporters::otlp::{HttpFetch, OtlpGrpc, OtlpHttp};
-use weir_extensions::{apikeyauth, basicauth, bearertokenauth, headers_setter, health_check, zpages};
+use weir_extensions::{apikeyauth, basicauth, bearertokenauth, file_storage, headers_setter, health_check, zpages};
 #[cfg(feature = "lake")]
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
@@ -63,6 +63,7 @@ pub(crate) fn all() -> Components {
             alpha("apikeyauth", &[], &Signal::ALL, apikeyauth::schema, apikeyauth),
             beta("basicauth", &[], &Signal::ALL, basicauth::schema, basicauth::build),
             beta("bearertokenauth", &[], &Signal::ALL, bearertokenauth::schema, bearertokenauth::build),
+            beta("file_storage", &[], &Signal::ALL, file_storage::schema, file_storage::build),
             beta("headers_setter", &[], &Signal::ALL, headers_setter::schema, headers_setter::build),
             beta("health_check", &[], &Signal::ALL, health_check::schema, health_check::build),
             beta("memory_limiter", &[], &Signal::ALL, memory_limiter::schema, memory_limiter::build_extension),

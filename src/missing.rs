@@ -329,9 +329,8 @@ pub(crate) const MISSING: &[Missing] = &[
     // === Extensions ===
     Missing {
         section: "extensions",
-        names: &["file_storage", "db_storage", "redis_storage", "leveldb_storage"],
-        instead: "queues are in memory: remove it and `sending_queue::storage`; `wait_for_result: true`, and the `parquet` \
-                  exporter always, answer clients only when the data has arrived",
+        names: &["db_storage", "redis_storage", "leveldb_storage"],
+        instead: "use `file_storage`",
     },
     Missing {
         section: "extensions",

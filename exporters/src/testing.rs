@@ -63,7 +63,8 @@ pub(crate) fn counts(telemetry: &Telemetry) -> Counts {
         in_flight: get("weir_exporter_in_flight"),
     };
     let Counts { sent, send_failed, enqueue_failed, in_flight } = counts;
-    assert_eq!(get("weir_exporter_consumed"), sent + send_failed + enqueue_failed + in_flight, "{counts:?}");
+    let begun = get("weir_exporter_consumed") + get("weir_exporter_recovered");
+    assert_eq!(begun, sent + send_failed + enqueue_failed + in_flight + get("weir_exporter_kept"), "{counts:?}");
     counts
 }
 

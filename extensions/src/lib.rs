@@ -3,6 +3,7 @@
 pub mod apikeyauth;
 pub mod basicauth;
 pub mod bearertokenauth;
+pub mod file_storage;
 pub mod headers_setter;
 pub mod health_check;
 pub mod http;

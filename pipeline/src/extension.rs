@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -45,10 +46,24 @@ pub trait Extension: Send + Sync + 'static {
         None
     }
 
+    /// Where queues keep what they have accepted, if this extension gives them a place.
+    fn storage(&self) -> Option<StorageDirectory> {
+        None
+    }
+
     /// The memory that receivers take from before they read a request, if this extension limits it.
     fn budget(&self) -> Option<Arc<Budget>> {
         None
     }
+}
+
+/// A place on disk for what must outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageDirectory {
+    /// Each user has a directory of its own in it.
+    pub directory: PathBuf,
+    /// Whether what is written must survive a loss of power, not only the end of the process.
+    pub fsync: bool,
 }
 
 /// Decides who a client is.
@@ -173,6 +188,15 @@ impl Extensions {
     pub fn outgoing_headers(&self, node: &Node, path: &str) -> Result<Arc<dyn OutgoingHeaders>, ConfigError> {
         let found = Arc::clone(self.find(node, path)?).outgoing_headers();
         found.ok_or_else(|| node.error(path, "this extension sets no headers of outgoing requests"))
+    }
+
+    /// The place on disk that `node`, a reference at `path`, names.
+    ///
+    /// # Errors
+    /// If there is none, or it is no storage.
+    pub fn storage(&self, node: &Node, path: &str) -> Result<StorageDirectory, ConfigError> {
+        let found = self.find(node, path)?.storage();
+        found.ok_or_else(|| node.error(path, "this extension stores nothing: name a `file_storage`"))
     }
 }
 

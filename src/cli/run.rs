@@ -217,10 +217,14 @@ fn report(telemetry: &Telemetry, drained: bool) -> ExitCode {
             info!("received {accepted} {}, refused {refused} to clients", signal.records());
         }
     }
-    for balance in telemetry.balances().iter().filter(|b| b.offered > 0) {
+    for balance in telemetry.balances().iter().filter(|b| b.offered + b.recovered > 0) {
         let Balance { exporter, signal, consumed, sent, send_failed, enqueue_failed, in_flight, .. } = balance;
+        let Balance { recovered, kept, .. } = balance;
+        // Those of exporters without storage are always 0.
+        let found = if *recovered > 0 { format!(" and {recovered} found on disk") } else { String::new() };
+        let on_disk = if *kept > 0 { format!(", waiting on disk {kept}") } else { String::new() };
         info!(
-            "{exporter}: of {consumed} {} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {in_flight}",
+            "{exporter}: of {consumed} {}{found} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {in_flight}{on_disk}",
             signal.records()
         );
         lost += in_flight;

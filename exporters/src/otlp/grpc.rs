@@ -163,7 +163,7 @@ impl GrpcSettings {
             timeout,
             compression: config.compression,
             compression_level: None,
-            queue: config.sending_queue.validate(node, path)?,
+            queue: config.sending_queue.validate(extensions, config.auth.is_some(), node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
             max_request_bytes: request_limit(config.max_request_size, node, path)?,
             auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
@@ -192,6 +192,10 @@ impl ExporterFactory for OtlpGrpc {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
         let destination = GrpcDestination::new(&self.settings, signal);
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
+    }
+
+    async fn finish(&self) {
+        self.queues.finish().await;
     }
 
     fn promise(&self) -> String {

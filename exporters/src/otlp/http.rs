@@ -224,7 +224,7 @@ impl HttpSettings {
             timeout,
             compression: config.compression,
             compression_level: config.compression_params.validate(config.compression, node, path)?,
-            queue: config.sending_queue.validate(node, path)?,
+            queue: config.sending_queue.validate(extensions, config.auth.is_some(), node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
             max_request_bytes: request_limit(config.max_request_size, node, path)?,
             auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
@@ -265,6 +265,10 @@ impl ExporterFactory for OtlpHttp {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
         let destination = HttpDestination::new(&self.settings, signal, self.environment.clone());
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
+    }
+
+    async fn finish(&self) {
+        self.queues.finish().await;
     }
 
     fn promise(&self) -> String {

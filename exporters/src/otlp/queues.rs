@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use weir_pipeline::extension::StorageDirectory;
 use weir_pipeline::node::Context;
 use weir_pipeline::signal::Signal;
 
@@ -54,8 +55,23 @@ impl Queues {
         Arc::clone(slot.get_or_init(queue))
     }
 
+    /// To be called when nothing is sent any more.
+    pub(super) async fn finish(&self) {
+        for queue in [&self.traces, &self.metrics, &self.logs].into_iter().filter_map(OnceLock::get) {
+            queue.finish().await;
+        }
+    }
+
     /// What an OK to the client means.
     pub(super) fn promise(&self, address: &str) -> String {
+        if let Some(StorageDirectory { directory, fsync }) = &self.settings.storage {
+            let survives = if *fsync { "even a loss of power" } else { "if the process dies, not a loss of power" };
+            return format!(
+                "OK means that the data is on disk in {}, where it survives {survives}, to be sent to {address}: it is \
+                 lost if {address} stays away for longer than retrying lasts",
+                directory.display()
+            );
+        }
         match (self.is_queued, self.settings.wait_for_result) {
             (true, false) if self.settings.overflow == Overflow::Drop => format!(
                 "OK means little: the data waits in memory to be sent to {address}, and is dropped if there is no room"

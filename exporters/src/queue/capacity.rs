@@ -83,32 +83,55 @@ impl Capacity {
     ///
     /// A batch larger than the whole queue takes all of it: it then travels alone.
     pub(crate) fn take(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Space> {
+        let bytes_held = bytes.min(self.shared.0.bytes.limit);
+        if !self.shared.0.bytes.take(bytes_held) {
+            return None;
+        }
+        let Some(mut space) = self.take_units(records, bytes) else {
+            self.shared.0.bytes.give_back(bytes_held);
+            return None;
+        };
+        space.bytes = bytes_held;
+        Some(space)
+    }
+
+    /// Takes room for a batch that need not be in memory.
+    pub(crate) fn take_units(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Space> {
+        let units = self.units_of(records, bytes);
+        if !self.units.take(units) {
+            return None;
+        }
+        self.size.add(units);
+        Some(Space { capacity: Arc::clone(self), units, bytes: 0 })
+    }
+
+    /// Room for a batch that is there already, whether or not there is any.
+    pub(crate) fn force_units(self: &Arc<Self>, records: usize, bytes: usize) -> Space {
+        let units = self.units_of(records, bytes);
+        self.units.used.fetch_add(units, Ordering::AcqRel);
+        self.size.add(units);
+        Space { capacity: Arc::clone(self), units, bytes: 0 }
+    }
+
+    fn units_of(&self, records: usize, bytes: usize) -> usize {
         let units = match self.sizer {
             Sizer::Requests => 1,
             Sizer::Items => records,
             Sizer::Bytes => bytes,
         };
-        let (units, bytes) = (units.min(self.units.limit), bytes.min(self.shared.0.bytes.limit));
-        if !self.units.take(units) {
-            return None;
-        }
-        if !self.shared.0.bytes.take(bytes) {
-            self.units.give_back(units);
-            return None;
-        }
-        self.size.add(units);
-        Some(Space { capacity: Arc::clone(self), units, bytes })
+        units.min(self.units.limit)
     }
 
-    /// Takes room for a batch, waiting in line for it.
-    pub(crate) async fn wait(self: &Arc<Self>, records: usize, bytes: usize) -> Space {
+    /// Takes room for a batch, waiting in line for it: `in_memory` or not.
+    pub(crate) async fn wait(self: &Arc<Self>, records: usize, bytes: usize, in_memory: bool) -> Space {
         let _turn = self.turn.lock().await;
         loop {
             // Registered before looking, so that nothing given back in between is missed.
             let freed = self.shared.0.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(space) = self.take(records, bytes) {
+            let taken = if in_memory { self.take(records, bytes) } else { self.take_units(records, bytes) };
+            if let Some(space) = taken {
                 return space;
             }
             freed.await;
@@ -128,6 +151,25 @@ pub(crate) struct Space {
     capacity: Arc<Capacity>,
     units: usize,
     bytes: usize,
+}
+
+impl Space {
+    /// Takes room in memory too, if there is any.
+    pub(crate) fn hold(&mut self, bytes: usize) -> bool {
+        let all = &self.capacity.shared.0.bytes;
+        let bytes = bytes.min(all.limit);
+        let is_taken = self.bytes == 0 && all.take(bytes);
+        if is_taken {
+            self.bytes = bytes;
+        }
+        is_taken
+    }
+
+    /// Gives the room in memory back.
+    pub(crate) fn release(&mut self) {
+        self.capacity.shared.0.bytes.give_back(std::mem::take(&mut self.bytes));
+        self.capacity.shared.0.freed.notify_waiters();
+    }
 }
 
 impl Drop for Space {
@@ -179,7 +221,7 @@ mod tests {
         let space = capacity.take(1, 1).unwrap();
         let waiting = tokio::spawn({
             let capacity = Arc::clone(&capacity);
-            async move { capacity.wait(1, 1).await }
+            async move { capacity.wait(1, 1, true).await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::extension::Extensions;
 
 use super::settings::{BatchSettings, BatchSizer, Overflow, QueueSettings, RetrySettings, Sizer};
 
@@ -19,6 +20,8 @@ pub(crate) struct QueueConfig {
     drop_on_overflow: Option<bool>,
     wait_for_result: bool,
     batch: Optional<BatchConfig>,
+    #[schemars(with = "Option<String>")]
+    storage: Option<Node>,
 }
 
 /// `sending_queue::batch`.
@@ -53,6 +56,7 @@ impl Default for QueueConfig {
             drop_on_overflow: None,
             wait_for_result,
             batch: Optional::default(),
+            storage: None,
         }
     }
 }
@@ -71,7 +75,14 @@ impl Default for BatchConfig {
 
 impl QueueConfig {
     /// Checks the values; `None` if there is to be no queue. `node` and `path` are those of the exporter.
-    pub(crate) fn validate(self, node: &Node, path: &str) -> Result<Option<QueueSettings>, ConfigError> {
+    /// `reads_metadata` says that metadata decide how a batch is sent.
+    pub(crate) fn validate(
+        self,
+        extensions: &Extensions,
+        reads_metadata: bool,
+        node: &Node,
+        path: &str,
+    ) -> Result<Option<QueueSettings>, ConfigError> {
         let Self {
             enabled,
             num_consumers,
@@ -81,6 +92,7 @@ impl QueueConfig {
             drop_on_overflow,
             wait_for_result,
             batch,
+            storage,
         } = self;
         if !enabled {
             return Ok(None);
@@ -97,6 +109,14 @@ impl QueueConfig {
                 "cannot be set beside `block_on_overflow`: a full queue does one of both",
             );
         }
+        let storage = match storage.filter(|storage| !storage.is_null()) {
+            Some(_) if wait_for_result => {
+                let message = "is not supported with a persistent queue configured with `storage`";
+                return error("wait_for_result", message);
+            }
+            Some(storage) => Some(extensions.storage(&storage, &format!("{path}::sending_queue::storage"))?),
+            None => None,
+        };
         let batch = match batch.into_inner() {
             Some(batch) => Some(batch.validate(sizer, queue_size, node, path)?),
             None => None,
@@ -111,11 +131,13 @@ impl QueueConfig {
             overflow: match drop_on_overflow {
                 Some(true) => Overflow::Drop,
                 Some(false) => Overflow::Refuse,
-                // An OK must then mean that this destination has it.
-                None if wait_for_result => Overflow::Refuse,
+                // An OK must then mean that this destination, or the log, has it.
+                None if wait_for_result || storage.is_some() => Overflow::Refuse,
                 None => Overflow::Yield,
             },
+            keeps_metadata: reads_metadata || batch.as_ref().is_some_and(|batch| !batch.metadata_keys.is_empty()),
             batch,
+            storage,
         }))
     }
 }

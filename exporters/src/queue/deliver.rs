@@ -77,9 +77,18 @@ enum TooLarge {
     Refused(usize, String),
 }
 
+/// How a batch ended.
+pub(super) struct Delivered {
+    /// What to tell the client.
+    pub(super) outcome: Outcome,
+    /// Records that are in no counter, since they stay in the log.
+    pub(super) kept: usize,
+}
+
 /// How the parts of a batch ended so far.
 #[derive(Default)]
 struct Tally {
+    kept: usize,
     is_any_sent: bool,
     worst: Option<Outcome>,
     too_large: Option<String>,
@@ -100,7 +109,7 @@ impl Tally {
 
 impl<D: Destination> Inner<D> {
     /// Sends a batch, in parts and again if need be, and counts how that ended.
-    pub(super) async fn deliver(&self, batch: Batch) -> Outcome {
+    pub(super) async fn deliver(&self, batch: Batch) -> Delivered {
         let mut tally = Tally::default();
         // A part, and whether it is as small as it can be made.
         let mut parts = vec![(batch, false)];
@@ -127,7 +136,7 @@ impl<D: Destination> Inner<D> {
         if let (true, Some(bytes)) = (tally.is_any_sent, tally.refused_bytes) {
             self.queue.learned.refused(bytes);
         }
-        tally.outcome()
+        Delivered { kept: tally.kept, outcome: tally.outcome() }
     }
 
     fn drop_too_large(&self, records: usize, message: String, tally: &mut Tally) {
@@ -177,6 +186,10 @@ impl<D: Destination> Inner<D> {
     }
 
     fn give_up(&self, GivenUp { kind, message, after }: GivenUp, records: usize, tally: &mut Tally) {
+        if kind == Kind::Shutdown && self.queue.storage.is_some() {
+            tally.kept += records;
+            return;
+        }
         self.queue.counters.fail(records, kind.reason());
         self.queue.report.tell(kind, records, &message);
         let outcome = match kind {

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::metadata::Metadata;
 
-use super::capacity::Space;
 use super::halves::cut;
+use super::holding::{Held, Holding};
 use super::settings::{BatchSettings, BatchSizer};
 use super::{Destination, Inner, Item, State};
 
@@ -27,12 +27,12 @@ struct Formed {
     id: u64,
     batch: Batch,
     size: usize,
-    space: Vec<Space>,
+    held: Vec<Held>,
 }
 
 impl<D: Destination> Inner<D> {
     /// Joins a batch with those that wait, and sends them as soon as they are enough.
-    pub(super) fn gather(self: &Arc<Self>, settings: &BatchSettings, batch: Batch, space: Space) {
+    pub(super) fn gather(self: &Arc<Self>, settings: &BatchSettings, batch: Batch, held: Held) {
         let size = match settings.sizer {
             BatchSizer::Items => batch.len(),
             BatchSizer::Bytes => batch.size_hint(),
@@ -44,13 +44,13 @@ impl<D: Destination> Inner<D> {
             Some(formed) => formed,
             None => {
                 forming.last_id += 1;
-                Formed { id: forming.last_id, batch: Batch::empty(batch.signal()), size: 0, space: Vec::new() }
+                Formed { id: forming.last_id, batch: Batch::empty(batch.signal()), size: 0, held: Vec::new() }
             }
         };
-        let is_new = formed.space.is_empty();
+        let is_new = formed.held.is_empty();
         formed.batch.append(batch);
         formed.size = formed.size.saturating_add(size);
-        formed.space.push(space);
+        formed.held.push(held);
         if formed.size >= settings.min_size {
             self.dispatch(&mut state, formed);
             return;
@@ -94,16 +94,16 @@ impl<D: Destination> Inner<D> {
             Some(BatchSettings { sizer: BatchSizer::Items, max_size: Some(most), .. }) => *most,
             _ => usize::MAX,
         };
-        let space: Arc<[Space]> = formed.space.into();
+        let holding = Arc::new(Holding::new(formed.held, &self.queue.counters));
         let mut rest = formed.batch;
         loop {
             match cut(rest, most) {
                 Ok((first, others)) => {
-                    self.enqueue(state, [Item { batch: first, space: Arc::clone(&space) }]);
+                    self.enqueue(state, [Item::new(first, &holding)]);
                     rest = others;
                 }
                 Err(last) => {
-                    self.enqueue(state, [Item { batch: last, space }]);
+                    self.enqueue(state, [Item::new(last, &holding)]);
                     return;
                 }
             }

@@ -15,6 +15,7 @@
 //!     max_size: 0           # 0: no limit
 //!     sizer: items          # items | bytes; by default that of the queue, if it is set
 //!     partition: {metadata_keys: []}
+//!   storage: file_storage   # an extension: what is accepted is on disk until it is delivered; not by default
 //! retry_on_failure:
 //!   enabled: true
 //!   initial_interval: 5s
@@ -37,8 +38,12 @@
 //!   refused is remembered for ten minutes, so that not every batch has to be refused first.
 //! * Receipts settle as done when the batch is queued; with `wait_for_result`, or without a queue, by the result.
 //! * Every record ends in one counter: `consumed = sent + send_failed + enqueue_failed + in_flight` at all times.
+//! * With `storage` a batch is accepted when it is in the [log], and what is not delivered when the process ends is
+//!   delivered by the next one, at least once. The bound in bytes is then that of memory alone: what exceeds it waits on
+//!   disk. Of request metadata only headers are kept, and only where `auth` or `metadata_keys` read them; they may be
+//!   secret, and are as readable as the data. A disk that takes no more makes the client come again.
 //! * From the moment the shutdown is requested nothing is held back to be joined, and each request gets one more
-//!   attempt, at once; it is not retried.
+//!   attempt, at once; it is not retried. What is in a log stays there.
 //!
 //! # One destination that is away
 //!
@@ -52,6 +57,8 @@
 //! | `drop_on_overflow: false`, or `wait_for_result: true` | get it twice | the client comes again |
 //! | `block_on_overflow: true` | wait | waits |
 //!
+//! With `storage` the default is `drop_on_overflow: false`: it was asked for so that nothing is lost.
+//!
 //! Decision: the default differs from the Collector's, which is `drop_on_overflow: false`: there one backend that is
 //! away for some minutes doubles the data of all others, and the client gives up in the end all the same. A queue in
 //! memory promises little; who needs more says `wait_for_result`. What only prints or discards (`debug`, `nop`) has not
@@ -63,8 +70,11 @@ pub(crate) mod config;
 mod deliver;
 mod forming;
 mod halves;
+mod holding;
+pub(crate) mod log;
 mod report;
 pub(crate) mod settings;
+mod storing;
 #[cfg(test)]
 mod tests;
 
@@ -83,11 +93,14 @@ use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use self::capacity::{Capacity, Space};
+use self::capacity::Capacity;
 use self::deliver::Learned;
 use self::forming::Forming;
+use self::holding::{Held, Holding};
+use self::log::LogSettings;
 use self::report::{Kind, Report};
 use self::settings::{Overflow, QueueSettings, RetrySettings};
+use self::storing::Storage;
 
 /// What a client reads, in the Collector's words.
 const FULL: &str = "sending queue is full";
@@ -157,6 +170,9 @@ pub(crate) struct Queue {
     counters: ExporterCounters,
     report: Report,
     context: Context,
+    signal: Signal,
+    /// Where what was accepted is until it is delivered, if not in memory alone.
+    storage: Option<Arc<Storage>>,
 }
 
 impl Queue {
@@ -173,7 +189,11 @@ impl Queue {
         let gauge = |name: &str| context.telemetry.gauge(name, &labels);
         gauge("otelcol_exporter_queue_capacity").set(settings.queue_size);
         let capacity = Capacity::new(settings.queue_size, settings.sizer, bytes);
-        Arc::new(Self {
+        let storage = settings.storage.as_ref().map(|storage| {
+            let directory = storage.directory.join(log_name(&context.id, signal));
+            Arc::new(Storage::new(LogSettings { directory, fsync: storage.fsync }, settings.keeps_metadata))
+        });
+        let queue = Arc::new(Self {
             settings: settings.clone(),
             retry: retry.clone(),
             max_request_bytes,
@@ -183,8 +203,27 @@ impl Queue {
             counters: ExporterCounters::new(&context.telemetry, &context.id, signal),
             report: Report::new(&context.id, signal.records()),
             context: context.clone(),
-        })
+            signal,
+            storage,
+        });
+        // If that fails, what looks after it tries again, and says so.
+        if let Some(storage) = &queue.storage {
+            queue.open_log(storage).ok();
+        }
+        queue
     }
+}
+
+/// The directory of an exporter's log. Whatever an id has that not every file system takes is written as its code.
+fn log_name(id: &str, signal: Signal) -> String {
+    let mut name = "exporter_".to_owned();
+    for c in id.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') => name.push(c),
+            c => name.push_str(&format!("%{:x}", u32::from(c))),
+        }
+    }
+    name + "_" + signal.as_str()
 }
 
 /// The queue in front of one lane's destination.
@@ -212,14 +251,33 @@ struct State {
 
 struct Item {
     batch: Batch,
-    /// The room it takes; parts of one batch share it.
-    space: Arc<[Space]>,
+    /// The room it takes and its place in the log; parts of one batch share it.
+    holding: Arc<Holding>,
+}
+
+impl Item {
+    fn new(batch: Batch, holding: &Arc<Holding>) -> Self {
+        holding.begin();
+        Self { batch, holding: Arc::clone(holding) }
+    }
+}
+
+/// What is sent next.
+enum Next {
+    Item(Item),
+    /// A batch that waits in the log.
+    Stored(log::Entry),
 }
 
 impl<D: Destination> Lane<D> {
     /// A lane of `queue` that sends to `destination`.
     pub(crate) fn new(queue: Arc<Queue>, destination: D, shutdown: Shutdown) -> Self {
-        Self(Arc::new(Inner { queue, destination, shutdown, state: Mutex::default(), idle: Notify::new() }))
+        let storage = queue.storage.clone();
+        let inner = Arc::new(Inner { queue, destination, shutdown, state: Mutex::default(), idle: Notify::new() });
+        if let Some(storage) = storage {
+            tokio::spawn(Inner::watch(Arc::downgrade(&inner), storage, inner.shutdown.clone()));
+        }
+        Self(inner)
     }
 }
 
@@ -233,13 +291,14 @@ impl<D: Destination> Exporter for Lane<D> {
             return;
         }
         queue.counters.take(records);
-        let space = if queue.settings.block_on_overflow {
-            Some(queue.capacity.wait(records, bytes).await)
-        } else {
-            queue.capacity.take(records, bytes)
+        let in_memory = queue.storage.is_none();
+        let space = match (queue.settings.block_on_overflow, in_memory) {
+            (true, _) => Some(queue.capacity.wait(records, bytes, in_memory).await),
+            (false, true) => queue.capacity.take(records, bytes),
+            (false, false) => queue.capacity.take_units(records, bytes),
         };
         let Some(space) = space else {
-            queue.counters.overflow(records);
+            queue.counters.refuse(records, Kind::Full.reason());
             queue.report.tell(Kind::Full, records, FULL);
             match queue.settings.overflow {
                 Overflow::Drop => batch.settle(&Outcome::Done),
@@ -250,13 +309,13 @@ impl<D: Destination> Exporter for Lane<D> {
             }
             return;
         };
+        if let Some(storage) = &queue.storage {
+            return self.0.store(storage, batch, space);
+        }
         if !queue.settings.wait_for_result {
             batch.take_receipts().into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
         }
-        match &queue.settings.batch {
-            Some(batching) if !self.0.shutdown.is_requested() => self.0.gather(batching, batch, space),
-            _ => self.0.enqueue(&mut self.0.state(), [Item { batch, space: Arc::new([space]) }]),
-        }
+        self.0.accept(batch, Held::Space { _room: space });
     }
 
     async fn drain(&self) {
@@ -278,6 +337,18 @@ impl<D: Destination> Inner<D> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a batch into the queue, to be joined with others if that is wanted.
+    fn accept(self: &Arc<Self>, batch: Batch, held: Held) {
+        match &self.queue.settings.batch {
+            Some(batching) if !self.shutdown.is_requested() => self.gather(batching, batch, held),
+            _ => self.enqueue(&mut self.state(), [self.item(batch, vec![held])]),
+        }
+    }
+
+    fn item(&self, batch: Batch, held: Vec<Held>) -> Item {
+        Item::new(batch, &Arc::new(Holding::new(held, &self.queue.counters)))
+    }
+
     /// Lets items wait for a worker, of which there are then enough.
     fn enqueue(self: &Arc<Self>, state: &mut State, items: impl IntoIterator<Item = Item>) {
         for item in items {
@@ -295,24 +366,55 @@ impl<D: Destination> Inner<D> {
         loop {
             // Fair over lanes: the semaphore serves in the order of asking. It is never closed.
             let _consumer = self.queue.consumers.acquire().await;
-            let item = {
-                let mut state = self.state();
-                let item = state.waiting.pop_front();
-                if item.is_none() {
-                    state.workers -= 1;
-                }
-                item
+            let next = self.next(&mut self.state());
+            let item = match next {
+                None => return,
+                Some(Next::Item(item)) => Some(item),
+                Some(Next::Stored(entry)) => self.fetch(entry).await,
             };
-            let Some(Item { mut batch, space }) = item else { return };
-            let receipts = batch.take_receipts();
-            let outcome = self.deliver(batch).await;
-            receipts.into_iter().for_each(|receipt| receipt.settle(outcome.clone()));
-            drop(space);
-            let mut state = self.state();
-            state.pending -= 1;
-            if state.pending == 0 {
-                self.idle.notify_waiters();
+            if let Some(item) = item {
+                self.serve(item).await;
             }
+            self.settled();
+        }
+    }
+
+    /// What is sent next: the oldest, where there is a log. Without anything a worker ends.
+    fn next(self: &Arc<Self>, state: &mut State) -> Option<Next> {
+        let storage = self.queue.storage.as_ref().filter(|_| !self.shutdown.is_requested());
+        if let Some(log) = storage.and_then(|storage| storage.log())
+            && let Some(stored) = log.first_waiting()
+            && state.waiting.front().and_then(|item| item.holding.number()).is_none_or(|own| stored < own)
+            && let Some(entry) = log.take()
+        {
+            state.pending += 1;
+            self.wake(state, &log);
+            return Some(Next::Stored(entry));
+        }
+        let item = state.waiting.pop_front();
+        if item.is_none() {
+            state.workers -= 1;
+        }
+        item.map(Next::Item)
+    }
+
+    async fn serve(&self, Item { mut batch, holding }: Item) {
+        let (records, receipts) = (batch.len(), batch.take_receipts());
+        // What is in the log is as safe there as an attempt could make it.
+        if self.shutdown.is_requested() && holding.number().is_some() {
+            return holding.end(0, records);
+        }
+        let delivered = self.deliver(batch).await;
+        receipts.into_iter().for_each(|receipt| receipt.settle(delivered.outcome.clone()));
+        holding.end(records - delivered.kept, delivered.kept);
+    }
+
+    /// One less is pending.
+    fn settled(&self) {
+        let mut state = self.state();
+        state.pending -= 1;
+        if state.pending == 0 {
+            self.idle.notify_waiters();
         }
     }
 }

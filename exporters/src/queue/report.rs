@@ -24,6 +24,10 @@ pub(crate) enum Kind {
     TooLarge,
     /// The queue had no room.
     Full,
+    /// What was stored cannot be read.
+    Corrupt,
+    /// The log does not take the data, and the client is to come again.
+    Storage,
     /// The destination took everything and has something to say.
     Warning,
     /// An attempt failed and will be repeated.
@@ -40,6 +44,8 @@ impl Kind {
             Self::Partial => "partial_success",
             Self::TooLarge => "too_large",
             Self::Full => "queue_full",
+            Self::Corrupt => "corrupt",
+            Self::Storage => "storage",
             Self::Warning => "warning",
             Self::Retrying => "retrying",
         }
@@ -77,7 +83,23 @@ impl Report {
             Kind::Warning => {
                 tracing::warn!(exporter, what, count, records, suppressed, "the destination warns: {message}");
             }
-            Kind::Permanent | Kind::Exhausted | Kind::Shutdown | Kind::Partial | Kind::TooLarge | Kind::Full => {
+            Kind::Storage => {
+                tracing::error!(
+                    exporter,
+                    what,
+                    count,
+                    records,
+                    suppressed,
+                    "clients are told to come again: {message}"
+                );
+            }
+            Kind::Permanent
+            | Kind::Exhausted
+            | Kind::Shutdown
+            | Kind::Partial
+            | Kind::TooLarge
+            | Kind::Full
+            | Kind::Corrupt => {
                 tracing::error!(exporter, what, count, records, suppressed, "dropping data: {message}");
             }
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use weir_pipeline::extension::StorageDirectory;
+
 /// Requests under way at once where there is no queue.
 const DIRECT_REQUESTS: usize = 100;
 
@@ -23,6 +25,10 @@ pub(crate) struct QueueSettings {
     pub(crate) overflow: Overflow,
     /// Whether and how batches are joined before they are sent.
     pub(crate) batch: Option<BatchSettings>,
+    /// Where what is accepted is kept until it is delivered; `None`: in memory alone.
+    pub(crate) storage: Option<StorageDirectory>,
+    /// Whether the metadata of a batch are kept there too.
+    pub(crate) keeps_metadata: bool,
 }
 
 /// `sending_queue::batch`, validated.
@@ -74,6 +80,8 @@ impl QueueSettings {
             wait_for_result: true,
             overflow: Overflow::Yield,
             batch: None,
+            storage: None,
+            keeps_metadata: false,
         }
     }
 }
@@ -88,6 +96,8 @@ impl Default for QueueSettings {
             wait_for_result: false,
             overflow: Overflow::Yield,
             batch: None,
+            storage: None,
+            keeps_metadata: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod batching;
 mod size;
+mod storage;
 
 use std::collections::VecDeque;
 

@@ -50,8 +50,7 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
         }
         "cookies" => "no cookies are kept: remove the key",
         "storage" => {
-            "queues are in memory: remove the key; with `wait_for_result: true` a client is answered when the destination \
-             has the data"
+            "only the queues of `otlp_grpc` and `otlp_http` can be on disk, by `sending_queue::storage`: remove the key"
         }
         "tls_settings" | "tls_setting" => "it is called `tls`",
         "retry" => "it is called `retry_on_failure`",

@@ -24,6 +24,10 @@ pub struct Balance {
     pub enqueue_failed: u64,
     /// Records that the exporter still holds.
     pub in_flight: u64,
+    /// Records that it found on disk, or counts again because it goes on from there.
+    pub recovered: u64,
+    /// Records that wait on disk, whatever becomes of the process.
+    pub kept: u64,
 }
 
 impl Balance {
@@ -33,10 +37,10 @@ impl Balance {
     /// A record that is being handed over may already be in the exporter's books or not yet; both are right.
     pub fn difference(&self) -> i128 {
         let [offered, in_transfer, consumed] = [self.offered, self.in_transfer, self.consumed].map(i128::from);
-        let ended = [self.sent, self.send_failed, self.enqueue_failed, self.in_flight].map(i128::from);
+        let ended = [self.sent, self.send_failed, self.enqueue_failed, self.in_flight, self.kept].map(i128::from);
         let never_arrived = (offered - in_transfer - consumed).max(0);
         let never_offered = (consumed - offered).max(0);
-        never_arrived - never_offered + consumed - ended.iter().sum::<i128>()
+        never_arrived - never_offered + consumed + i128::from(self.recovered) - ended.iter().sum::<i128>()
     }
 
     /// The balances in one reading of all metrics, sorted by name as [`Telemetry::families`] gives them.
@@ -62,6 +66,8 @@ impl Balance {
                     send_failed: value(format!("otelcol_exporter_send_failed_{suffix}")),
                     enqueue_failed: value(format!("otelcol_exporter_enqueue_failed_{suffix}")),
                     in_flight: value(format!("weir_exporter_in_flight_{suffix}")),
+                    recovered: value(format!("weir_exporter_recovered_{suffix}")),
+                    kept: value(format!("weir_exporter_kept_{suffix}")),
                 });
             }
         }

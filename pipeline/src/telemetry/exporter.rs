@@ -3,7 +3,8 @@
 use super::{Counter, Telemetry, suffix};
 use crate::signal::Signal;
 
-/// What an exporter counts, per signal. `consumed = sent + send_failed + enqueue_failed + in_flight` at all times.
+/// What an exporter counts, per signal. `consumed = sent + send_failed + enqueue_failed + in_flight` at all times; where
+/// it has a log, `consumed + recovered = sent + send_failed + enqueue_failed + in_flight + kept`.
 #[derive(Debug, Clone)]
 pub struct ExporterCounters {
     telemetry: Telemetry,
@@ -62,13 +63,47 @@ impl ExporterCounters {
         dropped.add(records);
     }
 
-    /// Counts taken records for which the queue had no room.
-    pub fn overflow(&self, records: usize) {
-        let dropped = self.dropped("queue_full");
+    /// Counts taken records that the queue did not take, with the reason (`queue_full`, `storage`).
+    pub fn refuse(&self, records: usize, reason: &str) {
+        let dropped = self.dropped(reason);
         let _together = self.telemetry.together();
         self.in_flight.sub(records);
         self.enqueue_failed.add(records);
         dropped.add(records);
+    }
+
+    /// Counts records of an earlier process that were found on disk, where they wait.
+    pub fn recover(&self, records: usize) {
+        let [recovered, kept] = self.of_storage();
+        let _together = self.telemetry.together();
+        recovered.add(records);
+        kept.add(records);
+    }
+
+    /// Counts taken records that from now on wait on disk alone. So many of them are in another counter already, since
+    /// a part of their batch was delivered, and will be counted again.
+    pub fn keep(&self, records: usize, again: usize) {
+        let [recovered, kept] = self.of_storage();
+        let _together = self.telemetry.together();
+        let again = again.min(records);
+        self.in_flight.sub(records - again);
+        recovered.add(again);
+        kept.add(records);
+    }
+
+    /// Counts records that are taken from disk to be delivered.
+    pub fn resume(&self, records: usize) {
+        let [_, kept] = self.of_storage();
+        let _together = self.telemetry.together();
+        kept.sub(records);
+        self.in_flight.add(records);
+    }
+
+    /// Those that an exporter without storage does not have.
+    fn of_storage(&self) -> [Counter; 2] {
+        let labels = [("exporter", self.exporter.as_str())];
+        let name = |what: &str| format!("weir_exporter_{what}_{}", suffix(self.signal));
+        [self.telemetry.counter(name("recovered"), &labels), self.telemetry.gauge(name("kept"), &labels)]
     }
 
     fn dropped(&self, reason: &str) -> Counter {

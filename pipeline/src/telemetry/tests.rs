@@ -62,7 +62,7 @@ fn every_way_to_end_balances_and_what_vanishes_is_found() {
     offer.end(100);
     counters.succeed(50);
     counters.fail(20, "permanent_error");
-    counters.overflow(10);
+    counters.refuse(10, "queue_full");
     let now = balance(&telemetry);
     assert_eq!((now.difference(), now.in_flight), (0, 20));
     assert_eq!(telemetry.sum("weir_exporter_dropped"), 30);

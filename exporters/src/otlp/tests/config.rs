@@ -86,6 +86,8 @@ retry_on_failure:
             sizer: BatchSizer::Items,
             metadata_keys: vec!["x-tenant".to_owned()],
         }),
+        storage: None,
+        keeps_metadata: true,
     };
     assert_eq!((queue, max_request_bytes), (Some(expected), 4 << 20));
     let expected = RetrySettings {
@@ -155,7 +157,14 @@ fn errors_say_what_is_wrong_and_where() {
         ("{endpoint: 'h:1', tls: {server_name_override: 'a b'}}", "tls::server_name_override: is not a host name"),
         ("{endpoint: 'h:1', keepalive: {time: 0s}}", "keepalive::time: must be positive"),
         ("{endpoint: 'h:1', sending_queue: {queue_size: 0}}", "sending_queue::queue_size: must be positive"),
-        ("{endpoint: 'h:1', sending_queue: {storage: file_storage}}", "storage"),
+        (
+            "{endpoint: 'h:1', sending_queue: {storage: file_storage}}",
+            "sending_queue::storage: no extension \"file_storage\"",
+        ),
+        (
+            "{endpoint: 'h:1', sending_queue: {storage: file_storage, wait_for_result: true}}",
+            "sending_queue::wait_for_result: is not supported with a persistent queue configured with `storage`",
+        ),
         ("{endpoint: 'h:1', sending_queue: {sizer: spans}}", "sending_queue::sizer"),
         (
             "{endpoint: 'h:1', sending_queue: {block_on_overflow: true, drop_on_overflow: true}}",

@@ -1,0 +1,125 @@
+//! How a record lies in a segment.
+//!
+//! ```text
+//! offset  size
+//!  0      4    CRC-32 of the 28 bytes that follow
+//!  4      4    kind: 1 a batch, 2 a batch that is done with
+//!  8      8    number of the batch
+//! 16      4    records of the batch (spans, log records, data points)
+//! 20      4    bytes of metadata
+//! 24      4    bytes of OTLP
+//! 28      4    CRC-32 of metadata and OTLP
+//! 32           metadata, OTLP
+//! ```
+//!
+//! All numbers are little-endian. The header has a checksum of its own, so that a reader may skip a payload without
+//! reading it, and trust where the next record begins.
+
+/// What every segment begins with: a name and a version.
+pub(super) const MAGIC: [u8; 8] = *b"weirlog1";
+
+/// Bytes of a header.
+pub(super) const HEADER: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A batch, which waits to be delivered.
+    Batch,
+    /// A batch of this number need not be delivered any more.
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    pub(super) number: u64,
+    pub(super) records: u32,
+    pub(super) metadata_len: u32,
+    pub(super) body_len: u32,
+    pub(super) checksum: u32,
+}
+
+impl Header {
+    pub(super) fn done(number: u64) -> Self {
+        Self { kind: Kind::Done, number, records: 0, metadata_len: 0, body_len: 0, checksum: 0 }
+    }
+
+    /// Bytes behind the header.
+    pub(super) fn payload_len(&self) -> u64 {
+        u64::from(self.metadata_len) + u64::from(self.body_len)
+    }
+
+    pub(super) fn encode(&self) -> [u8; HEADER] {
+        let kind: u32 = match self.kind {
+            Kind::Batch => 1,
+            Kind::Done => 2,
+        };
+        let mut rest = [0; HEADER - 4];
+        let mut left = &mut rest[..];
+        let mut put = |bytes: &[u8]| {
+            let (now, then) = std::mem::take(&mut left).split_at_mut(bytes.len());
+            now.copy_from_slice(bytes);
+            left = then;
+        };
+        put(&kind.to_le_bytes());
+        put(&self.number.to_le_bytes());
+        for n in [self.records, self.metadata_len, self.body_len, self.checksum] {
+            put(&n.to_le_bytes());
+        }
+        let mut all = [0; HEADER];
+        all[..4].copy_from_slice(&crc32fast::hash(&rest).to_le_bytes());
+        all[4..].copy_from_slice(&rest);
+        all
+    }
+
+    /// `None` if these bytes are no header.
+    pub(super) fn decode(bytes: &[u8; HEADER]) -> Option<Self> {
+        let (checksum, rest) = bytes.split_first_chunk::<4>()?;
+        if u32::from_le_bytes(*checksum) != crc32fast::hash(rest) {
+            return None;
+        }
+        let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let kind = match u32_at(4)? {
+            1 => Kind::Batch,
+            2 => Kind::Done,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            number: u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?),
+            records: u32_at(16)?,
+            metadata_len: u32_at(20)?,
+            body_len: u32_at(24)?,
+            checksum: u32_at(28)?,
+        })
+    }
+}
+
+/// The checksum of a payload that comes in pieces.
+pub(super) fn checksum<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    pieces.into_iter().for_each(|piece| hasher.update(piece));
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_header_is_read_as_it_was_written_and_no_other_bytes_are_one(
+            number: u64, records: u32, metadata_len: u32, body_len: u32, checksum: u32, is_done: bool,
+            at in 0..HEADER, flip in 1..=255u8,
+        ) {
+            let kind = if is_done { Kind::Done } else { Kind::Batch };
+            let header = Header { kind, number, records, metadata_len, body_len, checksum };
+            let mut bytes = header.encode();
+            prop_assert_eq!(Header::decode(&bytes), Some(header));
+            bytes[at] ^= flip;
+            prop_assert_eq!(Header::decode(&bytes), None);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::super::capacity::{Bytes as Room, Capacity};
+use super::super::settings::Sizer;
+use super::*;
+
+fn settings(directory: &TempDir) -> LogSettings {
+    LogSettings { directory: directory.path().join("log"), fsync: false }
+}
+
+fn space() -> Space {
+    Arc::new(Capacity::new(usize::MAX, Sizer::Requests, Room::new(usize::MAX))).force_units(1, 1)
+}
+
+fn body(n: u64, len: usize) -> Bytes {
+    Bytes::from(n.to_le_bytes().iter().copied().cycle().take(len).collect::<Vec<u8>>())
+}
+
+async fn append(log: &Arc<Log>, n: u64, len: usize) -> Entry {
+    log.append(3, format!("metadata {n}").into_bytes(), body(n, len), space()).await.unwrap()
+}
+
+/// The bodies of all that waits, which are then in nobody's hand again.
+fn waiting(log: &Arc<Log>) -> Vec<Bytes> {
+    let entries: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+    entries.iter().map(|entry| entry.read().unwrap().1).collect()
+}
+
+fn files(settings: &LogSettings, extension: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(&settings.directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn what_is_not_done_with_waits_after_a_restart_and_nothing_else() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let first = append(&log, 1, 10).await;
+    let second = append(&log, 2, 20_000).await;
+    let third = append(&log, 3, 0).await;
+    second.done();
+    assert_eq!(first.read().unwrap(), (Bytes::from("metadata 1"), body(1, 10)));
+    drop((first, third, log));
+
+    let log = Log::open(&settings(&directory)).unwrap();
+    assert_eq!(
+        log.admit(|records, _| {
+            assert_eq!(records, 3);
+            space()
+        }),
+        6
+    );
+    assert_eq!(log.admit(|_, _| space()), 0, "they have room now");
+    let first = log.take().unwrap();
+    assert_eq!((first.records, first.read().unwrap()), (3, (Bytes::from("metadata 1"), body(1, 10))));
+    let third = log.take().unwrap();
+    assert_eq!(third.read().unwrap().1, body(3, 0));
+    assert!(log.take().is_none());
+    first.done();
+    third.done();
+    // Numbers go on: a note of the last process must not speak of a batch of this one.
+    append(&log, 4, 5).await;
+    drop(log);
+    assert_eq!(waiting(&Log::open(&settings(&directory)).unwrap()), [body(4, 5)]);
+}
+
+#[tokio::test]
+async fn segments_of_which_nothing_is_left_are_deleted() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let mut entries = Vec::new();
+    for n in 0..9 {
+        entries.push(append(&log, n, 6 << 20).await);
+    }
+    assert_eq!(files(&settings(&directory), "log").len(), 3);
+    entries.into_iter().for_each(Entry::done);
+    // What came before the second one is through.
+    append(&log, 8, 1).await.done();
+    drop(append(&log, 9, 1).await);
+    assert_eq!(files(&settings(&directory), "log").len(), 1);
+    drop(log);
+    assert_eq!(waiting(&Log::open(&settings(&directory)).unwrap()), [body(9, 1)]);
+}
+
+#[tokio::test]
+async fn one_batch_that_stays_does_not_keep_all_that_came_after_it() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let kept = append(&log, 1_000, 1_000).await;
+    for n in 0..100 {
+        append(&log, n, 2 << 20).await.done();
+    }
+    let bytes: u64 = files(&settings(&directory), "log").iter().map(|f| f.metadata().unwrap().len()).sum();
+    assert!(bytes < 80 << 20, "{bytes}");
+    assert_eq!(kept.read().unwrap().1, body(1_000, 1_000));
+    drop((kept, log));
+    assert_eq!(waiting(&Log::open(&settings(&directory)).unwrap()), [body(1_000, 1_000)]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_open_is_shared_and_one_that_is_closed_opened_again() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let again = Log::open(&settings(&directory)).unwrap();
+    assert!(Arc::ptr_eq(&log, &again));
+    let entry = append(&log, 1, 1).await;
+    drop((log, again));
+    let log = Log::open(&settings(&directory)).unwrap();
+    assert!(log.take().is_none(), "it is in somebody's hand");
+    drop(entry);
+    assert_eq!(waiting(&log), [body(1, 1)]);
+    for n in 0..20 {
+        drop(append(&Log::open(&settings(&directory)).unwrap(), n, 1 << 20).await);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    drop(append(&log, 1, 1).await);
+    let mode = |path: &PathBuf| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&settings(&directory).directory), 0o700);
+    assert!(files(&settings(&directory), "log").iter().all(|file| mode(file) == 0o600));
+}
+
+/// What another process would see.
+#[test]
+fn the_directory_is_locked() {
+    let directory = TempDir::new().unwrap();
+    let _log = Log::open(&settings(&directory)).unwrap();
+    let error = Disk::open(&settings(&directory).directory, false).unwrap_err();
+    assert!(error.to_string().ends_with("is in use by another process"), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_gives_up_waiting_leaves_the_batch_to_others() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let mut appending = Box::pin(log.append(1, Vec::new(), body(1, 1), space()));
+    // Its command is sent, its answer never heard.
+    let polled = futures_poll(appending.as_mut());
+    drop((polled, appending));
+    drop(append(&log, 2, 2).await);
+    let mut found = waiting(&log);
+    found.sort();
+    assert_eq!(found, [body(1, 1), body(2, 2)]);
+}
+
+fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+#[tokio::test]
+async fn a_damaged_payload_is_one_lost_batch() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    for n in 1..=3 {
+        drop(append(&log, n, 100).await);
+    }
+    let [file] = &files(&settings(&directory), "log")[..] else { panic!("one segment") };
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(10).position(|w| w == b"metadata 2").unwrap();
+    bytes[at + 50] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    let entries: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+    let read: Vec<_> = entries.iter().map(|e| e.read().map(|(_, body)| body)).collect();
+    assert!(matches!(&read[..], [Ok(_), Err(ReadError::Corrupt { .. }), Ok(_)]), "{read:?}");
+    let mut entries = entries.into_iter();
+    let (first, second) = (entries.next().unwrap(), entries.next().unwrap());
+    second.damaged();
+    first.done();
+    entries.for_each(Entry::done);
+    drop(log);
+    let log = Log::open(&settings(&directory)).unwrap();
+    assert_eq!(log.take().map(|e| e.number), None);
+}
+
+#[tokio::test]
+async fn what_lies_behind_a_damaged_header_is_lost_but_no_other_segment_is() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    for n in 1..=7 {
+        drop(append(&log, n, 6 << 20).await);
+    }
+    drop(log);
+    let segments = files(&settings(&directory), "log");
+    assert_eq!(segments.len(), 3, "of three batches, but the last");
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    let second = 8 + record::HEADER + "metadata 1".len() + (6 << 20);
+    bytes[second + 9] ^= 0x40;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    assert_eq!(log.damaged(), 1);
+    assert_eq!(log.damaged(), 0, "it is told once");
+    assert_eq!(waiting(&log), [1, 4, 5, 6, 7].map(|n| body(n, 6 << 20)));
+    std::iter::from_fn(|| log.take()).collect::<Vec<_>>().into_iter().for_each(Entry::done);
+    append(&log, 8, 1).await.done();
+    drop(log);
+    assert_eq!(files(&settings(&directory), "corrupt").len(), 1, "kept for whoever wants to look");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Batches are appended, done with, given back and taken, the process ends in the middle of writing; what waits
+    /// afterwards is what was accepted and not done with.
+    #[test]
+    fn nothing_that_was_accepted_is_lost(
+        steps in prop::collection::vec((0..5_u8, 0..40_000_usize), 1..60),
+        cut in prop::collection::vec(any::<u8>(), 0..90),
+    ) {
+        let directory = TempDir::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut alive = BTreeSet::new();
+        let mut log = Some(Log::open(&settings(&directory)).unwrap());
+        let mut hands: Vec<(u64, Entry)> = Vec::new();
+        let id = |entry: &Entry| {
+            let (metadata, _) = entry.read().unwrap();
+            std::str::from_utf8(&metadata[9..]).unwrap().parse::<u64>().unwrap()
+        };
+        for (n, (what, len)) in (0..).zip(steps) {
+            let open = log.as_ref().unwrap();
+            match what {
+                0 | 1 => {
+                    hands.push((n, runtime.block_on(append(open, n, len))));
+                    alive.insert(n);
+                }
+                2 => if let Some((n, entry)) = hands.pop() {
+                    entry.done();
+                    alive.remove(&n);
+                },
+                3 => if let Some(entry) = open.take() {
+                    hands.insert(0, (id(&entry), entry));
+                },
+                _ => {
+                    hands.clear();
+                    drop(log.take());
+                    // The end of what the process was writing when it ended.
+                    let last = files(&settings(&directory), "log").pop();
+                    if let Some(last) = last.filter(|_| !cut.is_empty()) {
+                        let mut bytes = std::fs::read(&last).unwrap();
+                        let torn = Header {
+                            kind: record::Kind::Batch, number: u64::MAX / 2, records: 1,
+                            metadata_len: 0, body_len: 1_000, checksum: 0,
+                        };
+                        let torn = torn.encode();
+                        bytes.extend_from_slice(&torn[..torn.len().min(cut.len())]);
+                        bytes.extend_from_slice(&cut[torn.len().min(cut.len())..]);
+                        std::fs::write(&last, bytes).unwrap();
+                    }
+                    log = Some(Log::open(&settings(&directory)).unwrap());
+                }
+            }
+        }
+        hands.clear();
+        drop(log);
+        let log = Log::open(&settings(&directory)).unwrap();
+        let waits: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+        prop_assert_eq!(waits.iter().map(id).collect::<BTreeSet<_>>(), alive.clone());
+        prop_assert_eq!(waits.len(), alive.len());
+        for entry in &waits {
+            let n = id(entry);
+            prop_assert!(entry.read().unwrap().1.iter().zip(body(n, 40_000)).all(|(a, b)| *a == b));
+        }
+    }
+
+    #[test]
+    fn no_bytes_keep_it_from_opening(files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4)) {
+        let directory = TempDir::new().unwrap();
+        let settings = settings(&directory);
+        std::fs::create_dir_all(&settings.directory).unwrap();
+        for (n, bytes) in (1..).zip(&files) {
+            let magic = if n % 2 == 0 { &record::MAGIC[..] } else { &[] };
+            std::fs::write(settings.directory.join(recover::file_name(n)), [magic, bytes].concat()).unwrap();
+        }
+        let log = Log::open(&settings).unwrap();
+        prop_assert!(log.take().is_none());
+    }
+}

@@ -1,0 +1,238 @@
+//! A queue with a log: how batches get into it, and out of it again.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_pipeline::batch::Batch;
+use weir_pipeline::metadata::Metadata;
+use weir_pipeline::receipt::Outcome;
+
+use super::capacity::{Capacity, Space};
+use super::holding::Held;
+use super::log::{Entry, Log, LogSettings, ReadError};
+use super::report::Kind;
+use super::{Destination, Inner, Item, Queue, State};
+
+/// Between attempts to open a log, and to read from one whose disk fails.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The log of a queue, which may not be open yet: another process may still have it.
+#[derive(Debug)]
+pub(super) struct Storage {
+    settings: LogSettings,
+    /// Whether metadata are written beside the data: they may be secret, so only where something reads them.
+    keeps_metadata: bool,
+    log: Mutex<Option<Arc<Log>>>,
+}
+
+impl Storage {
+    pub(super) fn new(settings: LogSettings, keeps_metadata: bool) -> Self {
+        Self { settings, keeps_metadata, log: Mutex::new(None) }
+    }
+
+    /// The log, if it is open.
+    pub(super) fn log(&self) -> Option<Arc<Log>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn metadata(&self, batch: &Batch) -> Vec<u8> {
+        match batch.metadata() {
+            Some(metadata) if self.keeps_metadata => encode(metadata),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Queue {
+    /// Returns when the log, if there is one, says what was delivered.
+    pub(crate) async fn finish(&self) {
+        if let Some(log) = self.storage.as_ref().and_then(|storage| storage.log()) {
+            log.flush().await;
+        }
+    }
+
+    /// Opens the log unless it is open, and takes note of what waits in it.
+    ///
+    /// # Errors
+    /// Says why that is not possible now.
+    pub(super) fn open_log(&self, storage: &Storage) -> Result<Arc<Log>, String> {
+        let mut open = storage.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = &*open {
+            return Ok(Arc::clone(log));
+        }
+        let directory = storage.settings.directory.display();
+        let log = Log::open(&storage.settings).map_err(|error| format!("{directory}: {error}"))?;
+        let waiting = log.admit(|records, bytes| self.capacity.force_units(records, bytes));
+        if waiting > 0 {
+            self.counters.recover(waiting);
+            tracing::info!(
+                "{}: {waiting} {} of an earlier process wait in {directory}",
+                self.context.id,
+                self.signal.records()
+            );
+        }
+        let damaged = log.damaged();
+        if damaged > 0 {
+            tracing::error!(
+                "{}: {damaged} files in {directory} are damaged: a part of what they held is lost",
+                self.context.id
+            );
+        }
+        *open = Some(Arc::clone(&log));
+        Ok(log)
+    }
+}
+
+impl<D: Destination> Inner<D> {
+    /// Puts a batch into the log; the client is answered when it is there.
+    pub(super) fn store(self: &Arc<Self>, storage: &Arc<Storage>, mut batch: Batch, space: Space) {
+        let Some(log) = storage.log() else {
+            return self.refuse(batch, "its log is not open, see there");
+        };
+        self.state().pending += 1;
+        let (inner, storage) = (Arc::clone(self), Arc::clone(storage));
+        tokio::spawn(async move {
+            let (records, metadata, body) = (batch.len(), storage.metadata(&batch), batch.encode());
+            let bytes = body.len();
+            match log.append(records, metadata, body, space).await {
+                Ok(mut entry) => {
+                    batch.take_receipts().into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
+                    if entry.hold(bytes) {
+                        inner.accept(batch, Held::Entry(entry));
+                    } else {
+                        // It is read again when its turn has come.
+                        inner.queue.counters.keep(records, 0);
+                    }
+                }
+                Err(error) => inner.refuse(batch, &error.to_string()),
+            }
+            inner.settled();
+        });
+    }
+
+    /// The client is to come again: the log does not take the batch.
+    fn refuse(&self, batch: Batch, why: &str) {
+        let message = format!("the batch cannot be stored: {why}");
+        self.queue.counters.refuse(batch.len(), Kind::Storage.reason());
+        self.queue.report.tell(Kind::Storage, batch.len(), &message);
+        batch.settle(&Outcome::Retry { after: None, reason: Cow::Owned(message) });
+    }
+
+    /// Starts a worker if something waits in the log and there are not enough.
+    pub(super) fn wake(self: &Arc<Self>, state: &mut State, log: &Log) {
+        if log.first_waiting().is_some() && state.workers < self.queue.settings.num_consumers {
+            state.workers += 1;
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+
+    /// Looks after what waits in the log, until the shutdown. Opens it first.
+    pub(super) async fn watch(inner: Weak<Self>, storage: Arc<Storage>, mut shutdown: weir_pipeline::node::Shutdown) {
+        let log = loop {
+            let Some(inner) = inner.upgrade() else { return };
+            match inner.queue.open_log(&storage) {
+                Ok(log) => break log,
+                Err(error) => tracing::error!("{}: cannot open the log: {error}", inner.queue.context.id),
+            }
+            drop(inner);
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = shutdown.requested() => return,
+            }
+        };
+        loop {
+            let waits = log.waits();
+            tokio::pin!(waits);
+            waits.as_mut().enable();
+            match inner.upgrade() {
+                Some(inner) => inner.wake(&mut inner.state(), &log),
+                None => return,
+            }
+            tokio::select! {
+                () = waits => {}
+                () = shutdown.requested() => return,
+            }
+        }
+    }
+
+    /// Reads a batch that waited in the log. `None` if that is not possible; it then waits on or is lost, and counted.
+    pub(super) async fn fetch(&self, entry: Entry) -> Option<Item> {
+        let queue = &self.queue;
+        let capacity: &Arc<Capacity> = &queue.capacity;
+        let records = entry.records;
+        let entry = entry.with_space(|| capacity.force_units(records, 0));
+        queue.counters.resume(records);
+        let read = tokio::task::spawn_blocking(move || (entry.read(), entry)).await;
+        // It only fails when the runtime is going away; the entry then waits as before.
+        let Ok((read, entry)) = read else { return None };
+        let decoded = match read {
+            Ok((metadata, body)) => Batch::decode(queue.signal, body).map_err(|error| error.to_string()).map(|batch| {
+                match decode(&metadata) {
+                    Some(metadata) => batch.with_metadata(Arc::new(metadata)),
+                    None => batch,
+                }
+            }),
+            Err(ReadError::Io { path, error }) => {
+                tracing::error!("{}: {}: {error}; trying again", queue.context.id, path.display());
+                let mut shutdown = self.shutdown.clone();
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = shutdown.requested() => {}
+                }
+                queue.counters.keep(records, 0);
+                drop(entry);
+                return None;
+            }
+            Err(error @ ReadError::Corrupt { .. }) => Err(error.to_string()),
+        };
+        match decoded {
+            Ok(batch) => Some(self.item(batch, vec![Held::Entry(entry)])),
+            Err(error) => {
+                queue.counters.fail(records, Kind::Corrupt.reason());
+                queue.report.tell(Kind::Corrupt, records, &error);
+                entry.damaged();
+                None
+            }
+        }
+    }
+}
+
+/// Headers as they lie in the log: length and name, length and value, each length in four bytes.
+fn encode(metadata: &Metadata) -> Vec<u8> {
+    let mut out = Vec::new();
+    for text in metadata.headers().flat_map(|(name, value)| [name, value]) {
+        // A header is far shorter than 4 GiB; a length that is not right is noticed when it is read.
+        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
+}
+
+/// `None` if there are none.
+fn decode(bytes: &Bytes) -> Option<Metadata> {
+    let (mut rest, mut texts) = (&bytes[..], Vec::new());
+    while let Some((len, behind)) = rest.split_first_chunk::<4>() {
+        let (text, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        texts.push(std::str::from_utf8(text).ok()?);
+        rest = behind;
+    }
+    let (headers, _) = texts.as_chunks::<2>();
+    (!headers.is_empty()).then(|| Metadata::new(headers.iter().map(|[name, value]| (*name, *value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_are_read_as_they_were_written() {
+        let metadata = Metadata::new([("x-tenant", "acme"), ("x-tenant", ""), ("authorization", "Bearer ☃")]);
+        assert_eq!(decode(&encode(&metadata).into()), Some(metadata));
+        assert_eq!(decode(&Bytes::new()), None);
+        for wrong in [&b"\x01\0\0\0"[..], b"\xff\xff\xff\xffabc", b"\x01\0\0\0\xff\x01\0\0\0a"] {
+            assert_eq!(decode(&Bytes::from_static(wrong)), None);
+        }
+    }
+}
