@@ -88,7 +88,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore};
 use weir_pipeline::batch::{Batch, Encoded};
 use weir_pipeline::metadata::Metadata;
-use weir_pipeline::node::{Context, Exporter, Shutdown};
+use weir_pipeline::node::{Context, Exporter, Shutdown, ShutdownTrigger};
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ExporterCounters;
@@ -232,7 +232,10 @@ pub(crate) struct Lane<D>(Arc<Inner<D>>);
 struct Inner<D> {
     queue: Arc<Queue>,
     destination: D,
+    /// Of the process; with a log also of this lane alone, which hands over what it has not delivered.
     shutdown: Shutdown,
+    /// Ends the lane, where there is a log.
+    retire: Option<Arc<ShutdownTrigger>>,
     state: Mutex<State>,
     /// Told when nothing is pending any more.
     idle: Notify,
@@ -272,8 +275,12 @@ enum Next {
 impl<D: Destination> Lane<D> {
     /// A lane of `queue` that sends to `destination`.
     pub(crate) fn new(queue: Arc<Queue>, destination: D, shutdown: Shutdown) -> Self {
-        let storage = queue.storage.clone();
-        let inner = Arc::new(Inner { queue, destination, shutdown, state: Mutex::default(), idle: Notify::new() });
+        let (retire, shutdown) = match queue.storage.is_some() {
+            true => storing::own_shutdown(shutdown),
+            false => (None, shutdown),
+        };
+        let (storage, state) = (queue.storage.clone(), Mutex::default());
+        let inner = Arc::new(Inner { queue, destination, shutdown, retire, state, idle: Notify::new() });
         if let Some(storage) = storage {
             tokio::spawn(Inner::watch(Arc::downgrade(&inner), storage, inner.shutdown.clone()));
         }
@@ -293,7 +300,16 @@ impl<D: Destination> Exporter for Lane<D> {
         queue.counters.take(records);
         let in_memory = queue.storage.is_none();
         let space = match (queue.settings.block_on_overflow, in_memory) {
-            (true, _) => Some(queue.capacity.wait(records, bytes, in_memory).await),
+            (true, true) => Some(queue.capacity.wait(records, bytes, true).await),
+            (true, false) => {
+                let mut shutdown = self.0.shutdown.clone();
+                tokio::select! {
+                    biased;
+                    space = queue.capacity.wait(records, bytes, false) => Some(space),
+                    // What is in the log makes no room any more.
+                    () = shutdown.requested() => None,
+                }
+            }
             (false, true) => queue.capacity.take(records, bytes),
             (false, false) => queue.capacity.take_units(records, bytes),
         };
@@ -310,7 +326,8 @@ impl<D: Destination> Exporter for Lane<D> {
             return;
         };
         if let Some(storage) = &queue.storage {
-            return self.0.store(storage, batch, space);
+            let writing = storage.begin(bytes).await;
+            return self.0.store(storage, batch, space, writing);
         }
         if !queue.settings.wait_for_result {
             batch.take_receipts().into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
@@ -319,6 +336,10 @@ impl<D: Destination> Exporter for Lane<D> {
     }
 
     async fn drain(&self) {
+        // What is in the log is taken over by whoever opens it next, which after a reload is the new exporter.
+        if let Some(retire) = &self.0.retire {
+            retire.request();
+        }
         self.0.flush();
         loop {
             let idle = self.0.idle.notified();

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_pipeline::batch::Batch;
 use weir_pipeline::metadata::Metadata;
+use weir_pipeline::node::{Shutdown, ShutdownTrigger};
 use weir_pipeline::receipt::Outcome;
 
 use super::capacity::{Capacity, Space};
@@ -15,7 +17,7 @@ use super::log::{Entry, Log, LogSettings, ReadError};
 use super::report::Kind;
 use super::{Destination, Inner, Item, Queue, State};
 
-/// Between attempts to open a log, and to read from one whose disk fails.
+/// Between attempts to open a log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The log of a queue, which may not be open yet: another process may still have it.
@@ -24,17 +26,47 @@ pub(super) struct Storage {
     settings: LogSettings,
     /// Whether metadata are written beside the data: they may be secret, so only where something reads them.
     keeps_metadata: bool,
+    /// Bytes on their way into the log, in units of [`UNIT`].
+    writing: Arc<Semaphore>,
     log: Mutex<Option<Arc<Log>>>,
+}
+
+/// How long a batch that cannot be read is left alone.
+const REST: Duration = Duration::from_secs(60);
+/// Bytes that may be on their way into a log at one time, unless one batch is larger.
+const MAX_WRITING: usize = 64 << 20;
+const UNIT: usize = 1 << 10;
+
+/// A shutdown of one lane, which is that of the process too, and what sets it off.
+pub(super) fn own_shutdown(mut process: Shutdown) -> (Option<Arc<ShutdownTrigger>>, Shutdown) {
+    let (trigger, shutdown) = Shutdown::channel();
+    let (trigger, mut own) = (Arc::new(trigger), shutdown.clone());
+    let retire = Arc::clone(&trigger);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = process.requested() => trigger.request(),
+            () = own.requested() => {}
+        }
+    });
+    (Some(retire), shutdown)
 }
 
 impl Storage {
     pub(super) fn new(settings: LogSettings, keeps_metadata: bool) -> Self {
-        Self { settings, keeps_metadata, log: Mutex::new(None) }
+        let writing = Arc::new(Semaphore::new(MAX_WRITING / UNIT));
+        Self { settings, keeps_metadata, writing, log: Mutex::new(None) }
     }
 
     /// The log, if it is open.
     pub(super) fn log(&self) -> Option<Arc<Log>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until so many bytes may be written.
+    pub(super) async fn begin(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = (bytes / UNIT).clamp(1, MAX_WRITING / UNIT) as u32;
+        // It is never closed.
+        Arc::clone(&self.writing).acquire_many_owned(units).await.ok()
     }
 
     fn metadata(&self, batch: &Batch) -> Vec<u8> {
@@ -87,7 +119,13 @@ impl Queue {
 
 impl<D: Destination> Inner<D> {
     /// Puts a batch into the log; the client is answered when it is there.
-    pub(super) fn store(self: &Arc<Self>, storage: &Arc<Storage>, mut batch: Batch, space: Space) {
+    pub(super) fn store(
+        self: &Arc<Self>,
+        storage: &Arc<Storage>,
+        mut batch: Batch,
+        space: Space,
+        writing: Option<OwnedSemaphorePermit>,
+    ) {
         let Some(log) = storage.log() else {
             return self.refuse(batch, "its log is not open, see there");
         };
@@ -96,7 +134,9 @@ impl<D: Destination> Inner<D> {
         tokio::spawn(async move {
             let (records, metadata, body) = (batch.len(), storage.metadata(&batch), batch.encode());
             let bytes = body.len();
-            match log.append(records, metadata, body, space).await {
+            let appended = log.append(records, metadata, body, space).await;
+            drop(writing);
+            match appended {
                 Ok(mut entry) => {
                     batch.take_receipts().into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
                     if entry.hold(bytes) {
@@ -129,7 +169,7 @@ impl<D: Destination> Inner<D> {
     }
 
     /// Looks after what waits in the log, until the shutdown. Opens it first.
-    pub(super) async fn watch(inner: Weak<Self>, storage: Arc<Storage>, mut shutdown: weir_pipeline::node::Shutdown) {
+    pub(super) async fn watch(inner: Weak<Self>, storage: Arc<Storage>, mut shutdown: Shutdown) {
         let log = loop {
             let Some(inner) = inner.upgrade() else { return };
             match inner.queue.open_log(&storage) {
@@ -162,27 +202,41 @@ impl<D: Destination> Inner<D> {
         let queue = &self.queue;
         let capacity: &Arc<Capacity> = &queue.capacity;
         let records = entry.records;
+        if !entry.has_space() {
+            // Nobody has counted it yet.
+            queue.counters.recover(records);
+        }
         let entry = entry.with_space(|| capacity.force_units(records, 0));
         queue.counters.resume(records);
         let read = tokio::task::spawn_blocking(move || (entry.read(), entry)).await;
         // It only fails when the runtime is going away; the entry then waits as before.
-        let Ok((read, entry)) = read else { return None };
+        let Ok((read, entry)) = read else {
+            queue.counters.keep(records, 0);
+            return None;
+        };
         let decoded = match read {
-            Ok((metadata, body)) => Batch::decode(queue.signal, body).map_err(|error| error.to_string()).map(|batch| {
-                match decode(&metadata) {
+            Ok((metadata, body)) => Batch::decode(queue.signal, body)
+                .map_err(|error| error.to_string())
+                .and_then(|batch| match batch.len() == records {
+                    true => Ok(batch),
+                    false => Err(format!("{} records where {records} were written", batch.len())),
+                })
+                .map(|batch| match decode(&metadata) {
                     Some(metadata) => batch.with_metadata(Arc::new(metadata)),
                     None => batch,
-                }
-            }),
+                }),
             Err(ReadError::Io { path, error }) => {
-                tracing::error!("{}: {}: {error}; trying again", queue.context.id, path.display());
-                let mut shutdown = self.shutdown.clone();
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = shutdown.requested() => {}
-                }
+                queue.report.tell(Kind::Retrying, records, &format!("cannot read {}: {error}", path.display()));
                 queue.counters.keep(records, 0);
-                drop(entry);
+                // Meanwhile others have their turn.
+                let mut shutdown = self.shutdown.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep(REST) => {}
+                        () = shutdown.requested() => {}
+                    }
+                    drop(entry);
+                });
                 return None;
             }
             Err(error @ ReadError::Corrupt { .. }) => Err(error.to_string()),

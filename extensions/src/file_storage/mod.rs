@@ -159,7 +159,13 @@ impl FileStorage {
         // Better now than when the first batch comes.
         let probe = self.directory.join(format!(".weir-{}", std::process::id()));
         std::fs::write(&probe, b"").map_err(|error| format!("{directory}: cannot be written to: {error}"))?;
-        std::fs::remove_file(&probe).map_err(|error| format!("{}: cannot be removed: {error}", probe.display()))
+        match std::fs::remove_file(&probe) {
+            // Another process of the same number in another container was faster.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("{}: cannot be removed: {error}", probe.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Disk {
     directory: PathBuf,
-    fsync: bool,
+    fsync: Arc<AtomicBool>,
     /// The segment that is written, if there is one.
     current: Option<Current>,
     next_segment: u64,
@@ -47,6 +48,10 @@ pub(super) struct Disk {
     buffer: Vec<u8>,
     /// Whether the last attempt to write failed, which is told once.
     is_failing: bool,
+    /// Batches that are done with, of which that could not be written.
+    owed: Vec<u64>,
+    /// A segment of which something cannot be read, so that it is not moved.
+    unmovable: Option<u64>,
     /// Held until the log is closed.
     _lock: File,
 }
@@ -60,7 +65,7 @@ struct Current {
 
 impl Disk {
     /// The files in a directory, and what is in them.
-    pub(super) fn open(directory: &Path, fsync: bool) -> io::Result<(Self, State)> {
+    pub(super) fn open(directory: &Path, fsync: Arc<AtomicBool>) -> io::Result<(Self, Mutex<State>)> {
         let path = directory.join("lock");
         let lock = private().create(true).truncate(false).open(&path)?;
         lock.try_lock().map_err(|error| match error {
@@ -69,7 +74,7 @@ impl Disk {
             }
             std::fs::TryLockError::Error(error) => error,
         })?;
-        let mut state = recover(directory)?;
+        let state = recover(directory)?;
         let next_segment = state.segments.last_key_value().map_or(1, |(number, _)| number + 1);
         let mut disk = Self {
             directory: directory.to_owned(),
@@ -78,9 +83,16 @@ impl Disk {
             next_segment,
             buffer: Vec::new(),
             is_failing: false,
+            owed: Vec::new(),
+            unmovable: None,
             _lock: lock,
         };
-        disk.delete_old(&mut state);
+        if disk.is_durable() {
+            // The directory itself may be new.
+            directory.parent().map_or(Ok(()), sync_directory)?;
+        }
+        let state = Mutex::new(state);
+        disk.delete_old(&state);
         Ok((disk, state))
     }
 
@@ -98,7 +110,7 @@ impl Disk {
             self.write(group, state);
             // One large batch is no reason to hold so much for ever.
             self.buffer.shrink_to(2 * GROUP);
-            self.delete_old(&mut lock(state));
+            self.delete_old(state);
             self.move_oldest(state);
         }
     }
@@ -106,6 +118,10 @@ impl Disk {
     fn write(&mut self, group: Vec<Command>, state: &Mutex<State>) {
         let (mut headers, mut told, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
         self.buffer.clear();
+        let mut done = std::mem::take(&mut self.owed);
+        for number in &done {
+            self.put(Header::done(*number), &[], &[], &mut headers);
+        }
         for command in group {
             match command {
                 Command::Append { number, records, metadata, body, told: teller } => {
@@ -121,17 +137,24 @@ impl Disk {
                     self.put(header, &metadata, &body, &mut headers);
                     told.push((number, teller));
                 }
-                Command::Done(number) => self.put(Header::done(number), &[], &[], &mut headers),
+                Command::Done(number) => {
+                    self.put(Header::done(number), &[], &[], &mut headers);
+                    done.push(number);
+                }
                 Command::Flush(teller) => flushed.push(teller),
             }
         }
         let outcome = self.append(&headers, !told.is_empty(), state, |_, _| true).map_err(Arc::new);
+        if outcome.is_err() {
+            self.owed = done;
+        }
         match (&outcome, self.is_failing) {
+            _ if headers.is_empty() => {}
             (Err(error), false) => tracing::error!("{}: cannot write: {error}", self.directory.display()),
             (Ok(()), true) => tracing::info!("{}: can be written again", self.directory.display()),
             _ => {}
         }
-        self.is_failing = outcome.is_err();
+        self.is_failing = if headers.is_empty() { self.is_failing } else { outcome.is_err() };
         for teller in flushed {
             teller.send(()).ok();
         }
@@ -172,7 +195,11 @@ impl Disk {
         }
         let Some(current) = &mut self.current else { return Ok(()) };
         let written = current.file.write_all(&self.buffer);
-        let is_durable = if self.fsync && matters { written.and_then(|()| current.file.sync_data()) } else { written };
+        let is_durable = if self.fsync.load(Ordering::Relaxed) && matters {
+            written.and_then(|()| current.file.sync_data())
+        } else {
+            written
+        };
         if let Err(error) = is_durable {
             // What was written of it is not to be found later. If that fails too, nothing more goes into this file.
             if current.file.set_len(current.len).is_err() || seek_to(&mut current.file, current.len).is_err() {
@@ -194,33 +221,39 @@ impl Disk {
 
     fn begin_segment(&mut self, state: &Mutex<State>) -> io::Result<()> {
         let number = self.next_segment;
+        // Whatever becomes of it: a file that cannot be removed again must not be in the way of the next one.
+        self.next_segment += 1;
         let path = self.directory.join(file_name(number));
         let mut file = private().create_new(true).open(&path)?;
-        let begun = file.write_all(&MAGIC).and_then(|()| if self.fsync { self.sync_directory() } else { Ok(()) });
+        let begun = file
+            .write_all(&MAGIC)
+            .and_then(|()| if self.is_durable() { sync_directory(&self.directory) } else { Ok(()) });
         if let Err(error) = begun {
             std::fs::remove_file(&path).ok();
             return Err(error);
         }
-        self.next_segment += 1;
         let len = MAGIC.len() as u64;
         lock(state).segments.insert(number, Segment { bytes: len, ..Segment::default() });
         self.current = Some(Current { number, file, len });
         Ok(())
     }
 
-    /// A file that was just made is there after a loss of power only if its directory says so.
-    fn sync_directory(&self) -> io::Result<()> {
-        if cfg!(unix) { File::open(&self.directory)?.sync_all() } else { Ok(()) }
+    fn is_durable(&self) -> bool {
+        self.fsync.load(Ordering::Relaxed)
     }
 
-    /// Deletes segments from the oldest on, as long as all their batches are done with.
-    fn delete_old(&mut self, state: &mut State) {
-        while let Some(oldest) = state.segments.first_entry()
-            && oldest.get().batches == 0
-            && self.current.as_ref().is_none_or(|current| current.number != *oldest.key())
-        {
-            let path = self.directory.join(file_name(*oldest.key()));
-            let gone = match oldest.get().is_damaged {
+    /// Deletes segments from the oldest on, as long as all their batches are done with. Nobody else does, so the state
+    /// need not be locked meanwhile.
+    fn delete_old(&mut self, state: &Mutex<State>) {
+        loop {
+            let oldest = lock(state).segments.first_key_value().map(|(number, segment)| (*number, *segment));
+            let current = self.current.as_ref().map(|current| current.number);
+            let Some((number, segment)) = oldest.filter(|(number, s)| s.batches == 0 && current != Some(*number))
+            else {
+                return;
+            };
+            let path = self.directory.join(file_name(number));
+            let gone = match segment.is_damaged {
                 true => std::fs::rename(&path, path.with_extension("corrupt")),
                 false => std::fs::remove_file(&path),
             };
@@ -230,7 +263,7 @@ impl Disk {
                 tracing::warn!("{}: cannot be deleted: {error}", path.display());
                 return;
             }
-            oldest.remove();
+            lock(state).segments.remove(&number);
         }
     }
 
@@ -241,6 +274,9 @@ impl Disk {
             let all: u64 = state.segments.values().map(|segment| segment.bytes).sum();
             let current = self.current.as_ref().map(|current| current.number);
             let Some((oldest, segment)) = state.segments.first_key_value() else { return };
+            if self.is_failing || self.unmovable == Some(*oldest) {
+                return;
+            }
             if all <= SLACK * (state.bytes + SEGMENT) || current == Some(*oldest) || segment.batches == 0 {
                 return;
             }
@@ -252,17 +288,26 @@ impl Disk {
         self.buffer.clear();
         for place in places {
             // One that cannot be read stays where it is, and with it the segment: whoever takes it will say so.
-            let Ok(payload) = read_payload(&mut file, place) else { return };
+            let Ok(payload) = read_payload(&mut file, place) else {
+                self.unmovable = Some(oldest);
+                return;
+            };
             self.put(place.header, &payload, &[], &mut headers);
         }
         // What is done with by now has its note behind this, which holds for this too.
         let is_there = |state: &State, number: u64| state.batches.contains_key(&number);
         if let Err(error) = self.append(&headers, true, state, is_there) {
             tracing::warn!("{}: cannot make the log smaller: {error}", self.directory.display());
+            self.is_failing = true;
             return;
         }
-        self.delete_old(&mut lock(state));
+        self.delete_old(state);
     }
+}
+
+/// A file that was just made is there after a loss of power only if its directory says so.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 /// How to open a file that nobody else is to read.
@@ -289,6 +334,10 @@ pub(super) fn read(directory: &Path, place: Place) -> Result<(Bytes, Bytes), Rea
     let payload = File::open(&path).and_then(|mut file| read_payload(&mut file, place));
     let payload = match payload {
         Ok(payload) => Bytes::from(payload),
+        // Waiting brings no bytes back.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+            return Err(ReadError::Corrupt { path, offset: place.offset });
+        }
         Err(error) => return Err(ReadError::Io { path, error }),
     };
     if record::checksum([&payload[..]]) != place.header.checksum {

@@ -43,6 +43,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;
 
@@ -69,6 +70,7 @@ pub(crate) struct Log {
     state: Arc<Mutex<State>>,
     /// Told when a batch waits on disk to be delivered.
     waits: Notify,
+    fsync: Arc<AtomicBool>,
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -169,12 +171,16 @@ impl Log {
         let mut open = open_logs().lock().unwrap_or_else(PoisonError::into_inner);
         match open.get(&directory).map(Weak::upgrade) {
             None => {}
-            Some(Some(log)) => return Ok(log),
+            Some(Some(log)) => {
+                log.fsync.store(settings.fsync, Ordering::Relaxed);
+                return Ok(log);
+            }
             // Its last holder waits for its writer.
             Some(None) => return Err(io::Error::other("it is just being closed")),
         }
-        let (disk, state) = Disk::open(&directory, settings.fsync)?;
-        let state = Arc::new(Mutex::new(state));
+        let fsync = Arc::new(AtomicBool::new(settings.fsync));
+        let (disk, state) = Disk::open(&directory, Arc::clone(&fsync))?;
+        let state = Arc::new(state);
         let (commands, received) = mpsc::channel();
         let writer = std::thread::Builder::new().name("weir-log".to_owned()).spawn({
             let state = Arc::clone(&state);
@@ -184,6 +190,7 @@ impl Log {
             directory: directory.clone(),
             state,
             waits: Notify::new(),
+            fsync,
             commands: Some(commands),
             writer: Some(writer),
         });
@@ -239,15 +246,17 @@ impl Log {
         self.state().waiting.first_key_value().map(|(number, _)| *number)
     }
 
-    /// Gives room in the queue to what waits without: `room` is told its records and bytes. Returns their records.
+    /// Gives all that waits room in this queue, which another may have had before: `room` is told records and bytes.
+    /// Returns the records of what no queue had been told of.
     pub(crate) fn admit(&self, mut room: impl FnMut(usize, usize) -> Space) -> usize {
         let mut state = self.state();
         let State { waiting, batches, .. } = &mut *state;
         let mut admitted = 0;
-        for (number, space) in waiting.iter_mut().filter(|(_, space)| space.is_none()) {
+        for (number, space) in waiting {
             if let Some(Place { header, .. }) = batches.get(number) {
+                let is_new = space.is_none();
                 *space = Some(room(header.records as usize, header.payload_len() as usize));
-                admitted += header.records as usize;
+                admitted += if is_new { header.records as usize } else { 0 };
             }
         }
         admitted
@@ -295,8 +304,10 @@ impl Entry {
         let place = || self.log.state().batches.get(&self.number).copied();
         let mut at = place();
         loop {
-            // Nobody but its holder is done with it, so it is somewhere.
-            let Some(read_at) = at else { return Ok((Bytes::new(), Bytes::new())) };
+            let Some(read_at) = at else {
+                // Nobody but its holder is done with it, so this does not happen.
+                return Err(ReadError::Corrupt { path: self.log.directory.clone(), offset: 0 });
+            };
             let read = disk::read(&self.log.directory, read_at);
             at = place();
             // It may have been moved, and the file deleted, between asking and reading.
@@ -324,6 +335,11 @@ impl Entry {
     /// Takes room in memory for the batch, if there is any: it is then sent from there.
     pub(crate) fn hold(&mut self, bytes: usize) -> bool {
         self.space.as_mut().is_some_and(|space| space.hold(bytes))
+    }
+
+    /// Whether a queue was told of it.
+    pub(crate) fn has_space(&self) -> bool {
+        self.space.is_some()
     }
 
     /// Gives it room in the queue, if it has none.

@@ -119,6 +119,51 @@ async fn a_log_that_is_open_is_shared_and_one_that_is_closed_opened_again() {
     }
 }
 
+/// Not the same as an end that was not written: something else than a record is there.
+#[tokio::test]
+async fn damage_in_the_last_segment_is_told_and_the_file_is_kept() {
+    let directory = TempDir::new().unwrap();
+    for at in [3, 8 + 5] {
+        let log = Log::open(&settings(&directory)).unwrap();
+        drop(append(&log, 1, 100).await);
+        drop(log);
+        let file = files(&settings(&directory), "log").pop().unwrap();
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let log = Log::open(&settings(&directory)).unwrap();
+        assert_eq!((log.damaged(), log.take().map(|e| e.number)), (1, None), "{at}");
+        assert!(file.with_extension("corrupt").exists(), "{at}");
+    }
+}
+
+/// Torn ends are cut off, so that later, when other segments have come behind them, they are not taken for damage.
+#[tokio::test]
+async fn an_end_that_was_not_written_is_no_damage_however_often_it_is_read() {
+    let directory = TempDir::new().unwrap();
+    let header =
+        Header { kind: record::Kind::Batch, number: 9, records: 1, metadata_len: 0, body_len: 20, checksum: 1 };
+    let unsound = [&header.encode()[..], &[7; 20]].concat();
+    for torn in [&b"we"[..], &header.encode()[..20], &header.encode(), &unsound, &[0; 500]] {
+        let log = Log::open(&settings(&directory)).unwrap();
+        let kept = append(&log, 1, 100).await;
+        drop((kept, log));
+        let file = files(&settings(&directory), "log").pop().unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], torn].concat()).unwrap();
+        for _ in 0..3 {
+            let log = Log::open(&settings(&directory)).unwrap();
+            assert_eq!(log.damaged(), 0, "{torn:?}");
+            drop(append(&log, 2, 10).await);
+        }
+        let log = Log::open(&settings(&directory)).unwrap();
+        assert_eq!(waiting(&log).len(), 4, "{torn:?}");
+        std::iter::from_fn(|| log.take()).collect::<Vec<_>>().into_iter().for_each(Entry::done);
+    }
+    std::fs::write(settings(&directory).directory.join(recover::file_name(1_000)), b"weir").unwrap();
+    assert_eq!(Log::open(&settings(&directory)).unwrap().damaged(), 0, "a beginning that was not written");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn nobody_else_can_read_it() {
@@ -136,7 +181,7 @@ async fn nobody_else_can_read_it() {
 fn the_directory_is_locked() {
     let directory = TempDir::new().unwrap();
     let _log = Log::open(&settings(&directory)).unwrap();
-    let error = Disk::open(&settings(&directory).directory, false).unwrap_err();
+    let error = Disk::open(&settings(&directory).directory, Arc::default()).unwrap_err();
     assert!(error.to_string().ends_with("is in use by another process"), "{error}");
 }
 

@@ -164,6 +164,46 @@ fn a_full_queue_and_a_disk_that_takes_nothing_make_the_client_come_again() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_room_that_never_comes() {
+    let directory = TempDir::new().unwrap();
+    process(async {
+        let settings = QueueSettings { queue_size: 1, block_on_overflow: true, ..stored(&directory) };
+        let rig = rig(&settings, &exact(), Script::of((0..50).map(|_| busy())));
+        accepted(&rig, 1).await;
+        let (data, waiter) = batch(2);
+        let consumed = rig.lane.consume(data);
+        let stopped = async {
+            settle().await;
+            rig.trigger.request();
+        };
+        tokio::join!(consumed, stopped);
+        assert!(matches!(waiter.await, Outcome::Retry { .. }));
+        rig.lane.drain().await;
+        assert_eq!((counts(&rig.telemetry).in_flight, kept(&rig)), (0, 1));
+    });
+}
+
+#[test]
+fn batches_whose_file_is_gone_do_not_hold_up_the_others() {
+    let directory = TempDir::new().unwrap();
+    process(async {
+        let rig = rig_with_bytes(&stored(&directory), &exact(), Script::default().close(), 1);
+        for _ in 0..30 {
+            accepted(&rig, 2).await;
+        }
+        let log = directory.path().join(log_name(crate::testing::ID, Signal::Traces));
+        let files = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some()).for_each(|path| std::fs::remove_file(path).unwrap());
+        rig.script.open();
+        while counts(&rig.telemetry).sent + counts(&rig.telemetry).send_failed < 60 {
+            tokio::task::yield_now().await;
+        }
+        rig.lane.drain().await;
+        assert!(dropped(&rig.telemetry, "corrupt") > 0);
+    });
+}
+
+#[test]
 fn joined_batches_are_done_with_together() {
     let directory = TempDir::new().unwrap();
     let batching = BatchSettings {
@@ -217,7 +257,7 @@ fn a_log_is_handed_over_within_a_process() {
         let (_trigger, shutdown) = Shutdown::channel();
         let script = Script::default();
         let new = Lane::new(queue, script.clone(), shutdown);
-        old.trigger.request();
+        // Nobody stops the process.
         old.lane.drain().await;
         delivered(&old, 30).await;
         new.drain().await;
