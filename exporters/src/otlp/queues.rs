@@ -8,7 +8,7 @@ use weir_pipeline::signal::Signal;
 
 use super::exchange::Exchange;
 use crate::queue::Queue;
-use crate::queue::capacity::{Bytes, DEFAULT_BYTES};
+use crate::queue::capacity::{Bytes, DEFAULT_BYTES, STORED_BYTES};
 use crate::queue::settings::{Overflow, QueueSettings, RetrySettings, Sizer};
 
 pub(super) struct Queues {
@@ -27,8 +27,13 @@ pub(super) struct Queues {
 impl Queues {
     pub(super) fn new(context: Context, exchange: &Exchange) -> Self {
         let settings = exchange.queue.clone().unwrap_or_else(QueueSettings::direct);
-        // `sizer: bytes` is a choice of the user's, per signal.
-        let bytes = if settings.sizer == Sizer::Bytes { usize::MAX } else { DEFAULT_BYTES };
+        let bytes = match (&settings.storage, settings.sizer) {
+            // What is on disk too is read again as fast as it is sent: memory only spares that for a while.
+            (Some(_), _) => STORED_BYTES,
+            // A choice of the user's, per signal.
+            (None, Sizer::Bytes) => usize::MAX,
+            (None, _) => DEFAULT_BYTES,
+        };
         Self {
             context,
             is_queued: exchange.queue.is_some(),

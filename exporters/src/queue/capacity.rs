@@ -16,6 +16,9 @@ use super::settings::Sizer;
 /// `sizer: bytes` sets another one.
 pub(crate) const DEFAULT_BYTES: usize = 256 << 20;
 
+/// The same where all of it is on disk too, whatever the sizer is.
+pub(crate) const STORED_BYTES: usize = 64 << 20;
+
 /// A count with a limit.
 #[derive(Debug)]
 struct Gauge {

@@ -27,7 +27,8 @@
 //!
 //! # What it guarantees
 //!
-//! * Memory is bounded: in units of `sizer`, and in bytes ([`capacity::DEFAULT_BYTES`]) whatever the sizer is. What is
+//! * Memory is bounded: in units of `sizer`, and in bytes ([`capacity::DEFAULT_BYTES`], or
+//!   [`capacity::STORED_BYTES`] where all is on disk too) whatever the sizer is. What is
 //!   being sent counts until it is settled. What a full queue does is a choice, below.
 //! * A batch is queued and sent on the lane that brought it, and `batch` joins what one lane brings. Capacity and the
 //!   number of requests under way are those of the whole process, as they are in the Collector.
