@@ -6,7 +6,7 @@ mod support;
 
 use support::client::{self, TRACES};
 use support::sink::Sink;
-use support::{Weir, folder, sql, sql_output, weir};
+use support::{Weir, folder, nobody, sql, sql_output, weir};
 use weir_pipeline::batch::wire::put_bytes;
 
 const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
@@ -53,8 +53,7 @@ async fn a_stop_delivers_what_waits_in_a_queue() {
 #[tokio::test]
 async fn a_stop_that_loses_records_says_how_many_and_fails() {
     let (_guard, folder) = folder();
-    // Nobody listens there: the port was free a moment ago, and binding port 0 does not give it out again so soon.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = nobody();
     let exporters = format!("otlp_grpc: {{endpoint: '{nobody}', tls: {{insecure: true}}}}");
     let weir = Weir::start_with(&folder, &pipeline(&exporters, "otlp_grpc"), &["--shutdown-timeout", "2s"]);
     let client = client::http2();

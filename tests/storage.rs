@@ -14,7 +14,7 @@ use hyper::Request;
 use support::client::{self, TRACES};
 use support::numbered::{ids, span};
 use support::sink::Sink;
-use support::{Weir, folder, weir};
+use support::{Weir, folder, nobody, weir};
 
 fn config(folder: &Path, exporter: &str) -> String {
     format!(
@@ -34,11 +34,6 @@ fn exporter(to: SocketAddr) -> String {
         "{{endpoint: '{to}', tls: {{insecure: true}}, compression: none, sending_queue: {{storage: file_storage, queue_size: 100000}}, \
          retry_on_failure: {{initial_interval: 100ms, max_interval: 1s, max_elapsed_time: 0}}}}"
     )
-}
-
-/// An address where nobody listens: it was free a moment ago, and binding port 0 does not give it out again so soon.
-fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Sends a span over HTTP; whether it was acknowledged before the connection broke off.

@@ -181,6 +181,11 @@ pub fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// An address where nobody listens: it was free a moment ago, and binding port 0 does not give it out again so soon.
+pub fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// A folder that goes with the test.
 pub fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -66,6 +66,9 @@ pub(crate) struct Capacity {
     size: Counter,
     sizer: Sizer,
     shared: Bytes,
+    /// Whether what has no room in memory is elsewhere: then room is taken in units alone, and in bytes by
+    /// [`Space::hold`].
+    spills: bool,
     /// Those who wait for room stand in line here, so that a large batch is not overtaken by small ones for ever.
     turn: Mutex<()>,
 }
@@ -74,7 +77,7 @@ impl Capacity {
     /// Room for `limit` units of `sizer`, and for as many bytes as `shared` has.
     pub(crate) fn new(limit: usize, sizer: Sizer, shared: Bytes) -> Self {
         let units = Gauge { used: AtomicUsize::new(0), limit };
-        Self { units, size: Counter::default(), sizer, shared, turn: Mutex::new(()) }
+        Self { units, size: Counter::default(), sizer, shared, spills: false, turn: Mutex::new(()) }
     }
 
     /// The same, told in `size` too.
@@ -82,10 +85,18 @@ impl Capacity {
         Self { size, ..self }
     }
 
+    /// The same for batches that need not be in memory.
+    pub(crate) fn spilling(self, spills: bool) -> Self {
+        Self { spills, ..self }
+    }
+
     /// Takes room for a batch, if there is any.
     ///
     /// A batch larger than the whole queue takes all of it: it then travels alone.
     pub(crate) fn take(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Space> {
+        if self.spills {
+            return self.take_units(records, bytes);
+        }
         let bytes_held = bytes.min(self.shared.0.bytes.limit);
         if !self.shared.0.bytes.take(bytes_held) {
             return None;
@@ -98,8 +109,7 @@ impl Capacity {
         Some(space)
     }
 
-    /// Takes room for a batch that need not be in memory.
-    pub(crate) fn take_units(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Space> {
+    fn take_units(self: &Arc<Self>, records: usize, bytes: usize) -> Option<Space> {
         let units = self.units_of(records, bytes);
         if !self.units.take(units) {
             return None;
@@ -125,16 +135,15 @@ impl Capacity {
         units.min(self.units.limit)
     }
 
-    /// Takes room for a batch, waiting in line for it: `in_memory` or not.
-    pub(crate) async fn wait(self: &Arc<Self>, records: usize, bytes: usize, in_memory: bool) -> Space {
+    /// Takes room for a batch, waiting in line for it.
+    pub(crate) async fn wait(self: &Arc<Self>, records: usize, bytes: usize) -> Space {
         let _turn = self.turn.lock().await;
         loop {
             // Registered before looking, so that nothing given back in between is missed.
             let freed = self.shared.0.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            let taken = if in_memory { self.take(records, bytes) } else { self.take_units(records, bytes) };
-            if let Some(space) = taken {
+            if let Some(space) = self.take(records, bytes) {
                 return space;
             }
             freed.await;
@@ -224,7 +233,7 @@ mod tests {
         let space = capacity.take(1, 1).unwrap();
         let waiting = tokio::spawn({
             let capacity = Arc::clone(&capacity);
-            async move { capacity.wait(1, 1, true).await }
+            async move { capacity.wait(1, 1).await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

@@ -16,6 +16,16 @@ pub(super) enum Held {
     Entry(Entry),
 }
 
+impl Held {
+    fn entry(&self) -> Option<&Entry> {
+        if let Self::Entry(entry) = self { Some(entry) } else { None }
+    }
+
+    fn into_entry(self) -> Option<Entry> {
+        if let Self::Entry(entry) = self { Some(entry) } else { None }
+    }
+}
+
 /// Of the batches that were joined to one, of which the requests made of it have a share each.
 ///
 /// The last share that is dropped decides what becomes of those that are in a log: if all requests have ended and none
@@ -59,23 +69,20 @@ impl Holding {
 
     /// The number of the oldest batch in the log, if they are in one.
     pub(super) fn number(&self) -> Option<u64> {
-        self.held.first().and_then(|held| if let Held::Entry(entry) = held { Some(entry.number) } else { None })
+        self.held.first().and_then(Held::entry).map(|entry| entry.number)
     }
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
         let is_done = *self.open.get_mut() == 0 && !*self.is_kept.get_mut();
-        let entries =
-            self.held.drain(..).filter_map(|held| if let Held::Entry(entry) = held { Some(entry) } else { None });
+        let entries: Vec<Entry> = self.held.drain(..).filter_map(Held::into_entry).collect();
         if is_done {
-            return entries.for_each(Entry::done);
+            return entries.into_iter().for_each(Entry::done);
         }
-        let mut records = 0;
-        let entries: Vec<Entry> = entries.inspect(|entry| records += entry.records).collect();
-        if records > 0 {
+        if !entries.is_empty() {
+            let records = entries.iter().map(|entry| entry.records).sum();
             self.counters.keep(records, *self.ended.get_mut());
         }
-        drop(entries);
     }
 }

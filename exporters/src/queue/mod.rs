@@ -38,7 +38,8 @@
 //!   parts fit. A single record that does not fit is dropped alone, with the reason `too_large`. What a destination has
 //!   refused is remembered for ten minutes, so that not every batch has to be refused first.
 //! * Receipts settle as done when the batch is queued; with `wait_for_result`, or without a queue, by the result.
-//! * Every record ends in one counter: `consumed = sent + send_failed + enqueue_failed + in_flight` at all times.
+//! * Every record ends in one counter: `consumed = sent + send_failed + enqueue_failed + in_flight` at all times; with
+//!   `storage`, `consumed + recovered = sent + send_failed + enqueue_failed + in_flight + kept`.
 //! * With `storage` a batch is accepted when it is in the [log], and what is not delivered when the process ends is
 //!   delivered by the next one, at least once. The bound in bytes is then that of memory alone: what exceeds it waits on
 //!   disk. Of request metadata only headers are kept, and only where `auth` or `metadata_keys` read them; they may be
@@ -189,7 +190,7 @@ impl Queue {
         let labels = [("exporter", context.id.as_str()), ("data_type", signal.as_str())];
         let gauge = |name: &str| context.telemetry.gauge(name, &labels);
         gauge("otelcol_exporter_queue_capacity").set(settings.queue_size);
-        let capacity = Capacity::new(settings.queue_size, settings.sizer, bytes);
+        let capacity = Capacity::new(settings.queue_size, settings.sizer, bytes).spilling(settings.storage.is_some());
         let storage = settings.storage.as_ref().map(|storage| {
             let directory = storage.directory.join(log_name(&context.id, signal));
             Arc::new(Storage::new(LogSettings { directory, fsync: storage.fsync }, settings.keeps_metadata))
@@ -277,7 +278,10 @@ impl<D: Destination> Lane<D> {
     /// A lane of `queue` that sends to `destination`.
     pub(crate) fn new(queue: Arc<Queue>, destination: D, shutdown: Shutdown) -> Self {
         let (retire, shutdown) = match queue.storage.is_some() {
-            true => storing::own_shutdown(shutdown),
+            true => {
+                let (retire, own) = storing::own_shutdown(shutdown);
+                (Some(retire), own)
+            }
             false => (None, shutdown),
         };
         let (storage, state) = (queue.storage.clone(), Mutex::default());
@@ -299,20 +303,16 @@ impl<D: Destination> Exporter for Lane<D> {
             return;
         }
         queue.counters.take(records);
-        let in_memory = queue.storage.is_none();
-        let space = match (queue.settings.block_on_overflow, in_memory) {
-            (true, true) => Some(queue.capacity.wait(records, bytes, true).await),
-            (true, false) => {
-                let mut shutdown = self.0.shutdown.clone();
-                tokio::select! {
-                    biased;
-                    space = queue.capacity.wait(records, bytes, false) => Some(space),
-                    // What is in the log makes no room any more.
-                    () = shutdown.requested() => None,
-                }
+        let space = if queue.settings.block_on_overflow {
+            let mut shutdown = self.0.shutdown.clone();
+            tokio::select! {
+                biased;
+                space = queue.capacity.wait(records, bytes) => Some(space),
+                // What stays in the log makes no room any more.
+                () = shutdown.requested(), if queue.storage.is_some() => None,
             }
-            (false, true) => queue.capacity.take(records, bytes),
-            (false, false) => queue.capacity.take_units(records, bytes),
+        } else {
+            queue.capacity.take(records, bytes)
         };
         let Some(space) = space else {
             queue.counters.refuse(records, Kind::Full.reason());
@@ -405,9 +405,7 @@ impl<D: Destination> Inner<D> {
     fn next(self: &Arc<Self>, state: &mut State) -> Option<Next> {
         let storage = self.queue.storage.as_ref().filter(|_| !self.shutdown.is_requested());
         if let Some(log) = storage.and_then(|storage| storage.log())
-            && let Some(stored) = log.first_waiting()
-            && state.waiting.front().and_then(|item| item.holding.number()).is_none_or(|own| stored < own)
-            && let Some(entry) = log.take()
+            && let Some(entry) = log.take_before(state.waiting.front().and_then(|item| item.holding.number()))
         {
             state.pending += 1;
             self.wake(state, &log);

@@ -11,7 +11,7 @@ use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Shutdown, ShutdownTrigger};
 use weir_pipeline::receipt::Outcome;
 
-use super::capacity::{Capacity, Space};
+use super::capacity::Space;
 use super::holding::Held;
 use super::log::{Entry, Log, LogSettings, ReadError};
 use super::report::Kind;
@@ -19,6 +19,12 @@ use super::{Destination, Inner, Item, Queue, State};
 
 /// Between attempts to open a log.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a batch that cannot be read is left alone.
+const REST: Duration = Duration::from_secs(60);
+/// Bytes that may be on their way into a log at one time, unless one batch is larger.
+const MAX_WRITING: usize = 64 << 20;
+/// What they are counted in.
+const UNIT: usize = 1 << 10;
 
 /// The log of a queue, which may not be open yet: another process may still have it.
 #[derive(Debug)]
@@ -31,14 +37,8 @@ pub(super) struct Storage {
     log: Mutex<Option<Arc<Log>>>,
 }
 
-/// How long a batch that cannot be read is left alone.
-const REST: Duration = Duration::from_secs(60);
-/// Bytes that may be on their way into a log at one time, unless one batch is larger.
-const MAX_WRITING: usize = 64 << 20;
-const UNIT: usize = 1 << 10;
-
 /// A shutdown of one lane, which is that of the process too, and what sets it off.
-pub(super) fn own_shutdown(mut process: Shutdown) -> (Option<Arc<ShutdownTrigger>>, Shutdown) {
+pub(super) fn own_shutdown(mut process: Shutdown) -> (Arc<ShutdownTrigger>, Shutdown) {
     let (trigger, shutdown) = Shutdown::channel();
     let (trigger, mut own) = (Arc::new(trigger), shutdown.clone());
     let retire = Arc::clone(&trigger);
@@ -48,7 +48,7 @@ pub(super) fn own_shutdown(mut process: Shutdown) -> (Option<Arc<ShutdownTrigger
             () = own.requested() => {}
         }
     });
-    (Some(retire), shutdown)
+    (retire, shutdown)
 }
 
 impl Storage {
@@ -162,7 +162,7 @@ impl<D: Destination> Inner<D> {
 
     /// Starts a worker if something waits in the log and there are not enough.
     pub(super) fn wake(self: &Arc<Self>, state: &mut State, log: &Log) {
-        if log.first_waiting().is_some() && state.workers < self.queue.settings.num_consumers {
+        if log.has_waiting() && state.workers < self.queue.settings.num_consumers {
             state.workers += 1;
             tokio::spawn(Arc::clone(self).work());
         }
@@ -200,13 +200,12 @@ impl<D: Destination> Inner<D> {
     /// Reads a batch that waited in the log. `None` if that is not possible; it then waits on or is lost, and counted.
     pub(super) async fn fetch(&self, entry: Entry) -> Option<Item> {
         let queue = &self.queue;
-        let capacity: &Arc<Capacity> = &queue.capacity;
         let records = entry.records;
         if !entry.has_space() {
             // Nobody has counted it yet.
             queue.counters.recover(records);
         }
-        let entry = entry.with_space(|| capacity.force_units(records, 0));
+        let entry = entry.with_space(|| queue.capacity.force_units(records, 0));
         queue.counters.resume(records);
         let read = tokio::task::spawn_blocking(move || (entry.read(), entry)).await;
         // It only fails when the runtime is going away; the entry then waits as before.

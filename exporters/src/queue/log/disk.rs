@@ -193,14 +193,11 @@ impl Disk {
             }
             self.begin_segment(state)?;
         }
+        let is_durable = matters && self.is_durable();
         let Some(current) = &mut self.current else { return Ok(()) };
         let written = current.file.write_all(&self.buffer);
-        let is_durable = if self.fsync.load(Ordering::Relaxed) && matters {
-            written.and_then(|()| current.file.sync_data())
-        } else {
-            written
-        };
-        if let Err(error) = is_durable {
+        let written = written.and_then(|()| if is_durable { current.file.sync_data() } else { Ok(()) });
+        if let Err(error) = written {
             // What was written of it is not to be found later. If that fails too, nothing more goes into this file.
             if current.file.set_len(current.len).is_err() || seek_to(&mut current.file, current.len).is_err() {
                 self.current = None;

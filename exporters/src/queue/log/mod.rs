@@ -233,17 +233,21 @@ impl Log {
         flushed.await.ok();
     }
 
-    /// The batch that has waited longest, and whether the queue had been told of it.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Entry> {
+    /// The batch that has waited longest, if it is older than the one of this number.
+    pub(crate) fn take_before(self: &Arc<Self>, number: Option<u64>) -> Option<Entry> {
         let mut state = self.state();
-        let (number, space) = state.waiting.pop_first()?;
+        let oldest = state.waiting.first_entry()?;
+        if number.is_some_and(|number| number <= *oldest.key()) {
+            return None;
+        }
+        let (number, space) = oldest.remove_entry();
         let records = state.batches.get(&number).map_or(0, |place| place.header.records as usize);
         Some(Entry { log: Arc::clone(self), number, records, space, is_done: false })
     }
 
-    /// The number of the batch that has waited longest.
-    pub(crate) fn first_waiting(&self) -> Option<u64> {
-        self.state().waiting.first_key_value().map(|(number, _)| *number)
+    /// Whether any batch waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.state().waiting.is_empty()
     }
 
     /// Gives all that waits room in this queue, which another may have had before: `room` is told records and bytes.

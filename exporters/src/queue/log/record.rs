@@ -54,21 +54,15 @@ impl Header {
             Kind::Batch => 1,
             Kind::Done => 2,
         };
-        let mut rest = [0; HEADER - 4];
-        let mut left = &mut rest[..];
-        let mut put = |bytes: &[u8]| {
-            let (now, then) = std::mem::take(&mut left).split_at_mut(bytes.len());
-            now.copy_from_slice(bytes);
-            left = then;
-        };
-        put(&kind.to_le_bytes());
-        put(&self.number.to_le_bytes());
-        for n in [self.records, self.metadata_len, self.body_len, self.checksum] {
-            put(&n.to_le_bytes());
-        }
         let mut all = [0; HEADER];
-        all[..4].copy_from_slice(&crc32fast::hash(&rest).to_le_bytes());
-        all[4..].copy_from_slice(&rest);
+        all[4..8].copy_from_slice(&kind.to_le_bytes());
+        all[8..16].copy_from_slice(&self.number.to_le_bytes());
+        let numbers = [self.records, self.metadata_len, self.body_len, self.checksum];
+        for (place, n) in all[16..].as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+            *place = n.to_le_bytes();
+        }
+        let checksum = crc32fast::hash(&all[4..]);
+        all[..4].copy_from_slice(&checksum.to_le_bytes());
         all
     }
 

@@ -25,7 +25,7 @@ async fn append(log: &Arc<Log>, n: u64, len: usize) -> Entry {
 
 /// The bodies of all that waits, which are then in nobody's hand again.
 fn waiting(log: &Arc<Log>) -> Vec<Bytes> {
-    let entries: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+    let entries: Vec<Entry> = std::iter::from_fn(|| log.take_before(None)).collect();
     entries.iter().map(|entry| entry.read().unwrap().1).collect()
 }
 
@@ -56,11 +56,11 @@ async fn what_is_not_done_with_waits_after_a_restart_and_nothing_else() {
         6
     );
     assert_eq!(log.admit(|_, _| space()), 0, "they have room now");
-    let first = log.take().unwrap();
+    let first = log.take_before(None).unwrap();
     assert_eq!((first.records, first.read().unwrap()), (3, (Bytes::from("metadata 1"), body(1, 10))));
-    let third = log.take().unwrap();
+    let third = log.take_before(None).unwrap();
     assert_eq!(third.read().unwrap().1, body(3, 0));
-    assert!(log.take().is_none());
+    assert!(log.take_before(None).is_none());
     first.done();
     third.done();
     // Numbers go on: a note of the last process must not speak of a batch of this one.
@@ -111,7 +111,7 @@ async fn a_log_that_is_open_is_shared_and_one_that_is_closed_opened_again() {
     let entry = append(&log, 1, 1).await;
     drop((log, again));
     let log = Log::open(&settings(&directory)).unwrap();
-    assert!(log.take().is_none(), "it is in somebody's hand");
+    assert!(log.take_before(None).is_none(), "it is in somebody's hand");
     drop(entry);
     assert_eq!(waiting(&log), [body(1, 1)]);
     for n in 0..20 {
@@ -132,7 +132,7 @@ async fn damage_in_the_last_segment_is_told_and_the_file_is_kept() {
         bytes[at] ^= 1;
         std::fs::write(&file, bytes).unwrap();
         let log = Log::open(&settings(&directory)).unwrap();
-        assert_eq!((log.damaged(), log.take().map(|e| e.number)), (1, None), "{at}");
+        assert_eq!((log.damaged(), log.take_before(None).map(|e| e.number)), (1, None), "{at}");
         assert!(file.with_extension("corrupt").exists(), "{at}");
     }
 }
@@ -158,7 +158,7 @@ async fn an_end_that_was_not_written_is_no_damage_however_often_it_is_read() {
         }
         let log = Log::open(&settings(&directory)).unwrap();
         assert_eq!(waiting(&log).len(), 4, "{torn:?}");
-        std::iter::from_fn(|| log.take()).collect::<Vec<_>>().into_iter().for_each(Entry::done);
+        std::iter::from_fn(|| log.take_before(None)).collect::<Vec<_>>().into_iter().for_each(Entry::done);
     }
     std::fs::write(settings(&directory).directory.join(recover::file_name(1_000)), b"weir").unwrap();
     assert_eq!(Log::open(&settings(&directory)).unwrap().damaged(), 0, "a beginning that was not written");
@@ -215,7 +215,7 @@ async fn a_damaged_payload_is_one_lost_batch() {
     let at = bytes.windows(10).position(|w| w == b"metadata 2").unwrap();
     bytes[at + 50] ^= 1;
     std::fs::write(file, bytes).unwrap();
-    let entries: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+    let entries: Vec<Entry> = std::iter::from_fn(|| log.take_before(None)).collect();
     let read: Vec<_> = entries.iter().map(|e| e.read().map(|(_, body)| body)).collect();
     assert!(matches!(&read[..], [Ok(_), Err(ReadError::Corrupt { .. }), Ok(_)]), "{read:?}");
     let mut entries = entries.into_iter();
@@ -225,7 +225,7 @@ async fn a_damaged_payload_is_one_lost_batch() {
     entries.for_each(Entry::done);
     drop(log);
     let log = Log::open(&settings(&directory)).unwrap();
-    assert_eq!(log.take().map(|e| e.number), None);
+    assert_eq!(log.take_before(None).map(|e| e.number), None);
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn what_lies_behind_a_damaged_header_is_lost_but_no_other_segment_is() {
     assert_eq!(log.damaged(), 1);
     assert_eq!(log.damaged(), 0, "it is told once");
     assert_eq!(waiting(&log), [1, 4, 5, 6, 7].map(|n| body(n, 6 << 20)));
-    std::iter::from_fn(|| log.take()).collect::<Vec<_>>().into_iter().for_each(Entry::done);
+    std::iter::from_fn(|| log.take_before(None)).collect::<Vec<_>>().into_iter().for_each(Entry::done);
     append(&log, 8, 1).await.done();
     drop(log);
     assert_eq!(files(&settings(&directory), "corrupt").len(), 1, "kept for whoever wants to look");
@@ -282,7 +282,7 @@ proptest! {
                     entry.done();
                     alive.remove(&n);
                 },
-                3 => if let Some(entry) = open.take() {
+                3 => if let Some(entry) = open.take_before(None) {
                     hands.insert(0, (id(&entry), entry));
                 },
                 _ => {
@@ -308,7 +308,7 @@ proptest! {
         hands.clear();
         drop(log);
         let log = Log::open(&settings(&directory)).unwrap();
-        let waits: Vec<Entry> = std::iter::from_fn(|| log.take()).collect();
+        let waits: Vec<Entry> = std::iter::from_fn(|| log.take_before(None)).collect();
         prop_assert_eq!(waits.iter().map(id).collect::<BTreeSet<_>>(), alive.clone());
         prop_assert_eq!(waits.len(), alive.len());
         for entry in &waits {
@@ -327,6 +327,6 @@ proptest! {
             std::fs::write(settings.directory.join(recover::file_name(n)), [magic, bytes].concat()).unwrap();
         }
         let log = Log::open(&settings).unwrap();
-        prop_assert!(log.take().is_none());
+        prop_assert!(log.take_before(None).is_none());
     }
 }
