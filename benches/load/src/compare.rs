@@ -375,15 +375,19 @@ impl Bench {
         Ok(Running { contender, subject, sender })
     }
 
-    /// Sends for about a second; returns requests per second.
+    /// Sends for a second or more; returns requests per second of the longest run, whose end weighs least: what waits to
+    /// be joined with more waits in vain there.
     async fn warm_up(&self, running: &mut Running<'_>, measured: &mut Measured) -> Result<f64> {
         let started = Instant::now();
-        let mut requests = 0;
-        while started.elapsed() < Duration::from_secs(1) {
-            requests += 64;
-            measured.spans += self.send(running, 64).await?.spans;
+        let mut requests = 64;
+        loop {
+            let outcome = self.send(running, requests).await?;
+            measured.spans += outcome.spans;
+            if started.elapsed() >= Duration::from_secs(1) {
+                return Ok(outcome.requests as f64 / outcome.elapsed.as_secs_f64());
+            }
+            requests *= 2;
         }
-        Ok(requests as f64 / started.elapsed().as_secs_f64())
     }
 
     async fn measure(&self, running: &mut Running<'_>, requests: u64, measured: &mut Measured) -> Result<()> {
