@@ -246,6 +246,27 @@ service: {{pipelines: {{traces/x: {{receivers: [otlp/a], exporters: [otlp_grpc]}
     assert_eq!(schema::problems(&schema, &schema::instance(missing)), ["/service/pipelines/traces: has no exporters"]);
 }
 
+/// A configuration is mostly checked elsewhere than where it runs.
+#[test]
+fn files_that_only_a_running_collector_needs_are_asked_for_when_it_starts() {
+    let (_guard, folder) = folder();
+    let config = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}}}}
+exporters: {otlp_grpc: {endpoint: 'h:1', tls: {ca_file: not-here.pem}}}
+service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp_grpc]}}}
+";
+    std::fs::write(folder.join("weir.yaml"), config).unwrap();
+    let place = "weir.yaml:2:57: exporters::otlp_grpc::tls::ca_file: cannot read not-here.pem: ";
+    let output = command(&folder, &["validate", "-c", "weir.yaml"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut lines = said.lines();
+    let warning = lines.next().unwrap();
+    assert!(output.status.success() && warning.starts_with(&format!("warning: {place}")), "{said}");
+    assert_eq!(lines.next(), Some("weir.yaml is valid"));
+    let output = command(&folder, &["run", "-c", "weir.yaml"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains(place), "{said}");
+}
+
 #[test]
 fn arguments_that_nobody_knows_are_refused() {
     let (_guard, folder) = folder();

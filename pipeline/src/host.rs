@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Environment;
-use crate::config::{ComponentId, Document, Reference};
+use crate::config::{ComponentId, ConfigError, Document, Reference};
 use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
@@ -25,6 +25,8 @@ struct Shared {
     layout: Mutex<Arc<Layout>>,
     sockets: Sockets,
     reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
+    /// What was forgiven, where nothing is going to run.
+    forgiven: Option<Mutex<Vec<ConfigError>>>,
 }
 
 /// Someone asks for the configuration to be loaded anew, and waits to hear how it went: nothing, or what is wrong.
@@ -66,6 +68,15 @@ pub struct PipelineLayout {
 impl Host {
     /// A process that has just started.
     pub fn new(telemetry: Telemetry, environment: &Environment) -> Self {
+        Self::with(telemetry, environment, None)
+    }
+
+    /// A process that only looks whether a configuration is right, perhaps on another machine than it is meant for.
+    pub fn of_trial(telemetry: Telemetry, environment: &Environment) -> Self {
+        Self::with(telemetry, environment, Some(Mutex::default()))
+    }
+
+    fn with(telemetry: Telemetry, environment: &Environment, forgiven: Option<Mutex<Vec<ConfigError>>>) -> Self {
         Self(Arc::new(Shared {
             telemetry,
             environment: environment.clone(),
@@ -75,7 +86,29 @@ impl Host {
             layout: Mutex::default(),
             sockets: Sockets::default(),
             reloads: Mutex::default(),
+            forgiven,
         }))
+    }
+
+    /// What to do with something that a configuration names and that is not there, such as a file of certificates:
+    /// whoever only [tries](Self::of_trial) it is told of it, for anyone else it is an error.
+    ///
+    /// # Errors
+    /// The same one, unless this is a trial.
+    pub fn forgive(&self, missing: ConfigError) -> Result<(), ConfigError> {
+        let Some(forgiven) = &self.0.forgiven else { return Err(missing) };
+        let mut forgiven = forgiven.lock().unwrap_or_else(PoisonError::into_inner);
+        // An exporter of three signals asks for its files three times.
+        if !forgiven.contains(&missing) {
+            forgiven.push(missing);
+        }
+        Ok(())
+    }
+
+    /// What was forgiven so far.
+    pub(crate) fn forgiven(&self) -> Vec<ConfigError> {
+        let forgiven = self.0.forgiven.as_ref().map(|all| all.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        forgiven.unwrap_or_default()
     }
 
     /// Listening sockets, for a component of its own.

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigErrors, Document, Source, Warning};
+use weir_pipeline::config::{ConfigError, ConfigErrors, Document, Source, Warning};
 use weir_pipeline::graph::Graph;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -190,6 +190,12 @@ impl Configuration {
     fn rebuild(&self, running: &Graph, environment: &Environment) -> anyhow::Result<Graph> {
         let graph = running.rebuild(&self.document, &components::all(), environment);
         graph.map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
+    }
+
+    /// Builds the graph to see whether it can be, and says what this machine lacks.
+    fn try_out(&self) -> anyhow::Result<(Graph, Vec<ConfigError>)> {
+        Graph::try_out(&self.document, &components::all(), &Telemetry::default(), &Environment::system())
+            .map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
     }
 
     /// Builds the graph; nothing of it runs yet.

@@ -4,8 +4,6 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::Args;
-use weir_pipeline::clock::Environment;
-use weir_pipeline::telemetry::Telemetry;
 
 use super::{ConfigArguments, answer};
 
@@ -21,10 +19,14 @@ pub(super) struct ValidateArguments {
 pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
     let configuration = arguments.config.load()?;
     configuration.telemetry()?;
-    let graph = configuration.graph(&Telemetry::default(), &Environment::system())?;
+    let (graph, missing) = configuration.try_out()?;
     let mut out = String::new();
     for warning in &configuration.document.warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    // It may be valid for the machine that it is meant for.
+    for lack in missing {
+        writeln!(out, "warning: {lack}: without it the collector does not start")?;
     }
     writeln!(out, "{} is valid", configuration.name)?;
     for (pipeline, exporter, promise) in graph.promises() {

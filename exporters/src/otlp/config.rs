@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_pipeline::config::{ConfigError, Node, Secret, Warning, units, units::ByteSize};
+use weir_pipeline::host::Host;
 
 use super::client::{Keepalive, Protocol, Target};
 use super::compress::Compression;
@@ -53,8 +54,14 @@ impl TlsConfig {
         self.insecure && given(&self.ca_file).is_none() && !is_given(&self.ca_pem)
     }
 
-    /// Checks the values and reads the files.
-    pub(super) fn secure(&self, target: &mut Target, node: &Node, path: &str) -> Result<(), ConfigError> {
+    /// Checks the values and reads the files; those that are not there may be forgiven by the host.
+    pub(super) fn secure(
+        &self,
+        target: &mut Target,
+        node: &Node,
+        path: &str,
+        host: Option<&Host>,
+    ) -> Result<(), ConfigError> {
         let error = |key: &str, message: &str| error_at(node, path, &["tls", key], message);
         let one_of = |file: &Option<PathBuf>, text: &Option<Secret>, keys: (&str, &str)| {
             let text = text.clone().filter(|text| !text.expose().is_empty());
@@ -95,9 +102,16 @@ impl TlsConfig {
         let key = if name.is_some() { &["tls", "server_name_override"][..] } else { &["endpoint"][..] };
         let name = ServerName::try_from(name.unwrap_or(&target.host).clone())
             .map_err(|_| error_at(node, path, key, "is not a host name that a certificate can have"))?;
-        let tls = Tls::new(settings, name, target.protocol.alpn())
-            .map_err(|e| error_at(node, path, &["tls", e.key], e.to_string()))?;
-        target.tls = Some(Arc::new(tls));
+        match Tls::new(settings, name, target.protocol.alpn()) {
+            Ok(tls) => target.tls = Some(Arc::new(tls)),
+            Err(e) => {
+                let error = error_at(node, path, &["tls", e.key], e.to_string());
+                match host {
+                    Some(host) if e.is_missing => host.forgive(error)?,
+                    _ => return Err(error),
+                }
+            }
+        }
         Ok(())
     }
 }

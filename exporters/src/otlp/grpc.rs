@@ -42,7 +42,6 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded};
 use weir_pipeline::config::{ConfigError, Node, Optional, units, units::ByteSize};
-use weir_pipeline::extension::Extensions;
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
@@ -128,7 +127,8 @@ pub struct OtlpGrpc {
 }
 
 impl GrpcSettings {
-    pub(super) fn parse(node: &Node, path: &str, extensions: &Extensions) -> Result<Self, ConfigError> {
+    pub(super) fn parse(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
+        let extensions = &context.extensions;
         let config: GrpcConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
@@ -157,7 +157,7 @@ impl GrpcSettings {
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, timeout);
         target.keepalive = config.keepalive.into_inner().map(|k| k.validate(node, path)).transpose()?;
         if endpoint.is_https || !config.tls.is_plain() {
-            config.tls.secure(&mut target, node, path)?;
+            config.tls.secure(&mut target, node, path, Some(&context.host))?;
         }
         let exchange = Exchange {
             timeout,
@@ -179,7 +179,7 @@ impl OtlpGrpc {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(GrpcSettings::parse(node, path, &context.extensions)?, context.clone()))
+        Ok(Self::new(GrpcSettings::parse(node, path, context)?, context.clone()))
     }
 
     pub(super) fn new(settings: GrpcSettings, context: Context) -> Self {

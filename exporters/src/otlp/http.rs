@@ -40,7 +40,6 @@ use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
-use weir_pipeline::extension::Extensions;
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::otlp::json::to_json;
@@ -176,12 +175,8 @@ pub struct OtlpHttp {
 }
 
 impl HttpSettings {
-    pub(super) fn parse(
-        node: &Node,
-        path: &str,
-        signals: &[Signal],
-        extensions: &Extensions,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn parse(node: &Node, path: &str, signals: &[Signal], context: &Context) -> Result<Self, ConfigError> {
+        let extensions = &context.extensions;
         let config: HttpConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
         let timeout = limit(config.timeout);
@@ -209,7 +204,7 @@ impl HttpSettings {
             target.idle_timeout = limit(config.idle_conn_timeout);
             target.is_kept_alive = !config.disable_keep_alives;
             if endpoint.is_https {
-                config.tls.secure(&mut target, node, path)?;
+                config.tls.secure(&mut target, node, path, Some(&context.host))?;
             }
             Ok(Some(HttpTarget { target, uri: endpoint.uri }))
         };
@@ -251,7 +246,7 @@ impl OtlpHttp {
     /// # Errors
     /// Says what is wrong, where, and what to do.
     pub fn from_config(node: &Node, path: &str, signals: &[Signal], context: &Context) -> Result<Self, ConfigError> {
-        Ok(Self::new(HttpSettings::parse(node, path, signals, &context.extensions)?, context.clone()))
+        Ok(Self::new(HttpSettings::parse(node, path, signals, context)?, context.clone()))
     }
 
     pub(super) fn new(settings: HttpSettings, context: Context) -> Self {

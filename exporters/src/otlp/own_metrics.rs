@@ -14,17 +14,23 @@
 //!                 compression: none                 # none (default) | gzip
 //!                 timeout: 10000                    # of one attempt, in milliseconds
 //!                 insecure: false                   # gRPC without a scheme: plain text
+//!                 certificate: ca.pem               # by default the system's roots
+//!                 client_certificate: own.pem       # for a server that asks who is there
+//!                 client_key: own.key
 //!                 temporality_preference: cumulative
 //! ```
 //!
 //! The client is that of the exporters `otlp_http` and `otlp_grpc`. What cannot be sent is not sent again: the next
 //! numbers, which go on from these, are soon to come.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::uri::Authority;
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_pipeline::clock::Environment;
@@ -32,14 +38,15 @@ use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Push, PushError};
 
-use super::client::Protocol;
+use super::client::{Protocol, Target};
 use super::compress::Compression;
-use super::config::{MAX_REQUEST_SIZE, TlsConfig, plain, request_limit};
+use super::config::{MAX_REQUEST_SIZE, plain, request_limit};
 use super::endpoint::{GrpcEndpoint, HttpEndpoint};
 use super::exchange::Exchange;
 use super::grpc::{GrpcDestination, GrpcSettings};
 use super::headers::Headers;
 use super::http::{Encoding, HttpDestination, HttpSettings, HttpTarget};
+use super::tls::{Pem, Tls, TlsSettings};
 use crate::queue::config::{RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure};
 
@@ -58,6 +65,10 @@ pub struct OwnMetricsConfig {
     timeout: u64,
     #[serde(default)]
     insecure: bool,
+    /// A file in PEM format, as those below.
+    certificate: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
     #[serde(default, rename = "temporality_preference")]
     _temporality: Temporality,
 }
@@ -88,6 +99,42 @@ enum Temporality {
 
 fn ten_seconds() -> u64 {
     10_000
+}
+
+impl OwnMetricsConfig {
+    /// Files with their keys: authorities, and what to show to a server that asks who is there.
+    fn certificates(&self) -> [(&'static str, Option<PathBuf>); 3] {
+        let given = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        [
+            ("certificate", given(&self.certificate)),
+            ("client_certificate", given(&self.client_certificate)),
+            ("client_key", given(&self.client_key)),
+        ]
+    }
+}
+
+/// Adds TLS to a target, with the certificates that are configured.
+fn secure(config: &OwnMetricsConfig, target: &mut Target, node: &Node, path: &str) -> Result<(), ConfigError> {
+    let [ca, certificate, key] = config.certificates().map(|(_, file)| file.map(Pem::File));
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(error_at(node, path, &["client_certificate"], "needs a `client_key` beside it")),
+        (None, Some(_)) => return Err(error_at(node, path, &["client_key"], "needs a `client_certificate` beside it")),
+    };
+    let settings = TlsSettings { ca, identity, ..TlsSettings::default() };
+    let name = ServerName::try_from(target.host.clone())
+        .map_err(|_| error_at(node, path, &["endpoint"], "is not a host name that a certificate can have"))?;
+    let tls = Tls::new(settings, name, target.protocol.alpn()).map_err(|e| {
+        let key = match e.key {
+            "cert_file" => "client_certificate",
+            "key_file" => "client_key",
+            _ => "certificate",
+        };
+        error_at(node, path, &[key], e.to_string())
+    })?;
+    target.tls = Some(Arc::new(tls));
+    Ok(())
 }
 
 /// Sends Weir's own metrics.
@@ -126,11 +173,15 @@ impl OwnMetrics {
             waits_for_ready: false,
         };
         let headers = config.headers.validate(node, path)?;
+        let moot = |is_plain: bool| match config.certificates().into_iter().find(|(_, file)| file.is_some()) {
+            Some((key, _)) if is_plain => Err(error(key, "has no use: the endpoint is spoken to in plain text")),
+            _ => Ok(()),
+        };
         if config.protocol == OwnProtocol::Http {
             let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
             // As in the Collector, `insecure` is for endpoints that do not say it.
             let url = match (config.endpoint.contains("://") || config.endpoint.is_empty(), config.insecure) {
-                (true, _) => config.endpoint,
+                (true, _) => config.endpoint.clone(),
                 (false, true) => format!("http://{}", config.endpoint),
                 (false, false) => format!("https://{}", config.endpoint),
             };
@@ -139,8 +190,9 @@ impl OwnMetrics {
                 endpoint = HttpEndpoint::below(&url, Signal::Metrics).map_err(invalid)?;
             }
             let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
+            moot(!endpoint.is_https)?;
             if endpoint.is_https {
-                TlsConfig::default().secure(&mut target, node, path)?;
+                secure(&config, &mut target, node, path)?;
             }
             let address = target.address();
             let metrics = Some(HttpTarget { target, uri: endpoint.uri });
@@ -155,8 +207,9 @@ impl OwnMetrics {
         // Unlike in `otlp_grpc`, the scheme decides, as in the Collector.
         let is_plain = config.endpoint.starts_with("http://") || !endpoint.is_https && config.insecure;
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, exchange.timeout);
+        moot(is_plain)?;
         if !is_plain {
-            TlsConfig::default().secure(&mut target, node, path)?;
+            secure(&config, &mut target, node, path)?;
         }
         let address = target.address();
         let settings = GrpcSettings { target, authority, headers, exchange };

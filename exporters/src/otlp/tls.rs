@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
 use tokio::time::Instant;
@@ -69,6 +69,24 @@ pub(super) enum TlsVersion {
 pub(super) struct TlsError {
     pub(super) key: &'static str,
     pub(super) message: String,
+    /// Whether it is for the lack of a file.
+    pub(super) is_missing: bool,
+}
+
+impl TlsError {
+    fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Self { key, message: message.into(), is_missing: false }
+    }
+
+    fn unreadable(key: &'static str, what: &str, error: &pem::Error) -> Self {
+        match error {
+            // Of files and directories, not of what is in them.
+            pem::Error::Io(error) => {
+                Self { is_missing: true, ..Self::new(key, format!("cannot read {what}: {error}")) }
+            }
+            error => Self::new(key, format!("cannot read {what}: {error}")),
+        }
+    }
 }
 
 impl TlsSettings {
@@ -81,13 +99,12 @@ impl TlsSettings {
             (TlsVersion::V1_2, Some(TlsVersion::V1_2)) => &[&version::TLS12],
             (TlsVersion::V1_3, None | Some(TlsVersion::V1_3)) => &[&version::TLS13],
             (TlsVersion::V1_3, Some(TlsVersion::V1_2)) => {
-                let message = "must not be less than `min_version`".to_owned();
-                return Err(TlsError { key: "max_version", message });
+                return Err(TlsError::new("max_version", "must not be less than `min_version`"));
             }
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
-            .map_err(|e| TlsError { key: "min_version", message: e.to_string() })?;
+            .map_err(|e| TlsError::new("min_version", e.to_string()))?;
         let builder = if self.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone::new(&provider)))
         } else {
@@ -102,9 +119,10 @@ impl TlsSettings {
                     Pem::File(path) => PrivateKeyDer::from_pem_file(path),
                     Pem::Text(text) => PrivateKeyDer::from_pem_slice(text.expose().as_bytes()),
                 };
-                builder.with_client_auth_cert(chain, read.map_err(|e| unreadable(key, &what, e))?).map_err(|e| {
-                    TlsError { key, message: format!("the private key does not go with the certificate: {e}") }
-                })?
+                let read = read.map_err(|e| TlsError::unreadable(key, &what, &e))?;
+                builder
+                    .with_client_auth_cert(chain, read)
+                    .map_err(|e| TlsError::new(key, format!("the private key does not go with the certificate: {e}")))?
             }
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -116,7 +134,7 @@ impl TlsSettings {
         if let Some(ca) = &self.ca {
             let (key, what) = ca.described("ca_file", "ca_pem");
             for certificate in certificates(ca, (key, what.clone()))? {
-                roots.add(certificate).map_err(|e| unreadable(key, &what, e))?;
+                roots.add(certificate).map_err(|e| TlsError::new(key, format!("cannot read {what}: {e}")))?;
             }
         }
         if self.ca.is_none() || self.include_system_ca_certs_pool {
@@ -125,8 +143,8 @@ impl TlsSettings {
             roots.add_parsable_certificates(native.certs);
         }
         if roots.is_empty() {
-            let message = "the system has no root certificates: install them, or set ca_file".to_owned();
-            return Err(TlsError { key: "ca_file", message });
+            let message = "the system has no root certificates: install them, or set ca_file";
+            return Err(TlsError { is_missing: true, ..TlsError::new("ca_file", message) });
         }
         Ok(roots)
     }
@@ -137,15 +155,11 @@ fn certificates(pem: &Pem, (key, what): (&'static str, String)) -> Result<Vec<Ce
         Pem::File(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect),
         Pem::Text(text) => CertificateDer::pem_slice_iter(text.expose().as_bytes()).collect(),
     };
-    let certificates = read.map_err(|e| unreadable(key, &what, e))?;
+    let certificates = read.map_err(|e| TlsError::unreadable(key, &what, &e))?;
     if certificates.is_empty() {
-        return Err(unreadable(key, &what, "it holds no PEM certificate"));
+        return Err(TlsError::new(key, format!("cannot read {what}: it holds no PEM certificate")));
     }
     Ok(certificates)
-}
-
-fn unreadable(key: &'static str, what: &str, error: impl std::fmt::Display) -> TlsError {
-    TlsError { key, message: format!("cannot read {what}: {error}") }
 }
 
 /// TLS towards one server, with files that may be replaced while the process runs.

@@ -6,13 +6,13 @@ use weir_pipeline::telemetry::{Balance, Description, Family, Level};
 use super::process::Usage;
 
 /// What is shown, whatever the format.
-pub(super) struct Collected {
+pub(crate) struct Collected {
     /// What components count.
-    pub(super) families: Vec<Family>,
+    pub(crate) families: Vec<Family>,
     /// The books of each destination.
-    pub(super) balances: Vec<Balance>,
+    pub(crate) balances: Vec<Balance>,
     /// What the process uses.
-    pub(super) process: Vec<Family>,
+    pub(crate) process: Vec<Family>,
 }
 
 /// The name of what [`Collected::balances`] come to.
@@ -24,7 +24,7 @@ pub(super) const DIFFERENCE_IS: Description =
 
 impl Collected {
     /// What is shown at `level`.
-    pub(super) fn now(host: &Host, level: Level) -> Self {
+    pub(crate) fn now(host: &Host, level: Level) -> Self {
         let mut families = host.telemetry().families();
         let balances = Balance::of(&families);
         families.retain(|family| family.description.level <= level);

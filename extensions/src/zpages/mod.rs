@@ -4,17 +4,20 @@
 //! extensions:
 //!   zpages:
 //!     endpoint: localhost:55679
+//!     expvar: {enabled: false}
 //! ```
 //!
 //! * `/debug/servicez`: the process: version, state, uptime, and what became of the records of each destination.
 //! * `/debug/pipelinez`: each pipeline with its receivers, processors and exporters, and what they have counted.
 //! * `/debug/extensionz`: the extensions that run.
+//! * `/debug/expvarz`, if `expvar` is enabled: all that is counted, as JSON.
 //!
 //! The pages show ids and counters, never settings or data.
 
 mod html;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::sync::Arc;
 
@@ -34,6 +37,13 @@ use crate::places::error_at;
 #[serde(default, deny_unknown_fields)]
 struct ZPagesConfig {
     endpoint: String,
+    expvar: ExpvarConfig,
+}
+
+#[derive(Default, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ExpvarConfig {
+    enabled: bool,
 }
 
 /// Describes the configuration; see [`weir_pipeline::config::schema`].
@@ -43,7 +53,7 @@ pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 impl Default for ZPagesConfig {
     fn default() -> Self {
-        Self { endpoint: "localhost:55679".to_owned() }
+        Self { endpoint: "localhost:55679".to_owned(), expvar: ExpvarConfig::default() }
     }
 }
 
@@ -51,6 +61,7 @@ impl Default for ZPagesConfig {
 #[derive(Debug, Clone)]
 pub struct Settings {
     endpoint: Endpoint,
+    shows_variables: bool,
 }
 
 impl Settings {
@@ -62,7 +73,7 @@ impl Settings {
         let config: ZPagesConfig = node.parse_as(path)?;
         let endpoint = config.endpoint.parse();
         let wrong = |why| error_at(node, path, &["endpoint"], format!("{:?} {why}", config.endpoint));
-        Ok(Self { endpoint: endpoint.map_err(wrong)? })
+        Ok(Self { endpoint: endpoint.map_err(wrong)?, shows_variables: config.expvar.enabled })
     }
 }
 
@@ -76,11 +87,13 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
 }
 
 fn extension(settings: Settings, context: &Context) -> PageExtension {
-    PageExtension::new(context, settings.endpoint, Arc::new(LivePages { host: context.host.clone() }))
+    let pages = LivePages { host: context.host.clone(), shows_variables: settings.shows_variables };
+    PageExtension::new(context, settings.endpoint, Arc::new(pages))
 }
 
 struct LivePages {
     host: Host,
+    shows_variables: bool,
 }
 
 #[async_trait]
@@ -91,6 +104,9 @@ impl Pages for LivePages {
             "/debug/servicez" => html::service(&self.host),
             "/debug/pipelinez" => html::pipelines(&self.host),
             "/debug/extensionz" => html::extensions(&self.host),
+            "/debug/expvarz" if self.shows_variables => {
+                return page(StatusCode::OK, "application/json; charset=utf-8", variables::variables(&self.host));
+            }
             _ => return page(StatusCode::NOT_FOUND, "text/html; charset=utf-8", html::index()),
         };
         page(StatusCode::OK, "text/html; charset=utf-8", html)

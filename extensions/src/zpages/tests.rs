@@ -51,7 +51,20 @@ async fn pages_show_what_is_counted_now() {
     let service = get(to, "/debug/servicez").await.1;
     assert!(service.contains("<td>otlp_http/a</td><td>traces</td><td class=n>9</td><td class=n>8</td>"), "{service}");
     assert!(get(to, "/debug/extensionz").await.1.contains("<td>zpages</td>"));
-    assert_eq!(get(to, "/debug/tracez").await.0, 404);
+    for absent in ["/debug/tracez", "/debug/expvarz"] {
+        assert_eq!(get(to, absent).await.0, 404);
+    }
+    zpages.stop().await;
+
+    let zpages = extension(parse("{endpoint: '127.0.0.1:0', expvar: {enabled: true}}").unwrap(), &context);
+    zpages.start().await.unwrap();
+    let (status, variables) = get(zpages.addresses()[0].1, "/debug/expvarz").await;
+    let variables: serde_json::Value = serde_json::from_str(&variables).unwrap();
+    assert_eq!((status, &variables["version"]), (200, &env!("CARGO_PKG_VERSION").into()));
+    let incoming = &variables["metrics"]["otelcol_processor_incoming_items"];
+    assert_eq!(incoming[1]["labels"], serde_json::json!({"processor": "batch", "otel_signal": "traces"}));
+    assert_eq!(incoming[1]["value"], 11);
+    assert!(variables["metrics"]["otelcol_process_cpu_seconds"].as_f64().unwrap() < 1e6, "in seconds");
     zpages.stop().await;
 }
 
@@ -65,5 +78,5 @@ fn what_is_wrong_is_said_and_where() {
     assert_eq!(parse("").unwrap().endpoint.to_string(), "localhost:55679");
     let refused = parse("{endpoint: ''}").unwrap_err();
     assert!(refused.starts_with("weir.yaml:1:12: extensions::zpages::endpoint: \"\" is not `host:port`"), "{refused}");
-    assert!(parse("{expvar: {}}").unwrap_err().contains("unknown key `expvar`"));
+    assert!(parse("{expvar: {on: true}}").unwrap_err().contains("expvar: unknown key `on`"));
 }

@@ -56,14 +56,17 @@ impl<'t> Builder<'t> {
                     let start = Marker::new(0, 1, 0);
                     return Ok(root.unwrap_or_else(|| Node::new(Value::Null, self.location(start))));
                 }
-                Event::DocumentStart(_) if root.is_some() => {
-                    return Err(self
-                        .error(span.start, "a second YAML document starts here")
-                        .with_hint("give each document its own file; several files are merged in the order given"));
-                }
                 Event::DocumentStart(_) => {
-                    let (event, span) = self.next()?;
-                    root = Some(self.node(event, span, None, 1)?);
+                    let (event, place) = self.next()?;
+                    let node = self.node(event, place, None, 1)?;
+                    // What a generator leaves behind: a file that begins or ends with `---`.
+                    if root.as_ref().is_none_or(Node::is_null) {
+                        root = Some(node);
+                    } else if !node.is_null() {
+                        return Err(self.error(span.start, "a second YAML document starts here").with_hint(
+                            "give each document its own file; several files are merged in the order given",
+                        ));
+                    }
                 }
                 _ => {}
             }

@@ -64,7 +64,7 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
         "with_resource_constant_labels" => {
             "the resource is told once, by `target_info`, to be joined with what needs it: remove the key"
         }
-        "expvar" | "block_profile_fraction" | "mutex_profile_fraction" => "it is of Go programs: remove the key",
+        "block_profile_fraction" | "mutex_profile_fraction" => "it is of Go programs: remove the key",
         "save_to_file" => "profiles are asked for, at /debug/pprof/profile: remove the key",
         "check_collector_pipeline" => "the Collector does not use it any more either: remove the key",
         "fingerprint_size" | "max_log_size" | "max_concurrent_files" | "max_batches" | "encoding" | "multiline"

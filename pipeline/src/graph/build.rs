@@ -100,6 +100,23 @@ impl Graph {
         Self::assemble(document, components, environment, host, &Parts::default())
     }
 
+    /// Builds the graph only to see whether it could be. What the machine lacks that it is meant for (files of
+    /// certificates, say) is no error then, but is returned beside it.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build) otherwise.
+    pub fn try_out(
+        document: &Document,
+        components: &Components,
+        telemetry: &Telemetry,
+        environment: &Environment,
+    ) -> Result<(Self, Vec<ConfigError>), ConfigErrors> {
+        let host = Host::of_trial(telemetry.clone(), environment);
+        let graph = Self::assemble(document, components, environment, host, &Parts::default())?;
+        let missing = graph.host.forgiven();
+        Ok((graph, missing))
+    }
+
     /// Builds the graph that is to take this one's place in the same process. Components that are configured the same
     /// are the same: they keep their sockets, queues and state.
     ///

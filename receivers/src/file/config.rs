@@ -43,6 +43,49 @@ impl Default for FileConfig {
     }
 }
 
+/// What the braces of one pattern may come to.
+const MAX_ALTERNATIVES: usize = 1000;
+
+/// The patterns that a pattern with braces stands for, as in the Collector: `/{a,b{1,2}}/*` is `/a/*`, `/b1/*` and
+/// `/b2/*`. Braces without a partner are characters like any other. `None`: there are too many.
+fn alternatives(text: &str) -> Option<Vec<String>> {
+    let (mut all, mut done) = (vec![text.to_owned()], Vec::new());
+    while let Some(pattern) = all.pop() {
+        match first_braces(&pattern) {
+            None => done.push(pattern),
+            Some((start, end, commas)) => {
+                let [first, last] = [start, end].map(|at| [at]);
+                let ends = [&first[..], &commas, &last].concat();
+                for part in ends.windows(2).rev() {
+                    all.push([&pattern[..start], &pattern[part[0] + 1..part[1]], &pattern[end + 1..]].concat());
+                }
+            }
+        }
+        if all.len() + done.len() > MAX_ALTERNATIVES {
+            return None;
+        }
+    }
+    Some(done)
+}
+
+/// Where the first pair of braces opens and closes, and the commas right in it.
+fn first_braces(pattern: &str) -> Option<(usize, usize, Vec<usize>)> {
+    let opening = pattern.match_indices('{').map(|(start, _)| start);
+    opening.into_iter().find_map(|start| {
+        let (mut depth, mut commas) = (0_usize, Vec::new());
+        for (at, byte) in pattern.bytes().enumerate().skip(start) {
+            match byte {
+                b'{' => depth += 1,
+                b',' if depth == 1 => commas.push(at),
+                b'}' if depth == 1 => return Some((start, at, commas)),
+                b'}' => depth -= 1,
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
 /// `otlp_json_file`, validated.
 #[derive(Debug, Clone)]
 pub(super) struct FileSettings {
@@ -69,7 +112,11 @@ impl FileSettings {
             let pattern = |text: &String| {
                 Pattern::new(text).map_err(|e| error(key, format!("{text:?} is not a pattern: {} at {}", e.msg, e.pos)))
             };
-            texts.iter().map(pattern).collect()
+            let texts = texts.iter().map(|text| {
+                alternatives(text)
+                    .ok_or_else(|| error(key, format!("{text:?} stands for more than {MAX_ALTERNATIVES} patterns")))
+            });
+            texts.collect::<Result<Vec<_>, _>>()?.iter().flatten().map(pattern).collect()
         };
         Ok(Self {
             include: patterns("include", &include)?,
@@ -85,5 +132,27 @@ impl FileSettings {
     pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
         let found = self.include.iter().filter_map(|pattern| glob::glob(pattern.as_str()).ok()).flatten().flatten();
         found.filter(|path| path.is_file() && !self.exclude.iter().any(|pattern| pattern.matches_path(path))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_are_alternatives() {
+        for (pattern, all) in [
+            ("/var/*.json", &["/var/*.json"][..]),
+            ("/{a,b}/*.json", &["/a/*.json", "/b/*.json"]),
+            ("/{a,b{1,2}c}{,.json}", &["/a", "/a.json", "/b1c", "/b1c.json", "/b2c", "/b2c.json"]),
+            ("{a}{", &["a{"]),
+            ("}{a,b", &["}{a,b"]),
+            ("{{a,b}", &["{a", "{b"]),
+            ("{}ä{ö,ü}", &["äö", "äü"]),
+        ] {
+            assert_eq!(alternatives(pattern).unwrap(), all, "{pattern}");
+        }
+        assert_eq!(alternatives(&"{a,b}".repeat(9)).unwrap().len(), 512);
+        assert_eq!(alternatives(&"{a,b}".repeat(400)), None);
     }
 }

@@ -1,6 +1,8 @@
 use ::http::header::AUTHORIZATION;
+use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
-use weir_pipeline::extension::Extensions;
+use weir_pipeline::host::Host;
+use weir_pipeline::node::Context;
 
 use super::super::client::Keepalive;
 use super::*;
@@ -11,12 +13,12 @@ const PATH: &str = "exporters::under/test";
 
 fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    GrpcSettings::parse(&node, PATH, &Extensions::default()).map_err(|e| e.to_string())
+    GrpcSettings::parse(&node, PATH, &context()).map_err(|e| e.to_string())
 }
 
 fn http(yaml: &str) -> Result<HttpSettings, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    HttpSettings::parse(&node, PATH, &[], &Extensions::default()).map_err(|e| e.to_string())
+    HttpSettings::parse(&node, PATH, &[], &context()).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -121,6 +123,15 @@ fn tls_is_on_unless_it_is_off() {
         missing.starts_with("weir.yaml:1:") && missing.contains("tls::ca_file: cannot read /nowhere/ca.pem"),
         "{missing}"
     );
+    // Who only looks whether the configuration is right is told of a file that is not there, and of nothing else.
+    let trial = Context { host: Host::of_trial(Telemetry::default(), &Environment::system()), ..context() };
+    let tried = |tls: &str| {
+        let node = Node::parse("weir.yaml", &format!("{{endpoint: 'h:1', tls: {tls}}}")).unwrap();
+        GrpcSettings::parse(&node, PATH, &trial).map_err(|e| e.to_string())
+    };
+    tried("{ca_file: /nowhere/ca.pem}").unwrap();
+    tried("{cert_file: /nowhere/a.pem, key_file: /nowhere/a.key}").unwrap();
+    assert!(tried("{ca_pem: nothing}").unwrap_err().contains("tls::ca_pem: cannot read it"));
     assert!(http("endpoint: https://h").unwrap().traces.unwrap().target.tls.is_some());
     assert!(http("endpoint: http://h").unwrap().traces.unwrap().target.tls.is_none());
 }

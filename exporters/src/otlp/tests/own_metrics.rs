@@ -5,6 +5,7 @@ use weir_pipeline::config::Node;
 use weir_pipeline::telemetry::Push;
 
 use super::stub::{Answer, Stub};
+use super::tls::Authority;
 use crate::otlp::OwnMetrics;
 
 fn parse(yaml: &str) -> Result<OwnMetrics, String> {
@@ -55,6 +56,26 @@ async fn grpc_is_plain_where_the_scheme_or_insecure_says_so() {
 }
 
 #[tokio::test]
+async fn certificates_are_those_that_are_configured() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let authority = Authority::new();
+        let alpn: &[&[u8]] = if protocol == "grpc" { &[b"h2"] } else { &[b"http/1.1"] };
+        let acceptor = authority.acceptor("127.0.0.1", alpn, true, rustls::ALL_VERSIONS);
+        let stub = Stub::start(protocol == "grpc", "127.0.0.1:0".parse().unwrap(), Some(acceptor), []).await;
+        let (certificate, key) = authority.identity();
+        let yaml = format!(
+            "{{protocol: {protocol}, endpoint: 'https://{}', certificate: '{}'",
+            stub.address,
+            authority.ca_file().display()
+        );
+        push(&format!("{yaml}}}")).await.unwrap_err();
+        let identity = format!("client_certificate: '{}', client_key: '{}'", certificate.display(), key.display());
+        push(&format!("{yaml}, {identity}}}")).await.unwrap();
+        assert_eq!(stub.arrived().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_taken_is_an_error_and_not_sent_again() {
     const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf")];
     let partial = b"\x0a\x06\x08\x02\x12\x02no";
@@ -81,7 +102,10 @@ fn what_is_wrong_is_said_and_where() {
         ("{protocol: grpc, endpoint: a}", "weir.yaml:1:28: otlp::endpoint: has no port"),
         ("{protocol: http/protobuf, endpoint: 'ftp://a:1'}", "weir.yaml:1:37: otlp::endpoint: "),
         ("{protocol: grpc, endpoint: 'a:1', timeout: 0}", "weir.yaml:1:44: otlp::timeout: must be positive"),
-        ("{protocol: grpc, endpoint: 'a:1', certificate: x}", "weir.yaml:1:35: otlp: unknown key `certificate`"),
+        ("{protocol: grpc, endpoint: 'a:1', certificate: /x}", "weir.yaml:1:48: otlp::certificate: cannot read /x: "),
+        ("{protocol: grpc, endpoint: 'a:1', client_key: x}", "weir.yaml:1:47: otlp::client_key: needs a `client_cert"),
+        ("{protocol: grpc, endpoint: 'a:1', client_certificate: x}", "weir.yaml:1:55: otlp::client_certificate: needs"),
+        ("{protocol: grpc, endpoint: 'http://a:1', certificate: x}", "weir.yaml:1:55: otlp::certificate: has no use"),
         ("{protocol: grpc, endpoint: 'a:1', headers: {te: x}}", "weir.yaml:1:49: otlp::headers::te: cannot be set"),
         (
             "{protocol: grpc, endpoint: 'a:1', temporality_preference: delta}",

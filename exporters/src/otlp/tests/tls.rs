@@ -17,13 +17,13 @@ use super::*;
 use crate::testing::settled;
 
 /// An authority, and files that hold what a client needs of it.
-struct Authority {
+pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -42,17 +42,17 @@ impl Authority {
         path
     }
 
-    fn ca_file(&self) -> PathBuf {
+    pub(super) fn ca_file(&self) -> PathBuf {
         self.file("ca.pem", &self.issuer.pem())
     }
 
-    fn identity(&self) -> (PathBuf, PathBuf) {
+    pub(super) fn identity(&self) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue("a-client");
         (self.file("client.pem", &certificate), self.file("client.key", &key))
     }
 
     /// A server called `name`.
-    fn acceptor(
+    pub(super) fn acceptor(
         &self,
         name: &str,
         alpn: &[&[u8]],
