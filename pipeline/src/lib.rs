@@ -16,6 +16,7 @@ pub mod copy;
 pub mod extension;
 pub mod fetch;
 pub mod graph;
+pub mod hex;
 pub mod host;
 pub mod metadata;
 pub mod node;

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use weir_pipeline::batch::view::{KeyValue, SpanFields, Text, Value};
 use weir_pipeline::batch::wire::Fields;
+use weir_pipeline::hex::Hex;
 use weir_pipeline::signal::Signal;
 
 use super::{logs, metrics};
@@ -289,7 +290,7 @@ impl std::fmt::Display for Id<'_> {
         if self.0.iter().all(|b| *b == 0) {
             return Ok(());
         }
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        Hex(self.0).fmt(f)
     }
 }
 

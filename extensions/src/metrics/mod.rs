@@ -57,6 +57,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::StatusCode;
 use http::header::ORIGIN;
+use weir_pipeline::hex::Hex;
 use weir_pipeline::host::Host;
 use weir_pipeline::node::StartError;
 use weir_pipeline::sockets::Sockets;
@@ -178,7 +179,7 @@ fn instance_id(host: &Host) -> String {
     }
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = Hex(&bytes).to_string();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use weir_pipeline::batch::view::{KeyValue, Value};
 use weir_pipeline::batch::{AttributesMut, NewValue, SpanMut};
 use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::hex::Hex;
 use weir_pipeline::metadata::Metadata;
 
 pub(crate) use self::config::{RawAction, named_groups};
@@ -277,7 +278,7 @@ fn hash(value: Value<'_>) -> String {
         Value::Double(value) => Sha256::digest(value.to_bits().to_le_bytes()),
         Value::Empty | Value::Str(_) | Value::Bytes(_) | Value::Array(_) | Value::KvList(_) => return String::new(),
     };
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Hex(&digest).to_string()
 }
 
 fn extract(attributes: &mut impl Editable, key: &str, pattern: &Regex, names: &[String]) {

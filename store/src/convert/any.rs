@@ -299,16 +299,3 @@ pub(crate) fn write_string(out: &mut Vec<u8>, utf8: &[u8]) {
     out.extend_from_slice(utf8.get(copied..).unwrap_or_default());
     out.push(b'"');
 }
-
-/// Appends bytes as lower-case hexadecimal.
-pub(crate) fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // Ids are 8 or 16 bytes.
-    for part in bytes.chunks(16) {
-        let mut digits = [0; 32];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
-        out.extend_from_slice(digits.get(..2 * part.len()).unwrap_or_default());
-    }
-}

@@ -10,8 +10,9 @@ use deltalake::arrow::datatypes::{
 };
 use deltalake::arrow::error::ArrowError;
 use weir_pipeline::batch::wire::Fields as WireFields;
+use weir_pipeline::hex;
 
-use super::any::{write_hex, write_object};
+use super::any::write_object;
 use super::buffers::{Binaries, Bools, Build, Numbers, Texts, Validity, Values};
 use super::keys::Place;
 use crate::schema;
@@ -255,7 +256,7 @@ pub(super) fn count(count: u32) -> (i32, bool) {
 /// Appends an id in hexadecimal.
 #[inline]
 pub(super) fn put_hex(column: &mut Texts, row: usize, id: &[u8]) {
-    column.put_with(row, |out| write_hex(out, id));
+    column.put_with(row, |out| hex::append(out, id));
 }
 
 /// Lists of structs under way.

@@ -41,6 +41,7 @@ use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
+use weir_pipeline::hex::Hex;
 
 pub use self::rank::Rank;
 use self::table::{Key, Table};
@@ -72,10 +73,7 @@ impl SpanId {
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"));
-        hex(f, &self.trace)?;
-        f.write_str("/")?;
-        hex(f, &self.span)
+        write!(f, "{}/{}", Hex(&self.trace), Hex(&self.span))
     }
 }
 

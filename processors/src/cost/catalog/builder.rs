@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
+use weir_pipeline::hex::Hex;
 
 use super::format::{FORMAT, File};
 use super::{Catalog, CatalogError, EMBEDDED, load};
@@ -82,6 +83,6 @@ impl<'a> CatalogBuilder<'a> {
 
 fn version(date: &str, text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let hex = Hex(digest.get(..6).unwrap_or_default());
     format!("{date}-{hex}")
 }

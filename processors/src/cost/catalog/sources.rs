@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use weir_pipeline::fetch::{Fetch, FetchRequest, Fetched};
+use weir_pipeline::hex::Hex;
 
 use super::files::{self, MAX_BYTES};
 use super::settings::{CatalogSettings, Place};
@@ -184,5 +185,5 @@ impl Copy {
 }
 
 fn digest(url: &str) -> String {
-    Sha256::digest(url.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Hex(&Sha256::digest(url.as_bytes())).to_string()
 }
