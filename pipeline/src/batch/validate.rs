@@ -10,7 +10,7 @@
 use std::fmt;
 
 use super::wire::{FIXED64, Fault, LEN, Reader, VARINT, whole_prefix};
-use crate::otlp::schema::{ANY_VALUE, Field, Kind, Message};
+use crate::otlp::schema::{ANY_VALUE, Field, Kind, Message, Usual};
 
 /// How many levels deep messages may be nested below the request: prost's limit too.
 pub const MAX_DEPTH: usize = 100;
@@ -76,21 +76,42 @@ impl Progress {
 pub(super) fn check(message: &'static Message, bytes: &[u8], depth: usize) -> Result<(), Located> {
     let mut reader = Reader::new(bytes);
     let mut progress = Progress::default();
-    let attributes = message.attributes;
     while !reader.is_empty() {
-        // Most fields of most messages are attributes, and most attributes are plain. (A key and a value nest two deep.)
-        if let Some(tag) = attributes
-            && depth >= 2
-            && let mut ahead = reader
-            && let Some(body) = ahead.field_if(tag)
-            && plain_key_value(body).is_some()
-        {
-            reader = ahead;
-            continue;
+        let is_plain = match message.usual {
+            // A key and a value nest two deep.
+            Usual::Attributes(tag) if depth >= 2 => {
+                skip_plain(&mut reader, tag, |body| plain_key_value(body).is_some())
+            }
+            Usual::Values(tag) if depth >= 1 => {
+                skip_doubles(&mut reader, tag) || skip_plain(&mut reader, tag, |body| plain_value(body).is_some())
+            }
+            _ => false,
+        };
+        if !is_plain {
+            check_field(message, &mut reader, &mut progress, depth)?;
         }
-        check_field(message, &mut reader, &mut progress, depth)?;
     }
     Ok(())
+}
+
+/// Skips the next field if it has this tag and its body is plain.
+#[inline]
+fn skip_plain<'a>(reader: &mut Reader<'a>, tag: u8, is_plain: impl FnOnce(&'a [u8]) -> bool) -> bool {
+    let mut ahead = *reader;
+    let is_plain = ahead.field_if(tag).is_some_and(is_plain);
+    if is_plain {
+        *reader = ahead;
+    }
+    is_plain
+}
+
+/// Skips values that are numbers with a fraction, if there are any: all are of one length and begin alike.
+fn skip_doubles(reader: &mut Reader<'_>, tag: u8) -> bool {
+    // <tag> 09 21 <8 bytes>
+    const LEN: usize = 11;
+    let (values, _) = reader.rest().as_chunks::<LEN>();
+    let doubles = values.iter().take_while(|value| value[..3] == [tag, 9, 0x21]).count();
+    doubles > 0 && reader.skip(doubles * LEN).is_ok()
 }
 
 /// Checks the next field of a message and skips it.
@@ -297,4 +318,46 @@ fn push_segment(path: &mut String, field: Option<&Field>, count: usize) {
 /// Validates the bytes of one `AnyValue`.
 pub fn validate_any_value(bytes: &[u8]) -> Result<(), Malformed> {
     validate(&ANY_VALUE, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::schema::ARRAY_VALUE;
+
+    fn value(tag: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0x0a, payload.len() as u8 + 1, tag], payload].concat()
+    }
+
+    /// A vector of an embedding, and what else may stand in an array.
+    #[test]
+    fn values_of_arrays_are_checked_wherever_they_stand() {
+        let double = value(0x21, &1.5_f64.to_le_bytes());
+        let vector = double.repeat(1_536);
+        let fault = |bytes: &[u8]| validate(&ARRAY_VALUE, bytes).map_err(|e| (e.offset, e.path, e.fault));
+        assert_eq!(fault(&vector), Ok(()));
+        let others = [value(0x18, &[7]), value(0x10, &[1]), vec![0x0a, 0], vec![0x0a, 4, 0x0a, 2, b'h', b'i']].concat();
+        let mixed = [&others[..], &vector, &others, &double, &[0x0a, 13, 0x2a, 11], &double, &others].concat();
+        assert_eq!(fault(&mixed), Ok(()), "numbers, a truth, nothing, a text and an array");
+        // In the middle of the vector: another wire type, a value that is too short, a text and no field.
+        let at = 11 * 700;
+        for (byte, to, expected) in [
+            (at + 2, 0x22, Fault::WireTypeMismatch(LEN, FIXED64)),
+            (at + 1, 8, Fault::Truncated),
+            (at + 2, 0x0a, Fault::FieldNumber(0)),
+        ] {
+            let mut broken = vector.clone();
+            broken[byte] = to;
+            let (offset, path, fault) = fault(&broken).unwrap_err();
+            assert_eq!((path.split('.').next(), fault), (Some("values[700]"), expected), "at {offset}");
+            assert!((at..at + 11).contains(&offset), "{offset}");
+        }
+        for missing in 1..11 {
+            let (_, path, fault) = fault(&vector[..vector.len() - missing]).unwrap_err();
+            let expected = if missing < 10 { Fault::Overrun(9, 9 - missing) } else { Fault::Truncated };
+            assert_eq!((path.as_str(), fault), ("values[1535]", expected));
+        }
+        let text = [&vector[..], &[0x0a, 3, 0x0a, 1, 0xff]].concat();
+        assert_eq!(fault(&text).unwrap_err().2, Fault::Utf8);
+    }
 }

@@ -81,6 +81,12 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    /// What has not been read.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.pos..).unwrap_or_default()
+    }
+
     /// Whether everything has been read.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -10,8 +10,19 @@ pub struct Message {
     pub name: &'static str,
     /// Fields in ascending order of their number.
     pub fields: &'static [Field],
-    /// The one-byte tag of the field that holds attributes, if there is one: the validator's fast path.
-    pub attributes: Option<u8>,
+    /// What most of its bytes are: the validator's fast path.
+    pub usual: Usual,
+}
+
+/// A field that most of a message consists of, by its tag of one byte.
+#[derive(Debug, Clone, Copy)]
+pub enum Usual {
+    /// None in particular.
+    Any,
+    /// Attributes, mostly each a key and a scalar.
+    Attributes(u8),
+    /// Values, mostly scalars: an embedding is an array of a thousand numbers and more.
+    Values(u8),
 }
 
 /// A field of a [`Message`].
@@ -83,9 +94,9 @@ impl Kind {
 impl Message {
     /// The number of the field that holds attributes, if there is one.
     pub const fn attributes_number(&self) -> Option<u32> {
-        match self.attributes {
-            Some(tag) => Some((tag >> 3) as u32),
-            None => None,
+        match self.usual {
+            Usual::Attributes(tag) => Some((tag >> 3) as u32),
+            Usual::Any | Usual::Values(_) => None,
         }
     }
 
@@ -161,7 +172,7 @@ const fn msg(message: &'static Message) -> Kind {
 /// `opentelemetry.proto.common.v1.AnyValue`
 pub static ANY_VALUE: Message = Message {
     name: "AnyValue",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         either(1, "string_value", Str),
         either(2, "bool_value", Bool),
@@ -176,23 +187,26 @@ pub static ANY_VALUE: Message = Message {
 
 /// `opentelemetry.proto.common.v1.ArrayValue`
 pub static ARRAY_VALUE: Message =
-    Message { name: "ArrayValue", attributes: None, fields: &[many(1, "values", msg(&ANY_VALUE))] };
+    Message { name: "ArrayValue", usual: Usual::Values(1 << 3 | 2), fields: &[many(1, "values", msg(&ANY_VALUE))] };
 
 /// `opentelemetry.proto.common.v1.KeyValueList`
-pub static KEY_VALUE_LIST: Message =
-    Message { name: "KeyValueList", attributes: Some(1 << 3 | 2), fields: &[many(1, "values", msg(&KEY_VALUE))] };
+pub static KEY_VALUE_LIST: Message = Message {
+    name: "KeyValueList",
+    usual: Usual::Attributes(1 << 3 | 2),
+    fields: &[many(1, "values", msg(&KEY_VALUE))],
+};
 
 /// `opentelemetry.proto.common.v1.KeyValue`
 pub static KEY_VALUE: Message = Message {
     name: "KeyValue",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "key", Str), one(2, "value", msg(&ANY_VALUE)), one(3, "key_strindex", Int32)],
 };
 
 /// `opentelemetry.proto.common.v1.InstrumentationScope`
 pub static SCOPE: Message = Message {
     name: "InstrumentationScope",
-    attributes: Some(3 << 3 | 2),
+    usual: Usual::Attributes(3 << 3 | 2),
     fields: &[
         one(1, "name", Str),
         one(2, "version", Str),
@@ -203,7 +217,7 @@ pub static SCOPE: Message = Message {
 
 static ENTITY_REF: Message = Message {
     name: "EntityRef",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         one(1, "schema_url", Str),
         one(2, "type", Str),
@@ -215,7 +229,7 @@ static ENTITY_REF: Message = Message {
 /// `opentelemetry.proto.resource.v1.Resource`
 pub static RESOURCE: Message = Message {
     name: "Resource",
-    attributes: Some(1 << 3 | 2),
+    usual: Usual::Attributes(1 << 3 | 2),
     fields: &[
         many(1, "attributes", msg(&KEY_VALUE)),
         one(2, "dropped_attributes_count", Uint32),
@@ -228,21 +242,21 @@ pub static RESOURCE: Message = Message {
 /// `opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest`
 pub static TRACES: Message = Message {
     name: "ExportTraceServiceRequest",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[many(1, "resource_spans", msg(&RESOURCE_SPANS))],
 };
 
 /// `ResourceSpans`.
 pub static RESOURCE_SPANS: Message = Message {
     name: "ResourceSpans",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "resource", msg(&RESOURCE)), many(2, "scope_spans", msg(&SCOPE_SPANS)), one(3, "schema_url", Str)],
 };
 
 /// `ScopeSpans`.
 pub static SCOPE_SPANS: Message = Message {
     name: "ScopeSpans",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "scope", msg(&SCOPE)), many(2, "spans", msg(&SPAN)), one(3, "schema_url", Str)],
 };
 
@@ -262,7 +276,7 @@ pub const STATUS_CODES: &[(&str, i32)] = &[("STATUS_CODE_UNSET", 0), ("STATUS_CO
 /// `opentelemetry.proto.trace.v1.Span`
 pub static SPAN: Message = Message {
     name: "Span",
-    attributes: Some(9 << 3 | 2),
+    usual: Usual::Attributes(9 << 3 | 2),
     fields: &[
         one(1, "trace_id", Id),
         one(2, "span_id", Id),
@@ -286,7 +300,7 @@ pub static SPAN: Message = Message {
 /// `opentelemetry.proto.trace.v1.Span.Event`
 pub static EVENT: Message = Message {
     name: "Event",
-    attributes: Some(3 << 3 | 2),
+    usual: Usual::Attributes(3 << 3 | 2),
     fields: &[
         one(1, "time_unix_nano", Fixed64),
         one(2, "name", Str),
@@ -298,7 +312,7 @@ pub static EVENT: Message = Message {
 /// `opentelemetry.proto.trace.v1.Span.Link`
 pub static LINK: Message = Message {
     name: "Link",
-    attributes: Some(4 << 3 | 2),
+    usual: Usual::Attributes(4 << 3 | 2),
     fields: &[
         one(1, "trace_id", Id),
         one(2, "span_id", Id),
@@ -309,21 +323,24 @@ pub static LINK: Message = Message {
     ],
 };
 
-static STATUS: Message =
-    Message { name: "Status", attributes: None, fields: &[one(2, "message", Str), one(3, "code", Enum(STATUS_CODES))] };
+static STATUS: Message = Message {
+    name: "Status",
+    usual: Usual::Any,
+    fields: &[one(2, "message", Str), one(3, "code", Enum(STATUS_CODES))],
+};
 
 // === metrics.v1 ===
 
 /// `opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest`
 pub static METRICS: Message = Message {
     name: "ExportMetricsServiceRequest",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[many(1, "resource_metrics", msg(&RESOURCE_METRICS))],
 };
 
 static RESOURCE_METRICS: Message = Message {
     name: "ResourceMetrics",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         one(1, "resource", msg(&RESOURCE)),
         many(2, "scope_metrics", msg(&SCOPE_METRICS)),
@@ -333,13 +350,13 @@ static RESOURCE_METRICS: Message = Message {
 
 static SCOPE_METRICS: Message = Message {
     name: "ScopeMetrics",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "scope", msg(&SCOPE)), many(2, "metrics", msg(&METRIC)), one(3, "schema_url", Str)],
 };
 
 static METRIC: Message = Message {
     name: "Metric",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         one(1, "name", Str),
         one(2, "description", Str),
@@ -360,11 +377,11 @@ const TEMPORALITIES: &[(&str, i32)] = &[
 ];
 
 static GAUGE: Message =
-    Message { name: "Gauge", attributes: None, fields: &[many(1, "data_points", msg(&NUMBER_POINT))] };
+    Message { name: "Gauge", usual: Usual::Any, fields: &[many(1, "data_points", msg(&NUMBER_POINT))] };
 
 static SUM: Message = Message {
     name: "Sum",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         many(1, "data_points", msg(&NUMBER_POINT)),
         one(2, "aggregation_temporality", Enum(TEMPORALITIES)),
@@ -374,22 +391,22 @@ static SUM: Message = Message {
 
 static HISTOGRAM: Message = Message {
     name: "Histogram",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[many(1, "data_points", msg(&HISTOGRAM_POINT)), one(2, "aggregation_temporality", Enum(TEMPORALITIES))],
 };
 
 static EXPONENTIAL_HISTOGRAM: Message = Message {
     name: "ExponentialHistogram",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[many(1, "data_points", msg(&EXPONENTIAL_POINT)), one(2, "aggregation_temporality", Enum(TEMPORALITIES))],
 };
 
 static SUMMARY: Message =
-    Message { name: "Summary", attributes: None, fields: &[many(1, "data_points", msg(&SUMMARY_POINT))] };
+    Message { name: "Summary", usual: Usual::Any, fields: &[many(1, "data_points", msg(&SUMMARY_POINT))] };
 
 static NUMBER_POINT: Message = Message {
     name: "NumberDataPoint",
-    attributes: Some(7 << 3 | 2),
+    usual: Usual::Attributes(7 << 3 | 2),
     fields: &[
         one(2, "start_time_unix_nano", Fixed64),
         one(3, "time_unix_nano", Fixed64),
@@ -403,7 +420,7 @@ static NUMBER_POINT: Message = Message {
 
 static HISTOGRAM_POINT: Message = Message {
     name: "HistogramDataPoint",
-    attributes: Some(9 << 3 | 2),
+    usual: Usual::Attributes(9 << 3 | 2),
     fields: &[
         one(2, "start_time_unix_nano", Fixed64),
         one(3, "time_unix_nano", Fixed64),
@@ -421,7 +438,7 @@ static HISTOGRAM_POINT: Message = Message {
 
 static EXPONENTIAL_POINT: Message = Message {
     name: "ExponentialHistogramDataPoint",
-    attributes: Some(1 << 3 | 2),
+    usual: Usual::Attributes(1 << 3 | 2),
     fields: &[
         many(1, "attributes", msg(&KEY_VALUE)),
         one(2, "start_time_unix_nano", Fixed64),
@@ -442,13 +459,13 @@ static EXPONENTIAL_POINT: Message = Message {
 
 static BUCKETS: Message = Message {
     name: "Buckets",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "offset", Sint32), many(2, "bucket_counts", Uint64)],
 };
 
 static SUMMARY_POINT: Message = Message {
     name: "SummaryDataPoint",
-    attributes: Some(7 << 3 | 2),
+    usual: Usual::Attributes(7 << 3 | 2),
     fields: &[
         one(2, "start_time_unix_nano", Fixed64),
         one(3, "time_unix_nano", Fixed64),
@@ -462,13 +479,13 @@ static SUMMARY_POINT: Message = Message {
 
 static QUANTILE: Message = Message {
     name: "ValueAtQuantile",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "quantile", Double), one(2, "value", Double)],
 };
 
 static EXEMPLAR: Message = Message {
     name: "Exemplar",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[
         one(2, "time_unix_nano", Fixed64),
         either(3, "as_double", Double),
@@ -484,19 +501,19 @@ static EXEMPLAR: Message = Message {
 /// `opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest`
 pub static LOGS: Message = Message {
     name: "ExportLogsServiceRequest",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[many(1, "resource_logs", msg(&RESOURCE_LOGS))],
 };
 
 static RESOURCE_LOGS: Message = Message {
     name: "ResourceLogs",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "resource", msg(&RESOURCE)), many(2, "scope_logs", msg(&SCOPE_LOGS)), one(3, "schema_url", Str)],
 };
 
 static SCOPE_LOGS: Message = Message {
     name: "ScopeLogs",
-    attributes: None,
+    usual: Usual::Any,
     fields: &[one(1, "scope", msg(&SCOPE)), many(2, "log_records", msg(&LOG_RECORD)), one(3, "schema_url", Str)],
 };
 
@@ -532,7 +549,7 @@ pub const SEVERITIES: &[(&str, i32)] = &[
 /// `opentelemetry.proto.logs.v1.LogRecord`
 pub static LOG_RECORD: Message = Message {
     name: "LogRecord",
-    attributes: Some(6 << 3 | 2),
+    usual: Usual::Attributes(6 << 3 | 2),
     fields: &[
         one(1, "time_unix_nano", Fixed64),
         one(2, "severity_number", Enum(SEVERITIES)),
