@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use weir_pipeline::batch::view::Value;
+use weir_pipeline::hex::Hex;
 
 /// Bytes that SHA-256 takes at a time.
 const BLOCK: usize = 64;
@@ -34,7 +35,6 @@ impl Hasher {
     }
 
     fn hash_bytes(&self, bytes: &[u8]) -> String {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let (name, digest) = match &self.key {
             None => ("sha256:", Sha256::digest(bytes)),
             Some(KeyedStates { inner, outer }) => {
@@ -42,13 +42,7 @@ impl Hasher {
                 ("hmac-sha256:", outer.clone().chain_update(inner).finalize())
             }
         };
-        let mut text = String::with_capacity(name.len() + 2 * digest.len());
-        text.push_str(name);
-        for byte in digest {
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-        text
+        format!("{name}{}", Hex(&digest))
     }
 }
 
