@@ -10,7 +10,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use weir_pipeline::batch::{Batch, NewValue};
@@ -111,5 +111,42 @@ fn benches(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, benches);
+/// A batch of texts embedded in one call, as OpenInference writes it: an array of doubles for each.
+fn embeddings() -> ExportTraceServiceRequest {
+    const TEXTS: u32 = 16;
+    const NUMBERS: u32 = 1_536;
+    let attributes = (0..TEXTS).map(|text| {
+        let number = |n: u32| AnyValue { value: Some(Value::DoubleValue(f64::from(n * 16 + text).sin())) };
+        let values = (0..NUMBERS).map(number).collect();
+        KeyValue {
+            key: format!("embedding.embeddings.{text}.embedding.vector"),
+            value: Some(AnyValue { value: Some(Value::ArrayValue(ArrayValue { values })) }),
+            key_strindex: 0,
+        }
+    });
+    let span = Span {
+        trace_id: vec![1; 16],
+        span_id: vec![2; 8],
+        name: "CreateEmbeddings".into(),
+        attributes: attributes.collect(),
+        ..Default::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..Default::default() }] }
+}
+
+fn vectors(c: &mut Criterion) {
+    let bytes = Bytes::from(embeddings().encode_to_vec());
+    let mut group = c.benchmark_group("16 embeddings of 1,536 numbers");
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("validate and index", |b| {
+        b.iter(|| Batch::decode(Signal::Traces, black_box(&bytes).clone()).unwrap());
+    });
+    group.bench_function("prost: decode", |b| {
+        b.iter(|| ExportTraceServiceRequest::decode(black_box(&bytes).clone()).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(all, benches, vectors);
 criterion_main!(all);
