@@ -7,6 +7,7 @@ use serde::Deserialize;
 use weir_exporters::otlp::{OwnMetrics, OwnMetricsConfig};
 use weir_extensions::metrics;
 use weir_pipeline::config::{ConfigError, Node, any_case};
+use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::Push;
 
 use crate::logging;
@@ -94,11 +95,11 @@ pub(crate) struct TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    /// The settings in the `service::telemetry` section.
+    /// The settings in the `service::telemetry` section. The host may forgive what is missing.
     ///
     /// # Errors
     /// Says what is wrong, where, and what to do.
-    pub(crate) fn parse(node: &Node) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(node: &Node, host: Option<&Host>) -> Result<Self, ConfigError> {
         let TelemetryConfig { logs, metrics, resource: described, traces } = node.parse_as(PATH)?;
         let resource = resource(described.as_ref())?;
         if let Some(traces) = traces.filter(|node| !node.is_null()) {
@@ -109,8 +110,8 @@ impl TelemetrySettings {
                     .with_hint("remove the key, or write `level: none`")
             })?;
         }
-        let open: metrics::OpenPush = |node, path| {
-            let push: Arc<dyn Push> = Arc::new(OwnMetrics::from_config(node, path)?);
+        let open: &metrics::OpenPush<'_> = &|node, path| {
+            let push: Arc<dyn Push> = Arc::new(OwnMetrics::from_config(node, path, host)?);
             Ok(push)
         };
         let metrics = metrics::Settings::parse(metrics.as_ref(), &format!("{PATH}::metrics"), &resource, open)?;

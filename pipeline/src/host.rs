@@ -105,8 +105,13 @@ impl Host {
         Ok(())
     }
 
+    /// Whether nothing is going to run.
+    pub fn is_trial(&self) -> bool {
+        self.0.forgiven.is_some()
+    }
+
     /// What was forgiven so far.
-    pub(crate) fn forgiven(&self) -> Vec<ConfigError> {
+    pub fn forgiven(&self) -> Vec<ConfigError> {
         let forgiven = self.0.forgiven.as_ref().map(|all| all.lock().unwrap_or_else(PoisonError::into_inner).clone());
         forgiven.unwrap_or_default()
     }

@@ -508,8 +508,8 @@ fn a_malformed_request_names_byte_and_path() {
 
 #[test]
 fn two_hundred_nested_values_are_too_deep_and_forty_are_not() {
-    let nested = |levels: usize| {
-        let mut value = AnyValue { value: Some(Any::BoolValue(true)) };
+    let nested_around = |innermost: Any, levels: usize| {
+        let mut value = AnyValue { value: Some(innermost) };
         for _ in 0..levels {
             let values = vec![value];
             value = AnyValue {
@@ -522,7 +522,18 @@ fn two_hundred_nested_values_are_too_deep_and_forty_are_not() {
         let resource_spans = vec![otel::ResourceSpans { scope_spans, ..Default::default() }];
         Request { resource_spans }.encode_to_vec()
     };
+    let nested = |levels| nested_around(Any::BoolValue(true), levels);
     assert_views_equal(&nested(40), "nested");
+    // The limit is the same for what the validator looks at twice, numbers and texts in an array, and for bytes.
+    let deepest = |innermost: &Any| {
+        let is_accepted =
+            |levels: &usize| Batch::decode(Signal::Traces, nested_around(innermost.clone(), *levels).into()).is_ok();
+        (40..200).take_while(is_accepted).last().unwrap()
+    };
+    let bytes = deepest(&Any::BytesValue(vec![1]));
+    for innermost in [Any::DoubleValue(0.5), Any::IntValue(1), Any::StringValue("a".into())] {
+        assert_eq!(deepest(&innermost), bytes, "{innermost:?}");
+    }
     let error = Batch::decode(Signal::Traces, nested(200).into()).unwrap_err();
     assert!(error.to_string().ends_with("messages are nested deeper than 100 levels"), "{error}");
     assert!(

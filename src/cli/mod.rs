@@ -25,8 +25,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, ConfigErrors, Document, Source, Warning};
+use weir_pipeline::config::{ConfigErrors, Document, Source, Warning};
 use weir_pipeline::graph::Graph;
+use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::Telemetry;
 
 use crate::components;
@@ -180,9 +181,9 @@ impl ConfigArguments {
 }
 
 impl Configuration {
-    /// Weir's own telemetry: `service::telemetry`.
-    fn telemetry(&self) -> anyhow::Result<TelemetrySettings> {
-        let settings = TelemetrySettings::parse(&self.document.service.telemetry);
+    /// Weir's own telemetry: `service::telemetry`. The host may forgive what is missing.
+    fn telemetry(&self, host: Option<&Host>) -> anyhow::Result<TelemetrySettings> {
+        let settings = TelemetrySettings::parse(&self.document.service.telemetry, host);
         settings.map_err(|error| refuse(&self.name, &error.into(), &self.document.warnings))
     }
 
@@ -192,9 +193,9 @@ impl Configuration {
         graph.map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
     }
 
-    /// Builds the graph to see whether it can be, and says what this machine lacks.
-    fn try_out(&self) -> anyhow::Result<(Graph, Vec<ConfigError>)> {
-        Graph::try_out(&self.document, &components::all(), &Telemetry::default(), &Environment::system())
+    /// Builds the graph to see whether it can be.
+    fn try_out(&self, host: &Host) -> anyhow::Result<Graph> {
+        Graph::try_out(&self.document, &components::all(), &Environment::system(), host)
             .map_err(|errors| refuse(&self.name, &errors, &self.document.warnings))
     }
 

@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::default();
     let environment = Environment::system();
     let configuration = arguments.config.load()?;
-    let settings = configuration.telemetry()?;
+    let settings = configuration.telemetry(None)?;
     let log = Log::start(&settings.logs, arguments.log_level.as_deref())?;
     for warning in &configuration.document.warnings {
         warn!("{warning}");
@@ -171,7 +171,7 @@ impl Process<'_> {
     async fn try_reload(&mut self) -> anyhow::Result<()> {
         let Setup { arguments, environment, settings, log } = &mut self.setup;
         let configuration = arguments.config.load()?;
-        let next = configuration.telemetry()?;
+        let next = configuration.telemetry(None)?;
         let graph = configuration.rebuild(self.running.graph(), environment)?;
         // Everything that can fail comes before anything that changes what is in use.
         let next_log = log.prepare(&next.logs)?;

@@ -12,7 +12,7 @@ use weir_pipeline::host::Host;
 
 use super::client::{Keepalive, Protocol, Target};
 use super::compress::Compression;
-use super::tls::{Pem, Tls, TlsSettings, TlsVersion};
+use super::tls::{Pem, Tls, TlsError, TlsSettings, TlsVersion};
 use crate::queue::config::error_at;
 
 /// `tls`.
@@ -55,13 +55,7 @@ impl TlsConfig {
     }
 
     /// Checks the values and reads the files; those that are not there may be forgiven by the host.
-    pub(super) fn secure(
-        &self,
-        target: &mut Target,
-        node: &Node,
-        path: &str,
-        host: Option<&Host>,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn secure(&self, target: &mut Target, node: &Node, path: &str, host: &Host) -> Result<(), ConfigError> {
         let error = |key: &str, message: &str| error_at(node, path, &["tls", key], message);
         let one_of = |file: &Option<PathBuf>, text: &Option<Secret>, keys: (&str, &str)| {
             let text = text.clone().filter(|text| !text.expose().is_empty());
@@ -102,22 +96,32 @@ impl TlsConfig {
         let key = if name.is_some() { &["tls", "server_name_override"][..] } else { &["endpoint"][..] };
         let name = ServerName::try_from(name.unwrap_or(&target.host).clone())
             .map_err(|_| error_at(node, path, key, "is not a host name that a certificate can have"))?;
-        match Tls::new(settings, name, target.protocol.alpn()) {
-            Ok(tls) => target.tls = Some(Arc::new(tls)),
-            Err(e) => {
-                let error = error_at(node, path, &["tls", e.key], e.to_string());
-                match host {
-                    Some(host) if e.is_missing => host.forgive(error)?,
-                    _ => return Err(error),
-                }
-            }
-        }
-        Ok(())
+        secure_with(settings, name, target, Some(host), |e| error_at(node, path, &["tls", e.key], e.to_string()))
     }
 }
 
+/// Adds TLS to a target. Files that are not there may be forgiven by the host; the target is of no use then.
+pub(super) fn secure_with(
+    settings: TlsSettings,
+    name: ServerName<'static>,
+    target: &mut Target,
+    host: Option<&Host>,
+    error: impl Fn(&TlsError) -> ConfigError,
+) -> Result<(), ConfigError> {
+    let alpn = target.protocol.alpn();
+    if let Some(host) = host.filter(|host| host.is_trial()) {
+        for problem in settings.problems(alpn) {
+            let located = error(&problem);
+            if problem.is_missing { host.forgive(located)? } else { return Err(located) }
+        }
+        return Ok(());
+    }
+    target.tls = Some(Arc::new(Tls::new(settings, name, alpn).map_err(|e| error(&e))?));
+    Ok(())
+}
+
 /// A path; an empty one is none.
-fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
     path.clone().filter(|path| !path.as_os_str().is_empty())
 }
 

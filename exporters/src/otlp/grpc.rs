@@ -157,7 +157,7 @@ impl GrpcSettings {
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, timeout);
         target.keepalive = config.keepalive.into_inner().map(|k| k.validate(node, path)).transpose()?;
         if endpoint.is_https || !config.tls.is_plain() {
-            config.tls.secure(&mut target, node, path, Some(&context.host))?;
+            config.tls.secure(&mut target, node, path, &context.host)?;
         }
         let exchange = Exchange {
             timeout,

@@ -204,7 +204,7 @@ impl HttpSettings {
             target.idle_timeout = limit(config.idle_conn_timeout);
             target.is_kept_alive = !config.disable_keep_alives;
             if endpoint.is_https {
-                config.tls.secure(&mut target, node, path, Some(&context.host))?;
+                config.tls.secure(&mut target, node, path, &context.host)?;
             }
             Ok(Some(HttpTarget { target, uri: endpoint.uri }))
         };

@@ -24,7 +24,6 @@
 //! numbers, which go on from these, are soon to come.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,19 +33,20 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Warning};
+use weir_pipeline::host::Host;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Push, PushError};
 
 use super::client::{Protocol, Target};
 use super::compress::Compression;
-use super::config::{MAX_REQUEST_SIZE, plain, request_limit};
+use super::config::{MAX_REQUEST_SIZE, given, plain, request_limit, secure_with};
 use super::endpoint::{GrpcEndpoint, HttpEndpoint};
 use super::exchange::Exchange;
 use super::grpc::{GrpcDestination, GrpcSettings};
 use super::headers::Headers;
 use super::http::{Encoding, HttpDestination, HttpSettings, HttpTarget};
-use super::tls::{Pem, Tls, TlsSettings};
+use super::tls::{Pem, TlsSettings};
 use crate::queue::config::{RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure};
 
@@ -104,37 +104,37 @@ fn ten_seconds() -> u64 {
 impl OwnMetricsConfig {
     /// Files with their keys: authorities, and what to show to a server that asks who is there.
     fn certificates(&self) -> [(&'static str, Option<PathBuf>); 3] {
-        let given = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
         [
             ("certificate", given(&self.certificate)),
             ("client_certificate", given(&self.client_certificate)),
             ("client_key", given(&self.client_key)),
         ]
     }
-}
 
-/// Adds TLS to a target, with the certificates that are configured.
-fn secure(config: &OwnMetricsConfig, target: &mut Target, node: &Node, path: &str) -> Result<(), ConfigError> {
-    let [ca, certificate, key] = config.certificates().map(|(_, file)| file.map(Pem::File));
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => return Err(error_at(node, path, &["client_certificate"], "needs a `client_key` beside it")),
-        (None, Some(_)) => return Err(error_at(node, path, &["client_key"], "needs a `client_certificate` beside it")),
-    };
-    let settings = TlsSettings { ca, identity, ..TlsSettings::default() };
-    let name = ServerName::try_from(target.host.clone())
-        .map_err(|_| error_at(node, path, &["endpoint"], "is not a host name that a certificate can have"))?;
-    let tls = Tls::new(settings, name, target.protocol.alpn()).map_err(|e| {
-        let key = match e.key {
-            "cert_file" => "client_certificate",
-            "key_file" => "client_key",
-            _ => "certificate",
+    /// The first key of a file that is given.
+    fn certificate_key(&self) -> Option<&'static str> {
+        self.certificates().into_iter().find_map(|(key, file)| file.map(|_| key))
+    }
+
+    /// Adds TLS to a target, with the certificates that are configured.
+    fn secure(&self, target: &mut Target, node: &Node, path: &str, host: Option<&Host>) -> Result<(), ConfigError> {
+        let [ca, certificate, key] = self.certificates().map(|(_, file)| file.map(Pem::File));
+        let error = |key: &str, message: &str| error_at(node, path, &[key], message);
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(error("client_certificate", "needs a `client_key` beside it")),
+            (None, Some(_)) => return Err(error("client_key", "needs a `client_certificate` beside it")),
         };
-        error_at(node, path, &[key], e.to_string())
-    })?;
-    target.tls = Some(Arc::new(tls));
-    Ok(())
+        let settings = TlsSettings { ca, identity, ..TlsSettings::default() };
+        let name = ServerName::try_from(target.host.clone())
+            .map_err(|_| error("endpoint", "is not a host name that a certificate can have"))?;
+        secure_with(settings, name, target, host, |e| match e.key {
+            "cert_file" => error("client_certificate", &e.to_string()),
+            "key_file" => error("client_key", &e.to_string()),
+            _ => error("certificate", &e.to_string().replace("ca_file", "certificate")),
+        })
+    }
 }
 
 /// Sends Weir's own metrics.
@@ -149,11 +149,11 @@ enum OwnDestination {
 }
 
 impl OwnMetrics {
-    /// The exporter that is configured at `path`.
+    /// The exporter that is configured at `path`. The host may forgive files that are not there.
     ///
     /// # Errors
     /// Says what is wrong, where, and what to do.
-    pub fn from_config(node: &Node, path: &str) -> Result<Self, ConfigError> {
+    pub fn from_config(node: &Node, path: &str, host: Option<&Host>) -> Result<Self, ConfigError> {
         let config: OwnMetricsConfig = node.parse_as(path)?;
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         if config.timeout == 0 {
@@ -173,10 +173,6 @@ impl OwnMetrics {
             waits_for_ready: false,
         };
         let headers = config.headers.validate(node, path)?;
-        let moot = |is_plain: bool| match config.certificates().into_iter().find(|(_, file)| file.is_some()) {
-            Some((key, _)) if is_plain => Err(error(key, "has no use: the endpoint is spoken to in plain text")),
-            _ => Ok(()),
-        };
         if config.protocol == OwnProtocol::Http {
             let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
             // As in the Collector, `insecure` is for endpoints that do not say it.
@@ -190,9 +186,14 @@ impl OwnMetrics {
                 endpoint = HttpEndpoint::below(&url, Signal::Metrics).map_err(invalid)?;
             }
             let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
-            moot(!endpoint.is_https)?;
-            if endpoint.is_https {
-                secure(&config, &mut target, node, path)?;
+            match config.certificate_key() {
+                _ if endpoint.is_https => config.secure(&mut target, node, path, host)?,
+                None => {}
+                Some(key) => {
+                    let location = node.get(key).unwrap_or(node).location().clone();
+                    let message = "has no effect: the endpoint is spoken to in plain text".to_owned();
+                    tracing::warn!("{}", Warning { location, path: format!("{path}::{key}"), message });
+                }
             }
             let address = target.address();
             let metrics = Some(HttpTarget { target, uri: endpoint.uri });
@@ -204,12 +205,12 @@ impl OwnMetrics {
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
         let authority =
             Authority::try_from(endpoint.authority()).map_err(|_| error("endpoint", "is not a host and a port"))?;
-        // Unlike in `otlp_grpc`, the scheme decides, as in the Collector.
-        let is_plain = config.endpoint.starts_with("http://") || !endpoint.is_https && config.insecure;
+        // Unlike in `otlp_grpc`, the scheme decides, unless there are certificates; both as in the Collector.
+        let says_plain = config.endpoint.starts_with("http://") || !endpoint.is_https && config.insecure;
+        let is_plain = says_plain && config.certificate_key().is_none();
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, exchange.timeout);
-        moot(is_plain)?;
         if !is_plain {
-            secure(&config, &mut target, node, path)?;
+            config.secure(&mut target, node, path, host)?;
         }
         let address = target.address();
         let settings = GrpcSettings { target, authority, headers, exchange };

@@ -112,14 +112,9 @@ impl TlsSettings {
         };
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
-            Some((certificate, private_key)) => {
+            Some((certificate, key)) => {
                 let chain = certificates(certificate, certificate.described("cert_file", "cert_pem"))?;
-                let (key, what) = private_key.described("key_file", "key_pem");
-                let read = match private_key {
-                    Pem::File(path) => PrivateKeyDer::from_pem_file(path),
-                    Pem::Text(text) => PrivateKeyDer::from_pem_slice(text.expose().as_bytes()),
-                };
-                let read = read.map_err(|e| TlsError::unreadable(key, &what, &e))?;
+                let (key, read) = private_key(key)?;
                 builder
                     .with_client_auth_cert(chain, read)
                     .map_err(|e| TlsError::new(key, format!("the private key does not go with the certificate: {e}")))?
@@ -127,6 +122,19 @@ impl TlsSettings {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Arc::new(config))
+    }
+
+    /// All that is wrong with it, each file for itself: one that is missing hides no other.
+    pub(super) fn problems(&self, alpn: &[&[u8]]) -> Vec<TlsError> {
+        let roots = self.ca.as_ref().map(|ca| certificates(ca, ca.described("ca_file", "ca_pem")).map(drop));
+        let identity = self.identity.as_ref().map(|(certificate, key)| {
+            let chain = certificates(certificate, certificate.described("cert_file", "cert_pem"));
+            [chain.map(drop), private_key(key).map(drop)]
+        });
+        let problems: Vec<_> =
+            roots.into_iter().chain(identity.into_iter().flatten()).filter_map(Result::err).collect();
+        // Whether they go together is only seen when all are there.
+        if problems.is_empty() { self.build(alpn).err().into_iter().collect() } else { problems }
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
@@ -148,6 +156,16 @@ impl TlsSettings {
         }
         Ok(roots)
     }
+}
+
+/// A private key, and the setting that it is from.
+fn private_key(pem: &Pem) -> Result<(&'static str, PrivateKeyDer<'static>), TlsError> {
+    let (key, what) = pem.described("key_file", "key_pem");
+    let read = match pem {
+        Pem::File(path) => PrivateKeyDer::from_pem_file(path),
+        Pem::Text(text) => PrivateKeyDer::from_pem_slice(text.expose().as_bytes()),
+    };
+    read.map(|read| (key, read)).map_err(|e| TlsError::unreadable(key, &what, &e))
 }
 
 fn certificates(pem: &Pem, (key, what): (&'static str, String)) -> Result<Vec<CertificateDer<'static>>, TlsError> {

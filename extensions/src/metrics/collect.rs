@@ -52,7 +52,7 @@ fn process(host: &Host) -> Vec<Family> {
 }
 
 /// The name of a metric: it is called after what is counted, but what is shown has been divided.
-pub(super) fn shown_name(name: &str, description: Description) -> String {
+pub(crate) fn shown_name(name: &str, description: Description) -> String {
     match name.strip_suffix("_picousd").filter(|_| description.unit == "USD") {
         Some(base) => format!("{base}_usd"),
         None => name.to_owned(),

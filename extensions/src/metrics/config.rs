@@ -57,7 +57,7 @@ impl PartialEq for Periodic {
 impl Eq for Periodic {}
 
 /// Makes what sends from the settings of an exporter `otlp`, which stand at a path.
-pub type OpenPush = fn(&Node, &str) -> Result<Arc<dyn Push>, ConfigError>;
+pub type OpenPush<'a> = dyn Fn(&Node, &str) -> Result<Arc<dyn Push>, ConfigError> + 'a;
 
 /// The section as it is written; `O` are the settings of the exporter `otlp`.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -156,7 +156,7 @@ impl Settings {
         node: Option<&Node>,
         path: &str,
         resource: &BTreeMap<String, Option<String>>,
-        open: OpenPush,
+        open: &OpenPush<'_>,
     ) -> Result<Self, ConfigError> {
         let config = node.filter(|node| !node.is_null()).map(|node| node.parse_as(path)).transpose()?;
         let config: MetricsConfig<Node> =
@@ -236,7 +236,7 @@ impl From<PullConfig> for Reader {
 
 impl PeriodicConfig<Node> {
     /// `reader` is the mapping that `periodic` stands in, at `path`.
-    fn open(self, reader: &Node, path: &str, open: OpenPush) -> Result<Periodic, ConfigError> {
+    fn open(self, reader: &Node, path: &str, open: &OpenPush<'_>) -> Result<Periodic, ConfigError> {
         let node = reader.get("periodic").unwrap_or(reader);
         for (key, millis) in [("interval", self.interval), ("timeout", self.timeout)] {
             if millis == 0 {

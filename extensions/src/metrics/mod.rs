@@ -45,7 +45,6 @@ mod config;
 mod otlp;
 mod periodic;
 mod process;
-
 mod text;
 
 #[cfg(test)]
@@ -63,7 +62,7 @@ use weir_pipeline::node::StartError;
 use weir_pipeline::sockets::Sockets;
 use weir_pipeline::telemetry::Level;
 
-pub(crate) use self::collect::Collected;
+pub(crate) use self::collect::{Collected, shown_name};
 pub use self::config::{MetricsConfig, OpenPush, Periodic, Reader, Settings};
 use self::periodic::Sending;
 use self::text::Resource;

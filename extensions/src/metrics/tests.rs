@@ -22,7 +22,7 @@ fn settings_of(yaml: &str, resource: &[(&str, Option<&str>)]) -> Result<Settings
     let node = Node::parse("weir.yaml", yaml).unwrap();
     let owned = |(name, value): &(&str, Option<&str>)| ((*name).to_owned(), value.map(str::to_owned));
     let resource: BTreeMap<_, _> = resource.iter().map(owned).collect();
-    Settings::parse(Some(&node), "service::telemetry::metrics", &resource, open).map_err(|e| e.to_string())
+    Settings::parse(Some(&node), "service::telemetry::metrics", &resource, &open).map_err(|e| e.to_string())
 }
 
 /// Whatever is sent to nobody.
@@ -156,7 +156,7 @@ async fn a_port_in_use_is_an_error_where_it_was_asked_for() {
 
 #[test]
 fn settings_are_those_of_the_collector() {
-    let default = Settings::parse(None, "", &BTreeMap::new(), open).unwrap();
+    let default = Settings::parse(None, "", &BTreeMap::new(), &open).unwrap();
     assert_eq!((default.level, default.readers.len()), (Level::Normal, 1));
     assert!(default.readers[0].is_default);
     assert_eq!(default.readers[0].endpoint.to_string(), "localhost:8888");

@@ -40,6 +40,7 @@ async fn pages_show_what_is_counted_now() {
     telemetry.counter("otelcol_processor_incoming_items", &labels("logs")).add(100);
     let offer = OfferCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
     let counters = ExporterCounters::new(&telemetry, "otlp_http/a", Signal::Traces);
+    telemetry.counter("weir_cost_picousd", &[("provider", "openai")]).add(3_500_000_000);
     offer.begin(9);
     counters.take(9);
     offer.end(9);
@@ -64,6 +65,8 @@ async fn pages_show_what_is_counted_now() {
     let incoming = &variables["metrics"]["otelcol_processor_incoming_items"];
     assert_eq!(incoming[1]["labels"], serde_json::json!({"processor": "batch", "otel_signal": "traces"}));
     assert_eq!(incoming[1]["value"], 11);
+    let cost = &variables["metrics"]["weir_cost_usd"][0];
+    assert_eq!((&cost["labels"]["provider"], &cost["value"]), (&"openai".into(), &0.0035.into()), "{variables}");
     assert!(variables["metrics"]["otelcol_process_cpu_seconds"].as_f64().unwrap() < 1e6, "in seconds");
     zpages.stop().await;
 }

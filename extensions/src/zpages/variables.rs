@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::{Family, Level};
 
-use crate::metrics::Collected;
+use crate::metrics::{Collected, shown_name};
 
 /// `{"version": …, "uptime_seconds": …, "metrics": {name: value or [{labels, value}]}}`
 pub(super) fn variables(host: &Host) -> String {
@@ -36,5 +36,5 @@ fn metric(Family { name, description, series }: &Family) -> (String, Value) {
             series.iter().map(|(labels, n)| json!({"labels": labelled(labels), "value": value(*n)})).collect()
         }
     };
-    (name.clone(), values)
+    (shown_name(name, *description), values)
 }

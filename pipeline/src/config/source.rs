@@ -1,6 +1,6 @@
 //! YAML text into [`Node`]s.
 //!
-//! YAML as configurations use it: one document, text keys, anchors, aliases and merge keys (`<<`). What YAML allows
+//! YAML as configurations use it: one document beside empty ones, text keys, anchors, aliases and merge keys (`<<`). What YAML allows
 //! and nobody means (a second document, mappings as keys, private tags) is an error. The size and depth of the tree
 //! are bounded, so that a few nested aliases cannot grow it without end.
 
@@ -58,11 +58,12 @@ impl<'t> Builder<'t> {
                 }
                 Event::DocumentStart(_) => {
                     let (event, place) = self.next()?;
-                    let node = self.node(event, place, None, 1)?;
-                    // What a generator leaves behind: a file that begins or ends with `---`.
+                    // What a generator leaves behind: a file that begins or ends with `---`. (The Collector reads the
+                    // first document and never sees what comes after it.)
+                    let is_empty = matches!(&event, Event::Scalar(text, ..) if text.is_empty());
                     if root.as_ref().is_none_or(Node::is_null) {
-                        root = Some(node);
-                    } else if !node.is_null() {
+                        root = Some(self.node(event, place, None, 1)?);
+                    } else if !is_empty {
                         return Err(self.error(span.start, "a second YAML document starts here").with_hint(
                             "give each document its own file; several files are merged in the order given",
                         ));

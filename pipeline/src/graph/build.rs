@@ -100,21 +100,17 @@ impl Graph {
         Self::assemble(document, components, environment, host, &Parts::default())
     }
 
-    /// Builds the graph only to see whether it could be. What the machine lacks that it is meant for (files of
-    /// certificates, say) is no error then, but is returned beside it.
+    /// Builds the graph in a host [of a trial](Host::of_trial), to see whether it could be. It cannot be started.
     ///
     /// # Errors
-    /// As [`build`](Self::build) otherwise.
+    /// As [`build`](Self::build), less what the host forgives.
     pub fn try_out(
         document: &Document,
         components: &Components,
-        telemetry: &Telemetry,
         environment: &Environment,
-    ) -> Result<(Self, Vec<ConfigError>), ConfigErrors> {
-        let host = Host::of_trial(telemetry.clone(), environment);
-        let graph = Self::assemble(document, components, environment, host, &Parts::default())?;
-        let missing = graph.host.forgiven();
-        Ok((graph, missing))
+        host: &Host,
+    ) -> Result<Self, ConfigErrors> {
+        Self::assemble(document, components, environment, host.clone(), &Parts::default())
     }
 
     /// Builds the graph that is to take this one's place in the same process. Components that are configured the same

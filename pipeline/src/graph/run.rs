@@ -28,6 +28,9 @@ pub enum RunError {
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The graph was built in a host of a trial.
+    #[error("the graph was built only to be looked at")]
+    Trial,
     /// A lane ended although nobody asked it to.
     #[error("lane {0} has stopped unexpectedly; its last log line says why")]
     LaneDied(usize),
@@ -67,6 +70,10 @@ impl RunningReceiver {
 /// # Errors
 /// If an extension cannot start or a receiver cannot bind; no data flows then.
 pub async fn start(graph: Graph, lanes: usize) -> Result<Running, RunError> {
+    if graph.host.is_trial() {
+        // What was forgiven is not there.
+        return Err(RunError::Trial);
+    }
     let lanes = lanes.max(1);
     graph.host.set_layout(graph.layout.clone());
     for (_, extension) in graph.extensions.iter() {

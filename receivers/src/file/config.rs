@@ -45,24 +45,28 @@ impl Default for FileConfig {
 
 /// What the braces of one pattern may come to.
 const MAX_ALTERNATIVES: usize = 1000;
+/// Bytes of a pattern: looking for partners of braces takes the square of it.
+const MAX_LEN: usize = 4096;
 
 /// The patterns that a pattern with braces stands for, as in the Collector: `/{a,b{1,2}}/*` is `/a/*`, `/b1/*` and
-/// `/b2/*`. Braces without a partner are characters like any other. `None`: there are too many.
+/// `/b2/*`. Braces within `[]`, and those without a partner, are characters like any other. `None`: there are too many,
+/// or it is too long.
 fn alternatives(text: &str) -> Option<Vec<String>> {
+    if text.len() > MAX_LEN {
+        return None;
+    }
     let (mut all, mut done) = (vec![text.to_owned()], Vec::new());
     while let Some(pattern) = all.pop() {
-        match first_braces(&pattern) {
-            None => done.push(pattern),
-            Some((start, end, commas)) => {
-                let [first, last] = [start, end].map(|at| [at]);
-                let ends = [&first[..], &commas, &last].concat();
-                for part in ends.windows(2).rev() {
-                    all.push([&pattern[..start], &pattern[part[0] + 1..part[1]], &pattern[end + 1..]].concat());
-                }
-            }
-        }
-        if all.len() + done.len() > MAX_ALTERNATIVES {
+        let Some((start, end, commas)) = first_braces(&pattern) else {
+            done.push(pattern);
+            continue;
+        };
+        if all.len() + done.len() + commas.len() >= MAX_ALTERNATIVES {
             return None;
+        }
+        let ends = [&[start][..], &commas, &[end]].concat();
+        for part in ends.windows(2).rev() {
+            all.push([&pattern[..start], &pattern[part[0] + 1..part[1]], &pattern[end + 1..]].concat());
         }
     }
     Some(done)
@@ -70,20 +74,40 @@ fn alternatives(text: &str) -> Option<Vec<String>> {
 
 /// Where the first pair of braces opens and closes, and the commas right in it.
 fn first_braces(pattern: &str) -> Option<(usize, usize, Vec<usize>)> {
-    let opening = pattern.match_indices('{').map(|(start, _)| start);
-    opening.into_iter().find_map(|start| {
-        let (mut depth, mut commas) = (0_usize, Vec::new());
-        for (at, byte) in pattern.bytes().enumerate().skip(start) {
-            match byte {
-                b'{' => depth += 1,
-                b',' if depth == 1 => commas.push(at),
-                b'}' if depth == 1 => return Some((start, at, commas)),
-                b'}' => depth -= 1,
+    let bytes = pattern.as_bytes();
+    let mut from = 0;
+    while let Some(start) = find_outside_classes(bytes, from, |byte| byte == b'{') {
+        let (mut depth, mut commas, mut at) = (1_usize, Vec::new(), start + 1);
+        while let Some(found) = find_outside_classes(bytes, at, |byte| matches!(byte, b'{' | b'}' | b',')) {
+            match bytes.get(found) {
+                Some(b'{') => depth += 1,
+                Some(b',') if depth == 1 => commas.push(found),
+                Some(b'}') if depth == 1 => return Some((start, found, commas)),
+                Some(b'}') => depth -= 1,
                 _ => {}
             }
+            at = found + 1;
         }
-        None
-    })
+        from = start + 1;
+    }
+    None
+}
+
+/// The first such byte that is not in a class of characters, from a place that is in none either.
+fn find_outside_classes(bytes: &[u8], from: usize, is_it: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut at = from;
+    while let Some(byte) = bytes.get(at) {
+        if *byte == b'[' {
+            // `]` right at the beginning, or behind `!`, is one of the characters.
+            let first = at + 1 + usize::from(bytes.get(at + 1) == Some(&b'!')) + 1;
+            let closing = bytes.get(first..).and_then(|rest| rest.iter().position(|byte| *byte == b']'));
+            at = closing.map_or(at, |closing| first + closing);
+        } else if is_it(*byte) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
 }
 
 /// `otlp_json_file`, validated.
@@ -114,7 +138,7 @@ impl FileSettings {
             };
             let texts = texts.iter().map(|text| {
                 alternatives(text)
-                    .ok_or_else(|| error(key, format!("{text:?} stands for more than {MAX_ALTERNATIVES} patterns")))
+                    .ok_or_else(|| error(key, format!("{text:?} stands for more than {MAX_ALTERNATIVES} patterns, or is longer than {MAX_LEN} bytes")))
             });
             texts.collect::<Result<Vec<_>, _>>()?.iter().flatten().map(pattern).collect()
         };
@@ -149,10 +173,15 @@ mod tests {
             ("}{a,b", &["}{a,b"]),
             ("{{a,b}", &["{a", "{b"]),
             ("{}ä{ö,ü}", &["äö", "äü"]),
+            ("/x/[{]a,b[}]{1,2}", &["/x/[{]a,b[}]1", "/x/[{]a,b[}]2"]),
+            ("{[,}],[]}],[!]}],c}", &["[,}]", "[]}]", "[!]}]", "c"]),
+            ("[{a,b}", &["[a", "[b"]),
         ] {
             assert_eq!(alternatives(pattern).unwrap(), all, "{pattern}");
         }
         assert_eq!(alternatives(&"{a,b}".repeat(9)).unwrap().len(), 512);
-        assert_eq!(alternatives(&"{a,b}".repeat(400)), None);
+        for too_much in ["{a,b}".repeat(400), format!("{{{}}}", ",".repeat(1000)), "{".repeat(MAX_LEN + 1)] {
+            assert_eq!(alternatives(&too_much), None);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! ```yaml
 //! receivers:
 //!   otlp_json_file:
-//!     include: [./spans*.jsonl]   # shell patterns; ** is any number of folders, {a,b} one or the other
+//!     include: [./spans*.jsonl]   # shell patterns; ** is any number of folders, {a,b} one or the other, [{] a brace
 //!     exclude: []
 //!     start_at: end               # end (default) | beginning: of the files that are there at the start
 //!     replay_file: false          # read every file again from its beginning, for ever

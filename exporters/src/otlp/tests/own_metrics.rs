@@ -9,7 +9,7 @@ use super::tls::Authority;
 use crate::otlp::OwnMetrics;
 
 fn parse(yaml: &str) -> Result<OwnMetrics, String> {
-    OwnMetrics::from_config(&Node::parse("weir.yaml", yaml).unwrap(), "otlp").map_err(|e| e.to_string())
+    OwnMetrics::from_config(&Node::parse("weir.yaml", yaml).unwrap(), "otlp", None).map_err(|e| e.to_string())
 }
 
 async fn push(yaml: &str) -> Result<(), String> {
@@ -105,7 +105,15 @@ fn what_is_wrong_is_said_and_where() {
         ("{protocol: grpc, endpoint: 'a:1', certificate: /x}", "weir.yaml:1:48: otlp::certificate: cannot read /x: "),
         ("{protocol: grpc, endpoint: 'a:1', client_key: x}", "weir.yaml:1:47: otlp::client_key: needs a `client_cert"),
         ("{protocol: grpc, endpoint: 'a:1', client_certificate: x}", "weir.yaml:1:55: otlp::client_certificate: needs"),
-        ("{protocol: grpc, endpoint: 'http://a:1', certificate: x}", "weir.yaml:1:55: otlp::certificate: has no use"),
+        // Certificates mean TLS, whatever else is said.
+        (
+            "{protocol: grpc, endpoint: 'http://a:1', certificate: /x}",
+            "weir.yaml:1:55: otlp::certificate: cannot read /x",
+        ),
+        (
+            "{protocol: grpc, endpoint: 'a:1', insecure: true, certificate: /x}",
+            "weir.yaml:1:64: otlp::certificate: cannot",
+        ),
         ("{protocol: grpc, endpoint: 'a:1', headers: {te: x}}", "weir.yaml:1:49: otlp::headers::te: cannot be set"),
         (
             "{protocol: grpc, endpoint: 'a:1', temporality_preference: delta}",
