@@ -55,6 +55,9 @@ enum Command {
     /// Run the collector (the default)
     Run(run::RunArguments),
     /// Check a configuration and say what an OK to a client means in each of its pipelines
+    ///
+    /// It may be meant for another machine: certificates that exporters need and that are not on this one are warned of.
+    /// What receivers and extensions open when they start is not looked at.
     Validate(validate::ValidateArguments),
     /// List the components of this build, as YAML
     Components,
