@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use weir_pipeline::config::Node;
+use weir_pipeline::hex::Hex;
 use weir_processors::cost::catalog::format::RATE_NAMES;
 use weir_processors::cost::catalog::{CatalogBuilder, Overlay, decimal};
 
@@ -85,7 +86,7 @@ fn main() -> Result<()> {
         return Err("usage: convert_genai_prices IN OVERLAY OUT [YYYY-MM-DD]".into());
     };
     let source = fs::read_to_string(input)?;
-    let sha256: String = Sha256::digest(source.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = Hex(&Sha256::digest(source.as_bytes())).to_string();
     let date = match date.first() {
         Some(date) => date.clone(),
         None => kept_date(output, &sha256)?,

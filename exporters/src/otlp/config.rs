@@ -223,13 +223,17 @@ pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<u
     }
 }
 
+/// Says in the log that a setting, if it is there, has nothing that it could change, and why.
+pub(super) fn warn_of_moot(node: &Node, path: &str, key: &str, why: &str) {
+    if let Some(setting) = node.get(key) {
+        let (location, path) = (setting.location().clone(), format!("{path}::{key}"));
+        tracing::warn!("{}", Warning { location, path, message: format!("has no effect: {why}") });
+    }
+}
+
 /// Says in the log which of the Collector's settings have nothing here that they could change.
 pub(super) fn warn_of_moot_settings(node: &Node, path: &str) {
     for key in ["read_buffer_size", "write_buffer_size"] {
-        if let Some(setting) = node.get(key) {
-            let location = setting.location().clone();
-            let message = "has no effect: requests are sent without the copy that it sizes".to_owned();
-            tracing::warn!("{}", Warning { location, path: format!("{path}::{key}"), message });
-        }
+        warn_of_moot(node, path, key, "requests are sent without the copy that it sizes");
     }
 }

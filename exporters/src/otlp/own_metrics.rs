@@ -33,14 +33,14 @@ use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node, Warning};
+use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::host::Host;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Push, PushError};
 
 use super::client::{Protocol, Target};
 use super::compress::Compression;
-use super::config::{MAX_REQUEST_SIZE, given, plain, request_limit, secure_with};
+use super::config::{MAX_REQUEST_SIZE, given, plain, request_limit, secure_with, warn_of_moot};
 use super::endpoint::{GrpcEndpoint, HttpEndpoint};
 use super::exchange::Exchange;
 use super::grpc::{GrpcDestination, GrpcSettings};
@@ -132,7 +132,7 @@ impl OwnMetricsConfig {
         secure_with(settings, name, target, host, |e| match e.key {
             "cert_file" => error("client_certificate", &e.to_string()),
             "key_file" => error("client_key", &e.to_string()),
-            _ => error("certificate", &e.to_string().replace("ca_file", "certificate")),
+            _ => error("certificate", &e.to_string()),
         })
     }
 }
@@ -186,14 +186,10 @@ impl OwnMetrics {
                 endpoint = HttpEndpoint::below(&url, Signal::Metrics).map_err(invalid)?;
             }
             let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
-            match config.certificate_key() {
-                _ if endpoint.is_https => config.secure(&mut target, node, path, host)?,
-                None => {}
-                Some(key) => {
-                    let location = node.get(key).unwrap_or(node).location().clone();
-                    let message = "has no effect: the endpoint is spoken to in plain text".to_owned();
-                    tracing::warn!("{}", Warning { location, path: format!("{path}::{key}"), message });
-                }
+            if endpoint.is_https {
+                config.secure(&mut target, node, path, host)?;
+            } else if let Some(key) = config.certificate_key() {
+                warn_of_moot(node, path, key, "the endpoint is spoken to in plain text");
             }
             let address = target.address();
             let metrics = Some(HttpTarget { target, uri: endpoint.uri });

@@ -151,7 +151,7 @@ impl TlsSettings {
             roots.add_parsable_certificates(native.certs);
         }
         if roots.is_empty() {
-            let message = "the system has no root certificates: install them, or set ca_file";
+            let message = "the system has no root certificates: install them, or name a file of yours here";
             return Err(TlsError { is_missing: true, ..TlsError::new("ca_file", message) });
         }
         Ok(roots)

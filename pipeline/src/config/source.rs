@@ -1,8 +1,8 @@
 //! YAML text into [`Node`]s.
 //!
-//! YAML as configurations use it: one document beside empty ones, text keys, anchors, aliases and merge keys (`<<`). What YAML allows
-//! and nobody means (a second document, mappings as keys, private tags) is an error. The size and depth of the tree
-//! are bounded, so that a few nested aliases cannot grow it without end.
+//! YAML as configurations use it: one document beside empty ones, text keys, anchors, aliases and merge keys (`<<`).
+//! What YAML allows and nobody means (a second document, mappings as keys, private tags) is an error. The size and
+//! depth of the tree are bounded, so that a few nested aliases cannot grow it without end.
 
 use std::collections::HashMap;
 use std::sync::Arc;

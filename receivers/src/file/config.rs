@@ -136,11 +136,15 @@ impl FileSettings {
             let pattern = |text: &String| {
                 Pattern::new(text).map_err(|e| error(key, format!("{text:?} is not a pattern: {} at {}", e.msg, e.pos)))
             };
-            let texts = texts.iter().map(|text| {
-                alternatives(text)
-                    .ok_or_else(|| error(key, format!("{text:?} stands for more than {MAX_ALTERNATIVES} patterns, or is longer than {MAX_LEN} bytes")))
-            });
-            texts.collect::<Result<Vec<_>, _>>()?.iter().flatten().map(pattern).collect()
+            let mut patterns = Vec::new();
+            for text in texts {
+                let Some(all) = alternatives(text) else {
+                    let limits = format!("more than {MAX_ALTERNATIVES} patterns, or is longer than {MAX_LEN} bytes");
+                    return Err(error(key, format!("{text:?} stands for {limits}")));
+                };
+                patterns.extend(all.iter().map(pattern).collect::<Result<Vec<_>, _>>()?);
+            }
+            Ok(patterns)
         };
         Ok(Self {
             include: patterns("include", &include)?,

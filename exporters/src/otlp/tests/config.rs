@@ -132,9 +132,8 @@ fn tls_is_on_unless_it_is_off() {
     tried("{ca_file: /nowhere/ca.pem}").unwrap();
     tried("{cert_file: /nowhere/a.pem, key_file: /nowhere/a.key}").unwrap();
     assert_eq!(trial.host.forgiven().len(), 3, "each by itself: {:?}", trial.host.forgiven());
-    for tls in ["{ca_pem: nothing}", "{cert_file: /nowhere/a.pem, key_pem: nothing, ca_file: /nowhere/ca.pem}"] {
-        assert!(tried(tls).unwrap_err().contains("_pem: cannot read it"), "{tls}");
-    }
+    let broken = tried("{cert_file: /nowhere/a.pem, key_pem: nothing, ca_file: /nowhere/ca.pem}").unwrap_err();
+    assert!(broken.contains("tls::key_pem: cannot read it"), "{broken}");
     assert!(tried("{ca_pem: nothing}").unwrap_err().contains("tls::ca_pem: cannot read it"));
     assert!(http("endpoint: https://h").unwrap().traces.unwrap().target.tls.is_some());
     assert!(http("endpoint: http://h").unwrap().traces.unwrap().target.tls.is_none());

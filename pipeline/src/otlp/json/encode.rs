@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::batch::validate::MAX_DEPTH;
 use crate::batch::wire::{FIXED32, FIXED64, Fields, LEN, RawField, Reader};
+use crate::hex;
 use crate::otlp::schema::{Field, Kind, Message};
 
 /// The OTLP/JSON form of a validated message, in UTF-8: see [`write_json`].
@@ -128,11 +129,8 @@ impl<'a> Encoder<'a, '_> {
             },
             Kind::Bytes => self.json(&STANDARD.encode(raw.bytes)),
             Kind::Id => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 self.out.push(b'"');
-                for b in raw.bytes {
-                    self.out.extend([b >> 4, b & 15].map(|nibble| DIGITS[usize::from(nibble)]));
-                }
+                hex::append(self.out, raw.bytes);
                 self.out.push(b'"');
             }
             kind => self.scalar(kind, raw.scalar),
