@@ -144,19 +144,25 @@ fn line_with<'t>(text: &'t str, part: &str) -> &'t str {
 /// What a backend was last told under a path: the value of this counter, with the secret that it was told it with.
 fn told(sink: &Sink, path: &str, name: &str) -> Option<(u64, String)> {
     let request = sink.requests().into_iter().rev().find(|request| request.path == path)?;
-    let batch = Batch::decode(Signal::Metrics, request.body).unwrap();
+    let secret = request.headers["api-key"].to_str().unwrap().to_owned();
+    Some((counted(request.body, name)?, secret))
+}
+
+/// The value of a counter in a request, all its series together.
+fn counted(request: bytes::Bytes, name: &str) -> Option<u64> {
+    let batch = Batch::decode(Signal::Metrics, request).unwrap();
     let json: serde_json::Value =
         serde_json::from_slice(&to_json(message_of(Signal::Metrics), &batch.encode())).unwrap();
     let metrics = json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap().clone();
     let metric = metrics.into_iter().find(|metric| metric["name"] == name)?;
     let points = metric["sum"]["dataPoints"].as_array().unwrap().clone();
-    let sum = points.iter().map(|point| point["asInt"].as_str().unwrap().parse::<u64>().unwrap()).sum();
-    Some((sum, request.headers["api-key"].to_str().unwrap().to_owned()))
+    Some(points.iter().map(|point| point["asInt"].as_str().unwrap().parse::<u64>().unwrap()).sum())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_metrics_are_sent_over_both_protocols() {
     const HTTP: &str = "/v1/metrics";
+    const DELTA: &str = "/since/the/last";
     const GRPC: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
     let (_guard, folder) = folder();
     let sink = Sink::start().await;
@@ -165,6 +171,7 @@ async fn its_metrics_are_sent_over_both_protocols() {
         "{{metrics: {{readers: [
       {{periodic: {{interval: 20, exporter: {{otlp: {{protocol: http/protobuf, endpoint: 'http://{to}', headers: {{api-key: hunter5}}}}}}}}}},
       {{periodic: {{interval: 20, exporter: {{otlp: {{protocol: grpc, endpoint: 'http://{to}', headers: [{{name: api-key, value: hunter6}}]}}}}}}}},
+      {{periodic: {{interval: 20, exporter: {{otlp: {{protocol: http/protobuf, endpoint: 'http://{to}{DELTA}', temporality_preference: delta}}}}}}}},
       {{periodic: {{exporter: {{otlp: {{protocol: grpc, endpoint: '127.0.0.1:1', insecure: true}}}}}}}}]}}}}"
     );
     let weir = Weir::start(&folder, &config(sink.address, &telemetry));
@@ -187,6 +194,9 @@ async fn its_metrics_are_sent_over_both_protocols() {
     for path in [HTTP, GRPC] {
         assert_eq!(told(&sink, path, "otelcol_exporter_sent_spans").map(|(sum, _)| sum), Some(1), "{path}");
     }
+    let deltas: Vec<_> = sink.requests().into_iter().filter(|request| request.path == DELTA).collect();
+    assert!(deltas.len() > 1);
+    assert_eq!(deltas.into_iter().filter_map(|request| counted(request.body, accepted)).collect::<Vec<_>>(), [1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,11 +17,11 @@
 //!                 certificate: ca.pem               # by default the system's roots
 //!                 client_certificate: own.pem       # for a server that asks who is there
 //!                 client_key: own.key
-//!                 temporality_preference: cumulative
+//!                 temporality_preference: cumulative # or delta, or lowmemory
 //! ```
 //!
 //! The client is that of the exporters `otlp_http` and `otlp_grpc`. What cannot be sent is not sent again: the next
-//! numbers, which go on from these, are soon to come.
+//! numbers are soon to come, and they go on from these, or, where the temporality is `delta`, hold them as well.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,7 +36,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::host::Host;
 use weir_pipeline::signal::Signal;
-use weir_pipeline::telemetry::{Push, PushError};
+use weir_pipeline::telemetry::{Push, PushError, Temporality};
 
 use super::client::{Protocol, Target};
 use super::compress::Compression;
@@ -69,8 +69,8 @@ pub struct OwnMetricsConfig {
     certificate: Option<PathBuf>,
     client_certificate: Option<PathBuf>,
     client_key: Option<PathBuf>,
-    #[serde(default, rename = "temporality_preference")]
-    _temporality: Temporality,
+    #[serde(default)]
+    temporality_preference: TemporalityPreference,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -89,12 +89,24 @@ enum OwnCompression {
     Gzip,
 }
 
-/// Sums count from the start of the process; nothing else is known.
+/// From when sums count; see [`Temporality`].
 #[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Temporality {
+enum TemporalityPreference {
     #[default]
     Cumulative,
+    Delta,
+    LowMemory,
+}
+
+impl From<TemporalityPreference> for Temporality {
+    fn from(preference: TemporalityPreference) -> Self {
+        match preference {
+            TemporalityPreference::Cumulative => Self::Cumulative,
+            TemporalityPreference::Delta => Self::Delta,
+            TemporalityPreference::LowMemory => Self::LowMemory,
+        }
+    }
 }
 
 fn ten_seconds() -> u64 {
@@ -140,6 +152,7 @@ impl OwnMetricsConfig {
 /// Sends Weir's own metrics.
 pub struct OwnMetrics {
     address: String,
+    temporality: Temporality,
     destination: OwnDestination,
 }
 
@@ -172,6 +185,7 @@ impl OwnMetrics {
             auth: None,
             waits_for_ready: false,
         };
+        let temporality = config.temporality_preference.into();
         let headers = config.headers.validate(node, path)?;
         if config.protocol == OwnProtocol::Http {
             let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
@@ -196,7 +210,7 @@ impl OwnMetrics {
             let settings =
                 HttpSettings { traces: None, metrics, logs: None, headers, encoding: Encoding::Proto, exchange };
             let destination = HttpDestination::new(&settings, Signal::Metrics, Environment::system());
-            return Ok(Self { address, destination: OwnDestination::Http(destination) });
+            return Ok(Self { address, temporality, destination: OwnDestination::Http(destination) });
         }
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
         let authority =
@@ -211,7 +225,7 @@ impl OwnMetrics {
         let address = target.address();
         let settings = GrpcSettings { target, authority, headers, exchange };
         let destination = GrpcDestination::new(&settings, Signal::Metrics);
-        Ok(Self { address, destination: OwnDestination::Grpc(destination) })
+        Ok(Self { address, temporality, destination: OwnDestination::Grpc(destination) })
     }
 }
 
@@ -231,15 +245,21 @@ impl Push for OwnMetrics {
         };
         match sent {
             Ok(Accepted { rejected: 0, .. }) => Ok(()),
-            Ok(Accepted { rejected, message }) => Err(PushError(format!("{rejected} data points rejected: {message}"))),
+            Ok(Accepted { rejected, message }) => {
+                Err(PushError::Partly(format!("{rejected} data points rejected: {message}")))
+            }
             Err(Failure::Permanent(why) | Failure::TooLarge(why) | Failure::Transient { message: why, .. }) => {
-                Err(PushError(why))
+                Err(PushError::Refused(why))
             }
         }
     }
 
     fn address(&self) -> String {
         self.address.clone()
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.temporality
     }
 }
 

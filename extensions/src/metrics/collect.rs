@@ -4,6 +4,7 @@ use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::{Balance, Description, Family, Level};
 
 use super::process::Usage;
+use super::since::Since;
 
 /// What is shown, whatever the format.
 pub(crate) struct Collected {
@@ -29,6 +30,11 @@ impl Collected {
         let balances = Balance::of(&families);
         families.retain(|family| family.description.level <= level);
         Self { families, balances, process: process(host) }
+    }
+
+    /// A destination was sent these at this moment.
+    pub(super) fn be_known_to(&self, since: &mut Since, unix_nanos: u64) {
+        since.advance(self.families.iter().chain(&self.process), unix_nanos);
     }
 }
 

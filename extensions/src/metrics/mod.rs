@@ -45,6 +45,7 @@ mod config;
 mod otlp;
 mod periodic;
 mod process;
+mod since;
 mod text;
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ use weir_pipeline::telemetry::Level;
 
 pub(crate) use self::collect::{Collected, shown_name};
 pub use self::config::{MetricsConfig, OpenPush, Periodic, Reader, Settings};
-use self::periodic::Sending;
+use self::periodic::{Before, Sending};
 use self::text::Resource;
 use crate::http::{Ask, ListenError, Page, Pages, Server, page};
 
@@ -84,7 +85,7 @@ impl Metrics {
     /// # Errors
     /// If a configured address cannot be listened on. That the default one is in use is logged and no error.
     pub fn start(settings: &Settings, host: &Host) -> Result<Self, StartError> {
-        Self::start_with(settings, host, host.sockets(), instance_id(host))
+        Self::start_with(settings, host, host.sockets(), instance_id(host), None)
     }
 
     /// Starts the readers that take the place of these, which still run and are then to be stopped.
@@ -93,21 +94,28 @@ impl Metrics {
     /// As [`start`](Self::start); these run on then.
     pub fn restart(&self, settings: &Settings, host: &Host) -> Result<Self, StartError> {
         self.sockets.leave();
-        let next = Self::start_with(settings, host, host.sockets(), self.instance_id.clone());
+        let former = Some(&self.sending[..]);
+        let next = Self::start_with(settings, host, host.sockets(), self.instance_id.clone(), former);
         self.sockets.stay();
         next
     }
 
-    fn start_with(settings: &Settings, host: &Host, sockets: Sockets, instance_id: String) -> Result<Self, StartError> {
+    fn start_with(
+        settings: &Settings,
+        host: &Host,
+        sockets: Sockets,
+        instance_id: String,
+        former: Option<&[Sending]>,
+    ) -> Result<Self, StartError> {
         let mut metrics = Self { servers: Vec::new(), sending: Vec::new(), sockets, instance_id };
-        if let Err(error) = metrics.serve(settings, host) {
+        if let Err(error) = metrics.serve(settings, host, former) {
             metrics.sockets.release();
             return Err(error);
         }
         Ok(metrics)
     }
 
-    fn serve(&mut self, settings: &Settings, host: &Host) -> Result<(), StartError> {
+    fn serve(&mut self, settings: &Settings, host: &Host, former: Option<&[Sending]>) -> Result<(), StartError> {
         if settings.level == Level::None {
             return Ok(());
         }
@@ -138,7 +146,11 @@ impl Metrics {
             if settings.has_instance_id {
                 resource.insert(INSTANCE_ID.to_owned(), self.instance_id.clone());
             }
-            self.sending.push(Sending::start(reader.clone(), host.clone(), settings.level, resource));
+            let before = former.map_or(Before::Start, |former| {
+                let address = reader.push.address();
+                Before::Reload(former, self.sending.iter().filter(|sending| sending.address() == address).count())
+            });
+            self.sending.push(Sending::start(reader.clone(), host.clone(), settings.level, resource, before));
         }
         Ok(())
     }

@@ -1,19 +1,19 @@
 //! A reader that sends Weir's own metrics at intervals.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use weir_pipeline::host::Host;
-use weir_pipeline::telemetry::Level;
+use weir_pipeline::telemetry::{Level, PushError, Temporality};
 
 use super::collect::Collected;
 use super::config::Periodic;
 use super::otlp;
+use super::since::Since;
 
 /// How long a stop waits for the last numbers to be taken.
 const LAST: Duration = Duration::from_secs(5);
@@ -22,6 +22,7 @@ const LAST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Sending {
     address: String,
+    since: Arc<tokio::sync::Mutex<Since>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -32,16 +33,47 @@ struct Source {
     host: Host,
     level: Level,
     resource: BTreeMap<String, String>,
+    /// Locked while something is sent: what goes takes its turn with what comes after a reload, and nothing is told by
+    /// both.
+    since: Arc<tokio::sync::Mutex<Since>>,
+}
+
+/// What a reader's destination knows before it is sent anything.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Before<'a> {
+    /// The process starts, and nothing was counted.
+    Start,
+    /// Readers ran before. One goes on where the former one of its destination is; of several, where that of the same
+    /// number among them is.
+    Reload(&'a [Sending], usize),
 }
 
 impl Sending {
     /// Starts a task of the runtime that this is called in.
-    pub(super) fn start(reader: Periodic, host: Host, level: Level, resource: BTreeMap<String, String>) -> Self {
+    pub(super) fn start(
+        reader: Periodic,
+        host: Host,
+        level: Level,
+        resource: BTreeMap<String, String>,
+        before: Before<'_>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let address = reader.push.address();
-        let source = Source { reader, host, level, resource };
+        let since = match before {
+            Before::Start => Arc::new(tokio::sync::Mutex::new(Since::start(host.started_unix_nanos()))),
+            Before::Reload(former, nth) => match former.iter().filter(|former| former.address == address).nth(nth) {
+                Some(former) => Arc::clone(&former.since),
+                None => {
+                    let mut since = Since::default();
+                    let now = now(&host);
+                    Collected::now(&host, Level::Detailed).be_known_to(&mut since, now);
+                    Arc::new(tokio::sync::Mutex::new(since))
+                }
+            },
+        };
+        let source = Source { reader, host, level, resource, since: Arc::clone(&since) };
         let task = tokio::spawn(source.send_until(stopped));
-        Self { address, stop, task: Mutex::new(Some(task)) }
+        Self { address, since, stop, task: Mutex::new(Some(task)) }
     }
 
     /// Where to.
@@ -87,16 +119,33 @@ impl Source {
     }
 
     async fn send(&self, limit: Duration) {
-        let now = self.host.started_unix_nanos().saturating_add(self.host.uptime_nanos());
-        let collected = Collected::now(&self.host, self.level);
-        let request = otlp::request(&collected, &self.resource, self.host.started_unix_nanos(), now);
         let push = &self.reader.push;
-        let error = match timeout(limit, push.push(request.into())).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {limit:?}"),
+        let mut since = self.since.lock().await;
+        let now_unix_nanos = now(&self.host);
+        // Whatever is shown, all of it is known to the destination: after a reload it may be shown more.
+        let collected = Collected::now(&self.host, Level::Detailed);
+        let extract = otlp::Extract {
+            level: self.level,
+            started_unix_nanos: self.host.started_unix_nanos(),
+            now_unix_nanos,
+            temporality: push.temporality(),
+            since: &since,
         };
-        // What was not taken is part of the next numbers.
-        tracing::warn!("Weir's own metrics were not taken by {}: {error}", push.address());
+        let request = otlp::request(&collected, &self.resource, extract);
+        let pushed = match timeout(limit, push.push(request.into())).await {
+            Ok(pushed) => pushed,
+            Err(_) => Err(PushError::Refused(format!("no answer within {limit:?}"))),
+        };
+        // What was refused is part of the next numbers.
+        if push.temporality() != Temporality::Cumulative && !matches!(pushed, Err(PushError::Refused(_))) {
+            collected.be_known_to(&mut since, now_unix_nanos);
+        }
+        if let Err(error) = pushed {
+            tracing::warn!("Weir's own metrics were not taken by {}: {error}", push.address());
+        }
     }
+}
+
+fn now(host: &Host) -> u64 {
+    host.started_unix_nanos().saturating_add(host.uptime_nanos())
 }

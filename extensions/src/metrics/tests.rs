@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -9,8 +10,9 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::otlp::json::to_json;
 use weir_pipeline::signal::Signal;
-use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Push, PushError, Telemetry};
+use weir_pipeline::telemetry::{Description, ExporterCounters, OfferCounters, Push, PushError, Telemetry, Temporality};
 
+use super::since::Since;
 use super::*;
 use crate::http::testing::{ask, get};
 
@@ -32,7 +34,7 @@ struct Nowhere;
 #[async_trait]
 impl Push for Nowhere {
     async fn push(&self, _: Bytes) -> Result<(), PushError> {
-        Err(PushError("nobody is there".to_owned()))
+        Err(PushError::Refused("nobody is there".to_owned()))
     }
 
     fn address(&self) -> String {
@@ -55,10 +57,10 @@ struct Taking(Mutex<mpsc::UnboundedSender<serde_json::Value>>);
 impl Push for Taking {
     async fn push(&self, request: Bytes) -> Result<(), PushError> {
         let message = message_of(Signal::Metrics);
-        let batch = Batch::decode(Signal::Metrics, request).map_err(|e| PushError(e.to_string()))?;
+        let batch = Batch::decode(Signal::Metrics, request).map_err(|e| PushError::Refused(e.to_string()))?;
         assert!(!batch.is_empty());
         let json = serde_json::from_slice(&to_json(message, &batch.encode())).unwrap();
-        self.0.lock().unwrap().send(json).map_err(|e| PushError(e.to_string()))
+        self.0.lock().unwrap().send(json).map_err(|e| PushError::Refused(e.to_string()))
     }
 
     fn address(&self) -> String {
@@ -322,6 +324,133 @@ async fn metrics_are_sent_at_intervals_and_once_more_at_the_end() {
     assert_eq!(metric(&last, "otelcol_exporter_sent_spans")["sum"]["dataPoints"][0]["asInt"], "10");
     let resource = &last["resourceMetrics"][0]["resource"]["attributes"];
     assert_eq!(attribute(resource, "service.instance.id"), Some(&*instance), "the process is the same");
+}
+
+/// Takes what is sent for delta sums, but refuses every other request and loses the answer to none.
+#[derive(Debug)]
+struct Fickle {
+    temporality: Temporality,
+    taken: mpsc::UnboundedSender<Option<serde_json::Value>>,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Push for Fickle {
+    async fn push(&self, request: Bytes) -> Result<(), PushError> {
+        let batch = Batch::decode(Signal::Metrics, request).unwrap();
+        let json = serde_json::from_slice(&to_json(message_of(Signal::Metrics), &batch.encode())).unwrap();
+        let (json, result) = match self.asked.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => (None, Err(PushError::Refused("not now".to_owned()))),
+            1 => (Some(json), Err(PushError::Partly("one was odd".to_owned()))),
+            _ => (Some(json), Ok(())),
+        };
+        self.taken.send(json).unwrap();
+        result
+    }
+
+    fn address(&self) -> String {
+        "fickle:1".to_owned()
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.temporality
+    }
+}
+
+#[tokio::test]
+async fn delta_sums_add_up_whatever_is_refused_and_reloaded() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let counters = ExporterCounters::new(&telemetry, "a", Signal::Traces);
+    let mut settings =
+        settings("{level: basic, readers: [{periodic: {interval: 1, exporter: {otlp: nowhere}}}]}").unwrap();
+    let (sender, mut taken) = mpsc::unbounded_channel();
+    let fickle = |temporality| Fickle { temporality, taken: sender.clone(), asked: AtomicUsize::new(0) };
+    settings.periodic[0].push = Arc::new(fickle(Temporality::Delta));
+    counters.take(5);
+    counters.succeed(5);
+    let mut metrics = Metrics::start(&settings, &host).unwrap();
+    let (mut told, mut until) = (0, 0);
+    let mut take = |request: Option<serde_json::Value>| {
+        let Some(request) = request else { return told };
+        let uptime = &metric(&request, "otelcol_process_uptime")["sum"];
+        assert_eq!(uptime["aggregationTemporality"], 1);
+        let nanos = |key: &str| uptime["dataPoints"][0][key].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(until == 0 || nanos("startTimeUnixNano") == until, "they follow each other without a gap");
+        until = nanos("timeUnixNano");
+        let metrics = request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap();
+        for sent in metrics.iter().filter(|metric| metric["name"] == "otelcol_exporter_sent_spans") {
+            assert_eq!(sent["sum"]["aggregationTemporality"], 1);
+            told += sent["sum"]["dataPoints"][0]["asInt"].as_str().unwrap().parse::<u64>().unwrap();
+        }
+        told
+    };
+    for n in 0..40 {
+        counters.take(1);
+        counters.succeed(1);
+        take(taken.recv().await.unwrap());
+        if n % 10 == 9 {
+            let next = metrics.restart(&settings, &host).unwrap();
+            metrics.stop().await;
+            metrics = next;
+        }
+    }
+    // Until the last numbers are taken.
+    loop {
+        metrics.stop().await;
+        while let Ok(request) = taken.try_recv() {
+            take(request);
+        }
+        let next = metrics.restart(&settings, &host).unwrap();
+        metrics = next;
+        if take(taken.recv().await.unwrap()) == 45 {
+            break;
+        }
+    }
+    metrics.stop().await;
+}
+
+#[test]
+fn of_low_memory_nothing_is_remembered_that_is_read_when_it_is_sent() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    telemetry.counter("weir_a", &[("k", "v")]).add(3);
+    telemetry.counter("weir_b", &[]).add(1);
+    let mut since = Since::start(1);
+    let mut request = |temporality| {
+        let extract = otlp::Extract {
+            level: Level::Detailed,
+            started_unix_nanos: 1,
+            now_unix_nanos: 9,
+            temporality,
+            since: &since,
+        };
+        let collected = Collected::now(&host, Level::Detailed);
+        let request = otlp::request(&collected, &BTreeMap::new(), extract);
+        collected.be_known_to(&mut since, 9);
+        let json: serde_json::Value = serde_json::from_slice(&to_json(message_of(Signal::Metrics), &request)).unwrap();
+        let metrics = json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap().clone();
+        let sums = metrics.into_iter().filter(|metric| metric["sum"].is_object()).map(|metric| {
+            let point = &metric["sum"]["dataPoints"][0];
+            let value = point["asInt"].as_str().map(str::to_owned);
+            (metric["name"].as_str().unwrap().to_owned(), metric["sum"]["aggregationTemporality"].as_u64(), value)
+        });
+        let process = |name: &str| name.starts_with("otelcol_process");
+        sums.map(|(name, temporality, value)| (name.clone(), temporality, value.filter(|_| !process(&name)))).collect()
+    };
+    let sum =
+        |name: &str, temporality, value: Option<&str>| (name.to_owned(), Some(temporality), value.map(str::to_owned));
+    let process = [sum("otelcol_process_uptime", 2, None), sum("otelcol_process_cpu_seconds", 2, None)];
+    let first: Vec<_> = request(Temporality::LowMemory);
+    assert_eq!(first, [&[sum("weir_a", 1, Some("3")), sum("weir_b", 1, Some("1"))], &process[..]].concat());
+    telemetry.counter("weir_a", &[("k", "v")]).add(2);
+    let second = request(Temporality::LowMemory);
+    assert_eq!(second, [&[sum("weir_a", 1, Some("2"))], &process[..]].concat(), "what did not change is not told");
+    telemetry.forget("k", "v");
+    assert_eq!(request(Temporality::LowMemory), process);
+    telemetry.counter("weir_a", &[("k", "v")]).add(4);
+    let again = request(Temporality::LowMemory);
+    assert_eq!(again, [&[sum("weir_a", 1, Some("4"))], &process[..]].concat(), "it began again");
 }
 
 #[tokio::test]

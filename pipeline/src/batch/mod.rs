@@ -14,8 +14,8 @@
 //!
 //! * Validation happens once, completely, when bytes enter ([`Batch::decode`]); after that no view can fail.
 //! * A batch nobody changed is encoded as the very `Bytes` that came in.
-//! * Joining batches concatenates their chunks, splitting shares them; neither copies a byte, because the top level of
-//!   an OTLP request is a repeated field and repeated fields concatenate.
+//! * Joining batches concatenates their chunks, splitting shares those of spans; neither copies a byte, because the top
+//!   level of an OTLP request is a repeated field and repeated fields concatenate.
 //! * Metrics and logs travel as the same chunk without an index; records are counted, not indexed, and a request of which
 //!   something changes is written anew, what has not changed with the bytes that it came with.
 //! * Whose data a chunk is, is known to the chunk ([`Tenant`]): joining batches of several tenants mixes nothing.
@@ -23,6 +23,7 @@
 
 mod alive;
 mod attributes;
+mod cut;
 mod encode;
 mod encoded;
 mod hidden;
@@ -273,34 +274,6 @@ impl Batch {
         self.chunks.append(&mut other.chunks);
         self.receipts.append(&mut other.receipts);
         self.leases.append(&mut other.leases);
-    }
-
-    /// Splits off the records after the first `at` ones; both parts hold branches of the receipts and the leases.
-    /// Metrics and logs are split between chunks only, so the first part may then hold more than `at`.
-    pub fn split_off(&mut self, at: usize) -> Self {
-        let mut rest = self.fork();
-        rest.chunks.clear();
-        let mut left = at;
-        let mut kept = 0;
-        while kept < self.chunks.len() && left > 0 {
-            let chunk = &mut self.chunks[kept];
-            kept += 1;
-            if chunk.records > left && chunk.index.is_some() {
-                let mut tail = chunk.clone();
-                let cut: Vec<usize> = chunk.alive.ones().collect();
-                for (n, &id) in cut.iter().enumerate() {
-                    if n < left { tail.alive.clear(id) } else { chunk.alive.clear(id) }
-                }
-                tail.records = chunk.records - left;
-                chunk.records = left;
-                rest.chunks.push(tail);
-                left = 0;
-            } else {
-                left = left.saturating_sub(chunk.records);
-            }
-        }
-        rest.chunks.extend(self.chunks.drain(kept..));
-        rest
     }
 
     /// Another branch of this batch: the same data, a branch of every receipt, the same leases.

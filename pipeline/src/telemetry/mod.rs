@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 pub use self::accounting::Balance;
 pub use self::description::{Description, Kind, Level};
 pub use self::exporter::{ExporterCounters, OfferCounters};
-pub use self::push::{Push, PushError};
+pub use self::push::{Push, PushError, Temporality};
 pub use self::receiver::ReceiverCounters;
 use crate::signal::Signal;
 

@@ -5,7 +5,7 @@
 //!   batch:
 //!     send_batch_size: 8192        # spans, data points or log records that trigger a batch
 //!     send_batch_bytes: 2MiB       # bytes that trigger one; 0 = no such trigger (not in the Collector)
-//!     send_batch_max_size: 0       # larger batches are split; 0 = never
+//!     send_batch_max_size: 0       # larger batches are split, also within a metric; 0 = never
 //!     timeout: 200ms               # longest wait; 0 = send at once, only send_batch_max_size applies
 //!     metadata_keys: [x-tenant]    # join only what was sent with the same values of these headers; default: none
 //!     metadata_cardinality_limit: 1000   # combinations of values that may wait at once; 0 = no limit
@@ -87,17 +87,8 @@ struct Pending {
 }
 
 impl Batcher {
-    fn send(&self, mut batch: Batch, out: &mut dyn FnMut(Batch)) {
-        let max = self.settings.send_batch_max_size;
-        while max > 0 && batch.len() > max {
-            let rest = batch.split_off(max);
-            if rest.is_empty() {
-                rest.settle(&weir_pipeline::receipt::Outcome::Done);
-                break;
-            }
-            out(std::mem::replace(&mut batch, rest));
-        }
-        out(batch);
+    fn send(&self, batch: Batch, out: &mut dyn FnMut(Batch)) {
+        batch.split_into(self.settings.send_batch_max_size, out);
     }
 
     fn send_pending(&mut self, at: usize, out: &mut dyn FnMut(Batch)) {

@@ -116,8 +116,8 @@ fn what_is_wrong_is_said_and_where() {
         ),
         ("{protocol: grpc, endpoint: 'a:1', headers: {te: x}}", "weir.yaml:1:49: otlp::headers::te: cannot be set"),
         (
-            "{protocol: grpc, endpoint: 'a:1', temporality_preference: delta}",
-            "weir.yaml:1:59: otlp::temporality_preference: unknown value `delta`",
+            "{protocol: grpc, endpoint: 'a:1', temporality_preference: lowMemory}",
+            "weir.yaml:1:59: otlp::temporality_preference: unknown value `lowMemory`: did you mean `lowmemory`?",
         ),
     ] {
         let refused = parse(yaml).unwrap_err();

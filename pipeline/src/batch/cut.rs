@@ -1,0 +1,301 @@
+//! Cutting a batch in two: between spans, log records or data points, wherever those are.
+//!
+//! Spans only change which of them are alive in each part. Metrics and logs have no index and are written anew, with the
+//! messages around a cut, the resource, the scope and a metric's name and unit, in both parts.
+
+use super::wire::{Fields, LEN, put_bytes};
+use super::{Alive, Batch, Chunk};
+use crate::signal::Signal;
+
+/// Fields that lead from a request of logs to its records: resource, scope, record.
+const LOG_PATH: &[&[u32]] = &[&[1], &[2], &[2]];
+
+/// The same for metrics: resource, scope, metric, its data of whatever kind, data point.
+const METRIC_PATH: &[&[u32]] = &[&[1], &[2], &[2], &[5, 7, 9, 10, 11], &[1]];
+
+impl Batch {
+    /// Splits off the records after the first `at` ones; both parts hold branches of the receipts and the leases.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let mut rest = self.fork();
+        rest.chunks.clear();
+        let mut left = at;
+        let mut kept = 0;
+        while let Some(chunk) = self.chunks.get_mut(kept)
+            && left > 0
+        {
+            kept += 1;
+            if chunk.records > left {
+                rest.chunks.push(chunk.split_off(self.signal, left));
+            }
+            left = left.saturating_sub(chunk.records);
+        }
+        rest.chunks.extend(self.chunks.drain(kept..));
+        rest
+    }
+
+    /// The batch in parts of at most `max` records each, in order; as it is if `max` is 0.
+    pub fn split_into(mut self, max: usize, out: &mut dyn FnMut(Self)) {
+        let len = self.len();
+        if max == 0 || len <= max {
+            return out(self);
+        }
+        // In the middle, so that nothing is written anew more often than the logarithm of the number of parts says.
+        let rest = self.split_off(len.div_ceil(max) / 2 * max);
+        self.split_into(max, out);
+        rest.split_into(max, out);
+    }
+}
+
+impl Chunk {
+    /// Splits off the records after the first `at` ones, of which there are more.
+    fn split_off(&mut self, signal: Signal, at: usize) -> Self {
+        let mut tail = self.clone();
+        (self.records, tail.records) = (at, self.records - at);
+        if self.index.is_some() {
+            let alive: Vec<usize> = self.alive.ones().collect();
+            let (first, second) = alive.split_at(at.min(alive.len()));
+            first.iter().for_each(|id| tail.alive.clear(*id));
+            second.iter().for_each(|id| self.alive.clear(*id));
+            return tail;
+        }
+        let path = if signal == Signal::Metrics { METRIC_PATH } else { LOG_PATH };
+        let mut left = at;
+        let (first, second) = split(&self.bytes, path, &mut left);
+        for (chunk, Side { bytes, records }) in [(self, first), (&mut tail, second)] {
+            (chunk.bytes, chunk.alive, chunk.records) = (bytes.into(), Alive::all(records), records);
+        }
+        tail
+    }
+}
+
+/// One side of a cut message.
+#[derive(Default)]
+struct Side {
+    bytes: Vec<u8>,
+    records: usize,
+}
+
+/// Cuts a message behind the `left`-th record that `path` leads to. Fields off the path, such as the resource, go to both
+/// sides; a message without records, such as a metric without data, to the side that is reached.
+fn split(message: &[u8], path: &[&[u32]], left: &mut usize) -> (Side, Side) {
+    let (mut first, mut second) = (Side::default(), Side::default());
+    let Some((numbers, below)) = path.split_first() else { return (first, second) };
+    for field in Fields::new(message) {
+        let raw = message.get(field.start..field.end).unwrap_or_default();
+        if !numbers.contains(&field.number) || field.wire_type != LEN {
+            first.bytes.extend_from_slice(raw);
+            second.bytes.extend_from_slice(raw);
+            continue;
+        }
+        let is_first = *left > 0;
+        let records = count(field.bytes, below);
+        if records > *left && is_first {
+            let (a, b) = split(field.bytes, below, left);
+            for (side, part) in [(&mut first, a), (&mut second, b)] {
+                put_bytes(&mut side.bytes, field.number, &part.bytes);
+                side.records += part.records;
+            }
+            continue;
+        }
+        let side = if is_first { &mut first } else { &mut second };
+        side.bytes.extend_from_slice(raw);
+        side.records += records;
+        *left -= records.min(*left);
+    }
+    (first, second)
+}
+
+/// Records that `path` leads to.
+fn count(message: &[u8], path: &[&[u32]]) -> usize {
+    let Some((numbers, below)) = path.split_first() else { return 1 };
+    let inner = Fields::new(message).filter(|field| numbers.contains(&field.number));
+    inner.map(|field| count(field.bytes, below)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::metrics::v1::{
+        Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
+    };
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::metadata::Metadata;
+    use crate::receipt::{Outcome, Receipt};
+
+    fn resource() -> Option<Resource> {
+        Some(Resource { dropped_attributes_count: 7, ..Resource::default() })
+    }
+
+    /// Log records numbered by their time, spread over resources and scopes as `shape` says.
+    fn logs(shape: &[Vec<usize>]) -> ExportLogsServiceRequest {
+        let mut next = 0;
+        let mut scope = |records: &usize| {
+            let log_records = (0..*records).map(|_| {
+                next += 1;
+                LogRecord { time_unix_nano: next, ..LogRecord::default() }
+            });
+            ScopeLogs { log_records: log_records.collect(), schema_url: "s".to_owned(), ..ScopeLogs::default() }
+        };
+        let resource_logs = shape.iter().map(|scopes| ResourceLogs {
+            resource: resource(),
+            scope_logs: scopes.iter().map(&mut scope).collect(),
+            ..ResourceLogs::default()
+        });
+        ExportLogsServiceRequest { resource_logs: resource_logs.collect() }
+    }
+
+    fn log_times(batch: &Batch) -> Vec<u64> {
+        let request = ExportLogsServiceRequest::decode(batch.encode()).unwrap();
+        let resources = request.resource_logs.iter().inspect(|r| assert_eq!(r.resource, resource()));
+        let scopes = resources.flat_map(|r| &r.scope_logs).inspect(|s| assert_eq!(s.schema_url, "s"));
+        scopes.flat_map(|s| &s.log_records).map(|r| r.time_unix_nano).collect()
+    }
+
+    /// Data points numbered by their time, of several kinds of metrics.
+    fn metrics(shape: &[Vec<Vec<usize>>]) -> ExportMetricsServiceRequest {
+        let mut next = 0;
+        let mut metric = |points: &usize| {
+            let mut times = (0..*points).map(|_| {
+                next += 1;
+                next
+            });
+            let number = |time_unix_nano| NumberDataPoint { time_unix_nano, ..NumberDataPoint::default() };
+            let data = match points % 3 {
+                0 => Data::Gauge(Gauge { data_points: times.by_ref().map(number).collect() }),
+                1 => Data::Sum(Sum {
+                    data_points: times.by_ref().map(number).collect(),
+                    aggregation_temporality: 2,
+                    is_monotonic: true,
+                }),
+                _ => Data::Histogram(Histogram {
+                    data_points: times
+                        .by_ref()
+                        .map(|time_unix_nano| HistogramDataPoint { time_unix_nano, ..HistogramDataPoint::default() })
+                        .collect(),
+                    aggregation_temporality: 1,
+                }),
+            };
+            Metric { name: format!("m{points}"), unit: "1".to_owned(), data: Some(data), ..Metric::default() }
+        };
+        let resource_metrics = shape.iter().map(|scopes| ResourceMetrics {
+            resource: resource(),
+            scope_metrics: scopes
+                .iter()
+                .map(|points| ScopeMetrics {
+                    metrics: points.iter().map(&mut metric).collect(),
+                    schema_url: "s".to_owned(),
+                    ..ScopeMetrics::default()
+                })
+                .collect(),
+            ..ResourceMetrics::default()
+        });
+        ExportMetricsServiceRequest { resource_metrics: resource_metrics.collect() }
+    }
+
+    fn point_times(batch: &Batch) -> Vec<u64> {
+        let request = ExportMetricsServiceRequest::decode(batch.encode()).unwrap();
+        let resources = request.resource_metrics.iter().inspect(|r| assert_eq!(r.resource, resource()));
+        let scopes = resources.flat_map(|r| &r.scope_metrics).inspect(|s| assert_eq!(s.schema_url, "s"));
+        let metrics = scopes.flat_map(|s| &s.metrics).inspect(|m| assert_eq!(m.unit, "1"));
+        metrics
+            .flat_map(|m| match m.data.as_ref().unwrap() {
+                Data::Gauge(data) => data.data_points.iter().map(|p| p.time_unix_nano).collect::<Vec<_>>(),
+                Data::Sum(data) => {
+                    assert!(data.is_monotonic && data.aggregation_temporality == 2);
+                    data.data_points.iter().map(|p| p.time_unix_nano).collect()
+                }
+                Data::Histogram(data) => {
+                    assert_eq!(data.aggregation_temporality, 1);
+                    data.data_points.iter().map(|p| p.time_unix_nano).collect()
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn decode(signal: Signal, message: &impl Message) -> Batch {
+        Batch::decode(signal, message.encode_to_vec().into()).unwrap()
+    }
+
+    /// Cuts the batch and puts it together again, in two ways.
+    fn check(signal: Signal, bytes: &[u8], at: usize, max: usize, times: fn(&Batch) -> Vec<u64>) {
+        let whole = || {
+            let mut whole = Batch::decode(signal, bytes.to_vec().into()).unwrap();
+            // A second request, which must not be touched by a cut in the first one.
+            whole.append(Batch::decode(signal, bytes.to_vec().into()).unwrap());
+            whole
+        };
+        let all = times(&whole());
+        let mut first = whole();
+        let second = first.split_off(at);
+        assert_eq!((first.len(), second.len()), (at.min(all.len()), all.len().saturating_sub(at)));
+        assert_eq!([times(&first), times(&second)].concat(), all);
+        for part in [&first, &second] {
+            assert_eq!(Batch::decode(signal, part.encode()).unwrap().len(), part.len());
+        }
+
+        let mut parts = Vec::new();
+        whole().split_into(max, &mut |part| parts.push(part));
+        assert_eq!(parts.iter().flat_map(times).collect::<Vec<_>>(), all);
+        if let Some((last, full)) = parts.split_last() {
+            assert!(full.iter().all(|part| max > 0 && part.len() == max));
+            assert!(max == 0 || last.len() <= max);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn logs_are_cut_anywhere_and_none_is_lost(shape in vec(vec(0..5_usize, 0..4), 0..5), at in 0..60_usize, max in 0..9_usize) {
+            check(Signal::Logs, &logs(&shape).encode_to_vec(), at, max, log_times);
+        }
+
+        #[test]
+        fn metrics_are_cut_between_data_points(
+            shape in vec(vec(vec(0..6_usize, 0..3), 0..3), 0..4), at in 0..60_usize, max in 0..9_usize,
+        ) {
+            check(Signal::Metrics, &metrics(&shape).encode_to_vec(), at, max, point_times);
+        }
+    }
+
+    #[test]
+    fn what_holds_no_records_is_kept_once() {
+        let request = metrics(&[vec![vec![0, 3, 0], vec![]], vec![]]);
+        for at in 0..3 {
+            let mut first = decode(Signal::Metrics, &request);
+            let rest = first.split_off(at);
+            let read = |batch: &Batch| ExportMetricsServiceRequest::decode(batch.encode()).unwrap();
+            let names = |batch: &Batch| {
+                let resources = read(batch).resource_metrics.into_iter();
+                let metrics = resources.flat_map(|r| r.scope_metrics).flat_map(|s| s.metrics);
+                metrics.map(|m| m.name).filter(|name| name == "m0").count()
+            };
+            assert_eq!(names(&first) + names(&rest), 2, "{at}");
+            let resources = read(&first).resource_metrics.len() + read(&rest).resource_metrics.len();
+            assert_eq!(resources, if at == 0 { 2 } else { 3 }, "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_parts_have_the_receipts_and_the_metadata() {
+        let (receipt, waiter) = Receipt::pair();
+        let metadata = Arc::new(Metadata::new([("x-tenant", "acme")]));
+        let whole = decode(Signal::Logs, &logs(&[vec![3]])).with_receipt(receipt).with_metadata(metadata);
+        let mut parts = Vec::new();
+        whole.split_into(1, &mut |part| parts.push(part));
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|b| b.metadata().unwrap().first("x-tenant") == Some("acme")));
+        let last = parts.pop().unwrap();
+        parts.into_iter().for_each(|part| part.settle(&Outcome::Done));
+        last.settle(&Outcome::Rejected("no".into()));
+        assert_eq!(waiter.await, Outcome::Rejected("no".into()));
+    }
+}
