@@ -45,6 +45,13 @@ pub(crate) fn batch(spans: usize) -> (Batch, Waiter) {
     (batch.with_receipt(receipt), waiter)
 }
 
+/// The same, and nobody waits for it.
+pub(crate) fn unattended(spans: usize) -> Batch {
+    let (mut batch, _waiter) = batch(spans);
+    batch.take_receipts().into_iter().for_each(Receipt::ignore);
+    batch
+}
+
 /// The counters of the exporter under test; the equation that must always hold (I2) is asserted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Counts {

@@ -18,11 +18,17 @@
 //! Decision: if one of the others has taken the data, a full queue is no reason to ask the client for it again: it would
 //! send it to all of them again, and the destination that is away would double the data of those that are not. Where
 //! nobody has taken it, the client is asked to come again. The Collector asks always.
+//!
+//! # Nobody waits any more
+//!
+//! A client that went away, or was told that it took too long, sends its data again. Whoever has not delivered it yet can
+//! ask ([`Receipt::is_abandoned`]) and leave it at that, instead of delivering it once for each time it was sent.
 
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -118,11 +124,22 @@ enum Then {
 struct Shared {
     verdict: Mutex<Verdict>,
     then: Mutex<Option<Then>>,
+    /// Who waits wants to know, but its client does not.
+    is_abandoned: AtomicBool,
 }
 
 impl Shared {
     fn new(then: Then) -> Arc<Self> {
-        Arc::new(Self { verdict: Mutex::default(), then: Mutex::new(Some(then)) })
+        Arc::new(Self { verdict: Mutex::default(), then: Mutex::new(Some(then)), is_abandoned: AtomicBool::new(false) })
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
+            || match &*self.then.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(Then::Waiter(waiter)) => waiter.is_closed(),
+                Some(Then::FanOut(fan_out)) => Receipt::are_abandoned(&fan_out.parents),
+                None => false,
+            }
     }
 
     fn verdict(&self) -> MutexGuard<'_, Verdict> {
@@ -181,7 +198,19 @@ impl Receipt {
     /// A receipt and the future that resolves when all its branches are settled.
     pub fn pair() -> (Self, Waiter) {
         let (sender, receiver) = oneshot::channel();
-        (Self { shared: Some(Shared::new(Then::Waiter(sender))) }, Waiter(receiver))
+        let shared = Shared::new(Then::Waiter(sender));
+        let waiter = Waiter { outcome: receiver, shared: Arc::downgrade(&shared) };
+        (Self { shared: Some(shared) }, waiter)
+    }
+
+    /// Whether the data will be sent again, since whoever sent it does not wait for an answer any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_abandoned())
+    }
+
+    /// Whether there are receipts, and all of them are abandoned.
+    pub fn are_abandoned(receipts: &[Self]) -> bool {
+        !receipts.is_empty() && receipts.iter().all(Self::is_abandoned)
     }
 
     /// A receipt for each of several destinations that get the same data. When all are settled, so are the parents.
@@ -232,15 +261,32 @@ impl std::fmt::Debug for Receipt {
     }
 }
 
-/// Resolves to the worst outcome once every branch is settled.
-#[derive(Debug)]
-pub struct Waiter(oneshot::Receiver<Outcome>);
+/// Resolves to the worst outcome once every branch is settled. Dropping it abandons the receipt.
+pub struct Waiter {
+    outcome: oneshot::Receiver<Outcome>,
+    shared: Weak<Shared>,
+}
+
+impl Waiter {
+    /// The client will not hear of the outcome, whatever it is: it went away. Waiting goes on.
+    pub fn abandon(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.is_abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiter")
+    }
+}
 
 impl Future for Waiter {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.0).poll(cx).map(|outcome| outcome.unwrap_or(Outcome::Lost))
+        Pin::new(&mut self.outcome).poll(cx).map(|outcome| outcome.unwrap_or(Outcome::Lost))
     }
 }
 
@@ -333,6 +379,23 @@ mod tests {
         drop(receipts.next());
         drop(receipts);
         assert_eq!(waiter.await, Outcome::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_is_abandoned_when_all_who_wait_have_gone() {
+        let (receipt, waiter) = Receipt::pair();
+        let (other, other_waiter) = Receipt::pair();
+        assert!(!Receipt::are_abandoned(&[]));
+        let joined = [receipt.branch(), other];
+        drop(other_waiter);
+        assert!(!Receipt::are_abandoned(&joined) && joined[1].is_abandoned());
+        let destinations: Vec<Receipt> = Receipt::fan_out(joined.into(), 2).collect();
+        assert!(!Receipt::are_abandoned(&destinations));
+        waiter.abandon();
+        assert!(receipt.is_abandoned() && Receipt::are_abandoned(&destinations));
+        destinations.into_iter().for_each(|receipt| receipt.settle(Outcome::Done));
+        receipt.settle(Outcome::Done);
+        assert_eq!(waiter.await, Outcome::Done, "it is still told");
     }
 
     fn futures_poll(waiter: &mut Waiter) -> Option<Outcome> {

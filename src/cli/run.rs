@@ -219,15 +219,17 @@ fn report(telemetry: &Telemetry, drained: bool) -> ExitCode {
     }
     for balance in telemetry.balances().iter().filter(|b| b.offered + b.recovered > 0) {
         let Balance { exporter, signal, consumed, sent, send_failed, enqueue_failed, in_flight, .. } = balance;
-        let Balance { recovered, kept, .. } = balance;
+        let Balance { recovered, kept, has_storage, .. } = balance;
+        // The next process goes on with what this one was about to deliver.
+        let (left, kept) = if *has_storage { (0, kept + in_flight) } else { (*in_flight, *kept) };
         // Those of exporters without storage are always 0.
         let found = if *recovered > 0 { format!(" and {recovered} found on disk") } else { String::new() };
-        let on_disk = if *kept > 0 { format!(", waiting on disk {kept}") } else { String::new() };
+        let on_disk = if kept > 0 { format!(", waiting on disk {kept}") } else { String::new() };
         info!(
-            "{exporter}: of {consumed} {}{found} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {in_flight}{on_disk}",
+            "{exporter}: of {consumed} {}{found} delivered {sent}, dropped {send_failed}, refused by a full queue {enqueue_failed}, left behind {left}{on_disk}",
             signal.records()
         );
-        lost += in_flight;
+        lost += left;
         if drained && balance.difference() != 0 {
             error!("{exporter}: {} {} are unaccounted for", balance.difference(), signal.records());
         }

@@ -9,6 +9,11 @@
 //!            └─ one record: dropped, `too_large`
 //! ```
 //!
+//! `batch::max_size` in records is kept to before anything is encoded, whatever way the batch came.
+//!
+//! Where somebody waits for the outcome, there are no attempts any more once all of them have gone: they send the data
+//! again, and it would be delivered as often as they did.
+//!
 //! Two limits are not the same. `max_request_size` holds for everything: a record above it is dropped. What the
 //! destination once refused, and `batch::max_size` in bytes, only say where to cut: a single record above them is sent.
 
@@ -17,7 +22,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::receipt::Outcome;
+use weir_pipeline::receipt::{Outcome, Receipt};
 
 use super::backoff::Backoff;
 use super::halves::halves;
@@ -109,13 +114,18 @@ impl Tally {
 
 impl<D: Destination> Inner<D> {
     /// Sends a batch, in parts and again if need be, and counts how that ended.
-    pub(super) async fn deliver(&self, batch: Batch) -> Delivered {
+    ///
+    /// `receipts` are those of the batch, which has none itself.
+    pub(super) async fn deliver(&self, batch: Batch, receipts: &[Receipt]) -> Delivered {
         let mut tally = Tally::default();
         // A part, and whether it is as small as it can be made.
-        let mut parts = vec![(batch, false)];
+        let mut parts = Vec::new();
+        batch.split_into(self.queue.settings.max_items(), &mut |part| parts.push((part, false)));
+        parts.reverse();
         while let Some((part, is_smallest)) = parts.pop() {
             let records = part.len();
-            let Err(too_large) = self.deliver_part(&part, is_smallest, &mut tally).await else { continue };
+            let sent = self.deliver_part(&part, is_smallest, receipts, &mut tally).await;
+            let Err(too_large) = sent else { continue };
             match (halves(part), too_large) {
                 (Err(part), TooLarge::Unwieldy) => parts.push((part, true)),
                 (Err(_), TooLarge::Forbidden(message) | TooLarge::Refused(_, message)) => {
@@ -146,7 +156,13 @@ impl<D: Destination> Inner<D> {
     }
 
     /// Sends a part as one request and counts how that ended, unless it is too large for that.
-    async fn deliver_part(&self, part: &Batch, is_smallest: bool, tally: &mut Tally) -> Result<(), TooLarge> {
+    async fn deliver_part(
+        &self,
+        part: &Batch,
+        is_smallest: bool,
+        receipts: &[Receipt],
+        tally: &mut Tally,
+    ) -> Result<(), TooLarge> {
         let records = part.len();
         let request = match self.destination.encode(part).await {
             Ok(request) => request,
@@ -158,7 +174,7 @@ impl<D: Destination> Inner<D> {
         let bytes = request.len();
         self.queue.check_size(bytes, is_smallest || records == 1)?;
         let sent = match self.destination.pack(request, part.metadata()).await {
-            Ok(payload) => self.persist(&payload, records).await,
+            Ok(payload) => self.persist(&payload, records, receipts).await,
             Err(failure) => Err(failure.into()),
         };
         match sent {
@@ -203,12 +219,16 @@ impl<D: Destination> Inner<D> {
     }
 
     /// Attempts until it succeeds, is refused for good, or time is up.
-    async fn persist(&self, payload: &D::Payload, records: usize) -> Result<Accepted, GivenUp> {
+    async fn persist(&self, payload: &D::Payload, records: usize, receipts: &[Receipt]) -> Result<Accepted, GivenUp> {
         let Queue { retry, report, context, .. } = &*self.queue;
         let started = Instant::now();
         let mut backoff = Backoff::new(retry);
         let mut is_stopping = false;
         loop {
+            if Receipt::are_abandoned(receipts) {
+                let message = "whoever sent them has stopped waiting".to_owned();
+                return Err(GivenUp { kind: Kind::Abandoned, message, after: None });
+            }
             is_stopping |= self.shutdown.is_requested();
             let (delay, message) = match self.destination.attempt(payload).await {
                 Ok(accepted) => return Ok(accepted),

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::metadata::Metadata;
 
-use super::halves::cut;
 use super::holding::{Held, Holding};
 use super::settings::{BatchSettings, BatchSizer};
 use super::{Destination, Inner, Item, State};
@@ -90,24 +89,10 @@ impl<D: Destination> Inner<D> {
     /// Lets a joined batch wait to be sent, in as many requests as `max_size` asks for if that counts records. If it
     /// counts bytes, the batch is cut once it is encoded.
     fn dispatch(self: &Arc<Self>, state: &mut State, formed: Formed) {
-        let most = match &self.queue.settings.batch {
-            Some(BatchSettings { sizer: BatchSizer::Items, max_size: Some(most), .. }) => *most,
-            _ => usize::MAX,
-        };
         let holding = Arc::new(Holding::new(formed.held, &self.queue.counters));
-        let mut rest = formed.batch;
-        loop {
-            match cut(rest, most) {
-                Ok((first, others)) => {
-                    self.enqueue(state, [Item::new(first, &holding)]);
-                    rest = others;
-                }
-                Err(last) => {
-                    self.enqueue(state, [Item::new(last, &holding)]);
-                    return;
-                }
-            }
-        }
+        formed.batch.split_into(self.queue.settings.max_items(), &mut |part| {
+            self.enqueue(state, [Item::new(part, &holding)]);
+        });
     }
 }
 

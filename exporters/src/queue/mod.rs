@@ -208,8 +208,9 @@ impl Queue {
             signal,
             storage,
         });
-        // If that fails, what looks after it tries again, and says so.
         if let Some(storage) = &queue.storage {
+            queue.counters.have_storage();
+            // If that fails, what looks after it tries again, and says so.
             queue.open_log(storage).ok();
         }
         queue
@@ -424,7 +425,7 @@ impl<D: Destination> Inner<D> {
         if self.shutdown.is_requested() && holding.number().is_some() {
             return holding.end(0, records);
         }
-        let delivered = self.deliver(batch).await;
+        let delivered = self.deliver(batch, &receipts).await;
         receipts.into_iter().for_each(|receipt| receipt.settle(delivered.outcome.clone()));
         holding.end(records - delivered.kept, delivered.kept);
     }

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Exhausted,
     /// The process stopped before the destination took the data.
     Shutdown,
+    /// Whoever sent the data has stopped waiting for an answer, and will send it again.
+    Abandoned,
     /// The destination took the request but not all of its records.
     Partial,
     /// A single record is larger than what may be sent, or than the destination takes.
@@ -41,6 +43,7 @@ impl Kind {
             Self::Permanent => "permanent_error",
             Self::Exhausted => "retries_exhausted",
             Self::Shutdown => "shutdown",
+            Self::Abandoned => "abandoned",
             Self::Partial => "partial_success",
             Self::TooLarge => "too_large",
             Self::Full => "queue_full",
@@ -96,6 +99,7 @@ impl Report {
             Kind::Permanent
             | Kind::Exhausted
             | Kind::Shutdown
+            | Kind::Abandoned
             | Kind::Partial
             | Kind::TooLarge
             | Kind::Full

@@ -84,6 +84,14 @@ impl QueueSettings {
             keeps_metadata: false,
         }
     }
+
+    /// The most records of a request that is sent; 0 if there is no limit.
+    pub(crate) fn max_items(&self) -> usize {
+        match &self.batch {
+            Some(BatchSettings { sizer: BatchSizer::Items, max_size: Some(most), .. }) => *most,
+            _ => 0,
+        }
+    }
 }
 
 impl Default for QueueSettings {

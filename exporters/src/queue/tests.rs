@@ -13,7 +13,7 @@ use weir_pipeline::telemetry::Telemetry;
 
 use super::settings::Sizer;
 use super::*;
-use crate::testing::{Counts, batch, context, counts, dropped, settled};
+use crate::testing::{Counts, batch, context, counts, dropped, settled, unattended};
 
 /// A destination that answers by a script, and with success when that is through.
 #[derive(Clone, Default)]
@@ -278,8 +278,8 @@ async fn block_on_overflow_waits_for_room() {
     let settings =
         QueueSettings { queue_size: 10, sizer: Sizer::Items, block_on_overflow: true, ..QueueSettings::default() };
     let rig = rig(&settings, &exact(), Script::default().close());
-    rig.lane.consume(batch(8).0).await;
-    let blocked = rig.lane.consume(batch(5).0);
+    rig.lane.consume(unattended(8)).await;
+    let blocked = rig.lane.consume(unattended(5));
     tokio::pin!(blocked);
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut blocked).await.is_err());
     assert_eq!(counts(&rig.telemetry).in_flight, 13);
@@ -318,8 +318,8 @@ async fn no_more_than_num_consumers_requests_are_under_way_over_all_lanes() {
     let rig = rig(&settings, &exact(), Script::default().close());
     let other = Lane::new(Arc::clone(&rig.queue), rig.script.clone(), rig.shutdown.clone());
     for _ in 0..10 {
-        rig.lane.consume(batch(1).0).await;
-        other.consume(batch(1).0).await;
+        rig.lane.consume(unattended(1)).await;
+        other.consume(unattended(1)).await;
     }
     settle().await;
     assert_eq!(rig.script.attempts().len(), 3);
@@ -374,7 +374,7 @@ async fn draining_sends_what_is_queued_once() {
     let settings = QueueSettings { num_consumers: 1, ..QueueSettings::default() };
     let rig = rig(&settings, &exact(), Script::of([Ok(Accepted::default()), busy(), Ok(Accepted::default())]).close());
     for _ in 0..5 {
-        rig.lane.consume(batch(2).0).await;
+        rig.lane.consume(unattended(2)).await;
     }
     rig.trigger.request();
     rig.script.open();
@@ -386,7 +386,7 @@ async fn draining_sends_what_is_queued_once() {
 #[tokio::test(start_paused = true)]
 async fn an_abandoned_drain_leaves_the_rest_in_flight() {
     let rig = rig(&QueueSettings::default(), &exact(), Script::default().close());
-    rig.lane.consume(batch(2).0).await;
+    rig.lane.consume(unattended(2)).await;
     rig.trigger.request();
     assert!(tokio::time::timeout(Duration::from_secs(25), rig.lane.drain()).await.is_err());
     assert_eq!(counts(&rig.telemetry).in_flight, 2);
@@ -401,4 +401,27 @@ async fn an_empty_batch_is_not_sent() {
     rig.lane.drain().await;
     assert!(rig.script.attempts().is_empty());
     settled(&rig.telemetry, 0, 0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_any_more_is_not_tried_again() {
+    for (settings, attempts) in [(waiting(), 1), (QueueSettings::direct(), 1), (QueueSettings::default(), 3)] {
+        let rig = rig(&settings, &exact(), Script::of([busy(), busy()]));
+        let (data, waiter) = batch(4);
+        rig.lane.consume(data).await;
+        settle().await;
+        waiter.abandon();
+        rig.lane.drain().await;
+        assert_eq!(rig.script.sizes(), vec![4; attempts], "what was acknowledged goes on");
+        let expected = if attempts == 1 { (0, 4) } else { (4, 0) };
+        settled(&rig.telemetry, expected.0, expected.1, 0);
+        assert_eq!(dropped(&rig.telemetry, "abandoned"), expected.1);
+    }
+    // As long as one waits, all of it is tried.
+    let (rig, (mut data, gone), (other, waits)) = (rig(&waiting(), &exact(), Script::of([busy()])), batch(1), batch(2));
+    data.append(other);
+    rig.lane.consume(data).await;
+    drop(gone);
+    assert_eq!(waits.await, Outcome::Done);
+    assert_eq!(rig.script.sizes(), [3, 3]);
 }

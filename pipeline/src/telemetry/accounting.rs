@@ -28,6 +28,8 @@ pub struct Balance {
     pub recovered: u64,
     /// Records that wait on disk, whatever becomes of the process.
     pub kept: u64,
+    /// Whether what the exporter holds is on disk as well.
+    pub has_storage: bool,
 }
 
 impl Balance {
@@ -54,8 +56,9 @@ impl Balance {
             };
             let offered = series(format!("weir_exporter_offered_{suffix}"));
             for (labels, offered) in offered {
-                let value =
-                    |name: String| series(name).iter().find(|(l, _)| l == labels).map_or(0, |(_, value)| *value);
+                let found = |name: String| series(name).iter().find(|(l, _)| l == labels).map(|(_, value)| *value);
+                let value = |name: String| found(name).unwrap_or(0);
+                let kept = found(format!("weir_exporter_kept_{suffix}"));
                 balances.push(Self {
                     exporter: labels.first().map_or_else(String::new, |(_, v)| v.clone()),
                     signal,
@@ -67,7 +70,8 @@ impl Balance {
                     enqueue_failed: value(format!("otelcol_exporter_enqueue_failed_{suffix}")),
                     in_flight: value(format!("weir_exporter_in_flight_{suffix}")),
                     recovered: value(format!("weir_exporter_recovered_{suffix}")),
-                    kept: value(format!("weir_exporter_kept_{suffix}")),
+                    kept: kept.unwrap_or(0),
+                    has_storage: kept.is_some(),
                 });
             }
         }

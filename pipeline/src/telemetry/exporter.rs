@@ -72,6 +72,11 @@ impl ExporterCounters {
         dropped.add(records);
     }
 
+    /// From now on what the exporter holds is on disk as well.
+    pub fn have_storage(&self) {
+        self.of_storage();
+    }
+
     /// Counts records of an earlier process that were found on disk, where they wait.
     pub fn recover(&self, records: usize) {
         let [recovered, kept] = self.of_storage();

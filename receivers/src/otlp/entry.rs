@@ -248,6 +248,8 @@ impl Future for &mut Ending<'_> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let (Some(waiter), Ok(runtime)) = (self.waiter.take(), tokio::runtime::Handle::try_current()) else { return };
+        // The client sends it again, or nobody does.
+        waiter.abandon();
         let (books, records, shares) = (self.books.clone(), self.records, std::mem::take(&mut self.shares));
         runtime.spawn(async move { books.count(records, &shares, waiter.await == Outcome::Done) });
     }

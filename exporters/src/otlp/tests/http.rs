@@ -4,7 +4,7 @@ use weir_pipeline::otlp::status::{Code, Status};
 
 use super::stub::{Answer, Stub};
 use super::*;
-use crate::testing::{dropped, request, settled};
+use crate::testing::{dropped, request, settled, unattended};
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
@@ -148,7 +148,7 @@ async fn connections_are_kept_and_as_many_as_are_needed() {
     let mut settings = http_settings(stub.address);
     settings.exchange.timeout = Some(Duration::from_millis(300));
     let rig = Rig::http(settings);
-    let silent = [batch(1), batch(1)].map(|(data, _)| data);
+    let silent = [unattended(1), unattended(1)];
     for data in silent {
         rig.exporter.consume(data).await;
     }

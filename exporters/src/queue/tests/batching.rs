@@ -56,10 +56,10 @@ async fn nobody_waits_longer_than_the_timeout() {
 #[tokio::test(start_paused = true)]
 async fn the_timer_of_a_batch_does_not_cut_the_next_one_short() {
     let rig = rig(&joining(10, None), &exact(), Script::default());
-    rig.lane.consume(batch(4).0).await;
+    rig.lane.consume(unattended(4)).await;
     tokio::time::advance(Duration::from_millis(150)).await;
-    rig.lane.consume(batch(6).0).await;
-    rig.lane.consume(batch(2).0).await;
+    rig.lane.consume(unattended(6)).await;
+    rig.lane.consume(unattended(2)).await;
     tokio::time::advance(Duration::from_millis(100)).await;
     settle().await;
     assert_eq!(rig.script.sizes(), [10], "the second one waits for another 100 ms");

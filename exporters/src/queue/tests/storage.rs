@@ -67,6 +67,30 @@ fn what_was_accepted_is_delivered_by_the_next_process_and_not_by_the_one_after()
 }
 
 #[test]
+fn what_comes_from_disk_is_cut_as_everything_else() {
+    let directory = TempDir::new().unwrap();
+    process(async {
+        let rig = rig(&stored(&directory), &exact(), Script::default().close());
+        accepted(&rig, 25).await;
+    });
+    process(async {
+        let batch = BatchSettings {
+            flush_timeout: Duration::from_millis(1),
+            min_size: 0,
+            max_size: Some(10),
+            sizer: BatchSizer::Items,
+            metadata_keys: Vec::new(),
+        };
+        let rig = rig(&QueueSettings { batch: Some(batch), ..stored(&directory) }, &exact(), Script::default());
+        delivered(&rig, 25).await;
+        rig.lane.drain().await;
+        assert_eq!(rig.script.sizes(), [10, 10, 5]);
+        settled(&rig.telemetry, 25, 0, 0);
+        assert!(rig.telemetry.families().iter().any(|family| family.name == "weir_exporter_kept_spans"));
+    });
+}
+
+#[test]
 fn what_fits_no_memory_waits_on_disk_with_its_metadata() {
     let directory = TempDir::new().unwrap();
     process(async {
