@@ -7,7 +7,7 @@ use clap::Args;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::tenant::RecordError;
 use weir_store::StoreError;
-use weir_store::query::{Engine, write};
+use weir_store::query::Engine;
 use weir_store::registry::{Registry, RegistryError};
 
 use super::store::{OutputFormat, SpansArguments, block_on};
@@ -29,8 +29,7 @@ pub(crate) struct SqlArguments {
 pub(super) fn sql(arguments: &SqlArguments) -> anyhow::Result<ExitCode> {
     block_on(async {
         let engine = open(arguments).await?;
-        let batches = engine.collect(&arguments.query).await?;
-        match write(&batches, arguments.format.into(), &mut std::io::stdout().lock()) {
+        match engine.write(&arguments.query, arguments.format.into(), std::io::stdout().lock()).await? {
             // Whoever reads has seen enough: `weir sql … | head`.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             result => result.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),

@@ -20,6 +20,7 @@
 
 #![warn(missing_docs)]
 
+mod answer;
 pub mod commit;
 pub mod convert;
 pub mod maintain;

@@ -1,29 +1,27 @@
 //! SQL over the spans, also while a collector writes them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use deltalake::arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder};
-use deltalake::arrow::csv;
-use deltalake::arrow::datatypes::{DataType, Field, Schema};
-use deltalake::arrow::error::ArrowError;
-use deltalake::arrow::json::writer::{JsonArray, WriterBuilder};
-use deltalake::arrow::util::display::FormatOptions;
-use deltalake::arrow::util::pretty::pretty_format_batches_with_options;
+use deltalake::arrow::array::RecordBatch;
 use deltalake::datafusion::catalog::TableProvider;
 use deltalake::datafusion::catalog::view::ViewTable;
 use deltalake::datafusion::common::DataFusionError;
 use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::execution::SendableRecordBatchStream;
+use deltalake::datafusion::execution::SessionStateBuilder;
 use deltalake::datafusion::execution::context::SQLOptions;
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
 use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use deltalake::datafusion::logical_expr::LogicalPlanBuilder;
+use deltalake::datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext, col, lit};
 use futures::TryStreamExt;
 use weir_pipeline::clock::Environment as Clock;
 use weir_pipeline::tenant::InvalidSlug;
+
+pub use crate::answer::{AnswerWriter, Format, write};
 
 use crate::StoreError;
 use crate::objects::Root;
@@ -111,6 +109,21 @@ impl Engine {
         Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
     }
 
+    /// Writes the answer to a query as its rows come.
+    ///
+    /// # Errors
+    /// As [`Self::sql`], also when rows have been written already. Whether they could be written is what is returned.
+    pub async fn write(&self, statement: &str, format: Format, out: impl Write) -> Result<io::Result<()>, QueryError> {
+        let mut rows = self.sql(statement).await?;
+        let mut answer = AnswerWriter::new(format, rows.schema(), out);
+        while let Some(batch) = rows.try_next().await.map_err(|e| explain(&e))? {
+            if let Err(error) = answer.write(&batch) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(answer.finish())
+    }
+
     /// A session that knows nothing but the spans.
     async fn session(&self) -> Result<SessionContext, QueryError> {
         let mut table = self.table.lock().await;
@@ -118,7 +131,17 @@ impl Engine {
         let mut config = SessionConfig::new().with_information_schema(true);
         config.options_mut().execution.parquet.pushdown_filters = true;
         config.options_mut().execution.parquet.reorder_filters = true;
-        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        // Decision: a limit is not pushed below the operators. delta-rs' scan says that it takes one and does not where
+        // only partition columns are read, so that `SELECT date FROM spans LIMIT 2` had all rows. What it costs is
+        // little: a scan is still told how many rows are wanted, and sorting keeps no more than those.
+        let rules = PhysicalOptimizer::new().rules.into_iter().filter(|rule| rule.name() != "LimitPushdown").collect();
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .with_physical_optimizer_rules(rules)
+            .build();
+        let context = SessionContext::new_with_state(state);
         let delta = table.delta();
         delta.update_datafusion_session(&context.state()).map_err(|e| QueryError(one_line(&e.to_string())))?;
         let provider = delta.table_provider().with_session(Arc::new(context.state())).await.map_err(|e| explain(&e))?;
@@ -166,78 +189,4 @@ fn one_line(text: &str) -> String {
         line.push_str(" `DESCRIBE spans` lists the columns.");
     }
     line
-}
-
-/// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A table for people.
-    Table,
-    /// A JSON array of objects; decimals are numbers with all their digits.
-    Json,
-    /// CSV with a header; lists and maps as JSON.
-    Csv,
-}
-
-/// Writes the answer to a query.
-///
-/// # Errors
-/// If `out` cannot be written.
-pub fn write(batches: &[RecordBatch], format: Format, out: &mut dyn Write) -> std::io::Result<()> {
-    match format {
-        Format::Table => {
-            let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"));
-            let table = pretty_format_batches_with_options(batches, &options).map_err(std::io::Error::other)?;
-            writeln!(out, "{table}")
-        }
-        Format::Json => write_json(batches, out).map_err(std::io::Error::other),
-        Format::Csv => write_csv(batches, out).map_err(std::io::Error::other),
-    }
-}
-
-fn write_json(batches: &[RecordBatch], out: &mut dyn Write) -> Result<(), ArrowError> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(&mut *out);
-    writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
-    writer.finish()?;
-    writeln!(out)?;
-    Ok(())
-}
-
-fn write_csv(batches: &[RecordBatch], out: &mut dyn Write) -> Result<(), ArrowError> {
-    let mut writer = csv::WriterBuilder::new().with_header(true).build(out);
-    batches.iter().try_for_each(|batch| writer.write(&flat(batch)?))
-}
-
-/// Lists, maps and structs as JSON text, which is all that CSV has for them.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let mut fields = Vec::new();
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if field.data_type().is_nested() {
-            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
-            columns.push(json_texts(field.name(), column)?);
-        } else {
-            fields.push(Arc::clone(field));
-            columns.push(Arc::clone(column));
-        }
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-}
-
-fn json_texts(name: &str, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let schema = Arc::new(Schema::new(vec![Field::new(name, column.data_type().clone(), true)]));
-    let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
-    let mut lines = Vec::new();
-    let mut writer = WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .build::<_, deltalake::arrow::json::writer::LineDelimited>(&mut lines);
-    writer.write(&batch)?;
-    writer.finish()?;
-    let prefix = format!("{{{}:", serde_json::Value::from(name)).len();
-    let mut texts = StringBuilder::new();
-    for (row, line) in String::from_utf8_lossy(&lines).lines().enumerate() {
-        let value = line.get(prefix..line.len().saturating_sub(1)).filter(|_| column.is_valid(row));
-        texts.append_option(value);
-    }
-    Ok(Arc::new(texts.finish()))
 }

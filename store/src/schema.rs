@@ -10,9 +10,10 @@
 //! * **Money** is US dollars as `Decimal(18, 12)`, exact. An amount that does not fit (a million dollars for one span) is
 //!   `null` here and stays an attribute.
 //! * **Ids** are lower-case hexadecimal of whatever bytes were sent, so ids of a wrong length survive.
-//! * **`start_time`** is cut to microseconds, `start_nanos` (0..=999) is the rest: a `u64` of nanoseconds always fits.
-//!   `duration_ns` is end minus start and negative where a client's clock was set back. A difference beyond an `i64` (292
-//!   years) is clamped and the exact end kept in `otlp_rest`.
+//! * **`start_time`** is cut to microseconds, `start_nanos` (0..=999) is the rest. A start after April 2262 is clamped to
+//!   then and kept exactly in `otlp_rest`: many functions of SQL count nanoseconds in an `i64`, and one client's clock must
+//!   not make them fail for all. `duration_ns` is end minus start and negative where a client's clock was set back. A
+//!   difference beyond an `i64` (292 years) is clamped too and the exact end kept in the same place.
 //! * **`kind`, `status`** are the names of the specification in lower case; a number without a name is written as that
 //!   number. `has_status` is false where the span has no status message at all, which reads as `unset`.
 //! * **`input`, `output`, `tool_definitions`** hold the content an LLM call, a workflow or a tool was given and gave.

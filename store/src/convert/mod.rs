@@ -34,7 +34,7 @@ use self::keys::ChunkKeys;
 use self::known::Slot;
 pub(crate) use self::rows::MAX_ROWS;
 pub use self::rows::{DEFAULT_ENVIRONMENT, Partition, Rows};
-use self::rows::{ResourceRow, Row, ScopeRow};
+use self::rows::{LAST_START, ResourceRow, Row, ScopeRow};
 use self::scan::SpanScan;
 use self::usage::{Facts, Usage, money, span_type};
 
@@ -113,13 +113,18 @@ impl Converter {
         if !span.parent_span_id.is_empty() {
             put_hex(&mut c.parent_span_id, at, span.parent_span_id);
         }
-        let (micros, nanos) = split_time(span.start);
+        let start = span.start.min(LAST_START);
+        let (micros, nanos) = split_time(start);
         c.start_time.put(at, micros);
         c.start_nanos.put(at, nanos);
         let duration = i128::from(span.end) - i128::from(span.start);
         let clamped = duration.clamp(i64::MIN.into(), i64::MAX.into());
         c.duration_ns.put(at, clamped as i64);
-        if clamped != duration {
+        if start != span.start {
+            wire::put_tag(&mut self.rest, 7, wire::FIXED64);
+            self.rest.extend_from_slice(&span.start.to_le_bytes());
+        }
+        if clamped != duration || start != span.start {
             wire::put_tag(&mut self.rest, 8, wire::FIXED64);
             self.rest.extend_from_slice(&span.end.to_le_bytes());
         }
@@ -208,8 +213,10 @@ impl Converter {
         put_text(&mut c.price_version, at, span.value(Slot::PriceVersion));
         put_finish_reason(&mut c.finish_reason, at, span.value(Slot::FinishReason));
         c.streaming.put_option(at, span.streaming());
-        c.temperature.put_option(at, span.value(Slot::Temperature).and_then(Any::as_double));
-        c.top_p.put_option(at, span.value(Slot::TopP).and_then(Any::as_double));
+        // Parquet's statistics do not know that something is no number, and a filter would miss it.
+        let number = |slot| span.value(slot).and_then(Any::as_double).filter(|number| !number.is_nan());
+        c.temperature.put_option(at, number(Slot::Temperature));
+        c.top_p.put_option(at, number(Slot::TopP));
         c.max_tokens.put_option(at, span.value(Slot::MaxTokens).and_then(Any::as_count));
         c.ttft_ns.put_option(at, span.time_to_first_token());
         let usage = Usage::of(span);

@@ -1,6 +1,7 @@
 //! Spans of many requests, in the order they are stored.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
@@ -26,6 +27,9 @@ pub(crate) const MAX_ROWS: usize = 1024;
 const MAX_BYTES: usize = 16 << 20;
 
 const NANOS_PER_MINUTE: u64 = 60_000_000_000;
+
+/// The last start of a span that is a timestamp of nanoseconds for everybody: in April 2262.
+pub(super) const LAST_START: u64 = i64::MAX as u64;
 const MINUTES_PER_DAY: u64 = 24 * 60;
 
 /// Where a row is stored.
@@ -276,7 +280,7 @@ impl Row {
                 (prefix(fields.trace_id), prefix(fields.span_id))
             }
         };
-        let start = span.start_time_unix_nano();
+        let start = span.start_time_unix_nano().min(LAST_START);
         Self {
             environment: 0,
             minute: start / NANOS_PER_MINUTE,
@@ -290,7 +294,7 @@ impl Row {
         }
     }
 
-    /// Days since 1970-01-01: at most 213,503, in the year 2554.
+    /// Days since 1970-01-01: at most 106,751, in the year 2262.
     pub(super) fn date(&self) -> i32 {
         (self.minute / MINUTES_PER_DAY) as i32
     }
@@ -306,6 +310,7 @@ fn prefix<const N: usize>(id: &[u8]) -> [u8; N] {
 /// The last value of each key as text, in order of the keys' first occurrence; and whether that is all there is.
 fn read_resource(resource: &[u8]) -> (Vec<(String, String)>, bool) {
     let mut attributes: Vec<(String, String)> = Vec::new();
+    let mut known: HashMap<&[u8], usize> = HashMap::new();
     let mut exact = true;
     for field in Fields::new(resource) {
         if field.number != 1 {
@@ -323,13 +328,17 @@ fn read_resource(resource: &[u8]) -> (Vec<(String, String)>, bool) {
             }
         };
         exact &= attribute.exact;
-        let key = text(attribute.key);
-        match attributes.iter_mut().find(|(known, _)| known == key) {
-            Some((_, known)) => {
+        match known.entry(attribute.key) {
+            Entry::Occupied(at) => {
                 exact = false;
-                *known = value;
+                if let Some((_, known)) = attributes.get_mut(*at.get()) {
+                    *known = value;
+                }
             }
-            None => attributes.push((key.to_owned(), value)),
+            Entry::Vacant(new) => {
+                new.insert(attributes.len());
+                attributes.push((text(attribute.key).to_owned(), value));
+            }
         }
     }
     (attributes, exact)

@@ -1,7 +1,8 @@
 use deltalake::arrow::array::{Array, AsArray};
-use deltalake::arrow::datatypes::{Decimal128Type, Int64Type};
+use deltalake::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use weir_pipeline::batch::Batch;
@@ -9,15 +10,18 @@ use weir_pipeline::signal::Signal;
 
 use super::*;
 
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
 fn convert(attributes: Vec<(&str, Value)>) -> RecordBatch {
-    let attributes = attributes.into_iter().map(|(key, value)| KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    });
-    let spans = vec![Span { attributes: attributes.collect(), ..Span::default() }];
-    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
-    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    let attributes = attributes.into_iter().map(|(key, value)| attribute(key, value)).collect();
+    convert_of(Resource::default(), Span { attributes, ..Span::default() })
+}
+
+fn convert_of(resource: Resource, span: Span) -> RecordBatch {
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() }];
     let request = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
     let mut rows = Rows::default();
     let batch = Batch::decode(Signal::Traces, request.into()).unwrap();
@@ -111,6 +115,34 @@ fn the_last_of_equal_keys_is_the_one_to_query() {
 }
 
 #[test]
+fn what_would_make_queries_fail_or_miss_rows_is_not_in_the_columns() {
+    let odd = Span {
+        start_time_unix_nano: u64::MAX - 5,
+        end_time_unix_nano: u64::MAX,
+        attributes: vec![
+            attribute("gen_ai.request.temperature", Value::DoubleValue(f64::NAN)),
+            attribute("gen_ai.request.top_p", s("NaN")),
+        ],
+        ..Span::default()
+    };
+    let batch = convert_of(Resource::default(), odd);
+    for column in ["temperature", "top_p"] {
+        assert!(batch.column_by_name(column).unwrap().is_null(0), "{column}");
+    }
+    let start = batch.column_by_name("start_time").unwrap().as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!(start, i64::MAX / 1000);
+}
+
+#[test]
+fn many_attributes_of_a_resource_take_linear_time() {
+    let attributes = (0..100_000).map(|n| attribute(&format!("k{n}"), s("v"))).collect();
+    let started = std::time::Instant::now();
+    let batch = convert_of(Resource { attributes, ..Resource::default() }, Span::default());
+    assert_eq!(keys(&batch, "resource_attributes").len(), 100_000);
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+#[test]
 fn usage_is_inclusive() {
     for (attributes, expected) in [
         // OpenAI: cached tokens are part of the input.
@@ -128,6 +160,32 @@ fn usage_is_inclusive() {
                 ("gen_ai.usage.total_tokens", i(54)),
             ],
             (Some(7), Some(50), Some(57)),
+        ),
+        // A total that counts both says so.
+        (
+            vec![
+                ("gen_ai.system", s("anthropic")),
+                ("gen_ai.usage.input_tokens", i(1000)),
+                ("gen_ai.usage.output_tokens", i(100)),
+                ("gen_ai.usage.cache_read_input_tokens", i(148)),
+                ("gen_ai.usage.total_tokens", i(1248)),
+            ],
+            (Some(1148), Some(100), Some(1248)),
+        ),
+        (
+            vec![
+                ("gen_ai.provider.name", s("aws.bedrock")),
+                ("gen_ai.usage.input_tokens", i(10)),
+                ("gen_ai.usage.output_tokens", i(100)),
+                ("gen_ai.usage.cache_read.input_tokens", i(1148)),
+                ("gen_ai.usage.total_tokens", i(1258)),
+            ],
+            (Some(1158), Some(100), Some(1258)),
+        ),
+        // More tokens than any call has are no count.
+        (
+            vec![("gen_ai.usage.input_tokens", i(i64::MAX)), ("gen_ai.usage.output_tokens", i(7))],
+            (None, Some(7), Some(7)),
         ),
         // More cached than input proves the same.
         (

@@ -6,6 +6,9 @@ use super::any::{Any, text};
 use super::known::{NORMALISED, Slot};
 use crate::schema::MONEY;
 
+/// No call has more tokens, as for the `cost` processor: whatever says so would only spoil sums.
+const MAX_TOKENS: i64 = 1_000_000_000_000;
+
 /// Reads the value of a slot and the rank of the key it came from.
 pub(super) trait Facts<'a> {
     fn fact(&self, slot: Slot) -> Option<(Any<'a>, u8)>;
@@ -44,7 +47,7 @@ impl Usage {
         if repeats {
             return Self::default();
         }
-        let count = |slot| facts.value(slot).and_then(Any::as_count);
+        let count = |slot| facts.value(slot).and_then(Any::as_count).filter(|count| *count <= MAX_TOKENS);
         let mut usage = Self {
             input: count(Slot::InputTokens),
             output: count(Slot::OutputTokens),
@@ -65,15 +68,21 @@ impl Usage {
 
     /// Undoes what instrumentations leave out (seen against the providers' own numbers).
     fn make_inclusive(&mut self, cache_excluded: bool) {
+        // More cached than there is input, or a total that counts both, proves that the input does not count what is
+        // cached; Bedrock never does.
+        let cached = self.cache_read.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));
+        if let Some(input) = self.input.filter(|_| cached > 0) {
+            let inclusive = input.saturating_add(cached);
+            let sum = inclusive.saturating_add(self.output.unwrap_or(0));
+            if cached > input || cache_excluded || self.output.is_some() && self.total == Some(sum) {
+                self.input = Some(inclusive);
+                // A total that leaves them out as well is none.
+                self.total = self.total.filter(|total| *total >= sum);
+            }
+        }
         // Gemini's thinking is in the total alone, and is billed as output.
         if let (Some(input), Some(output), Some(total)) = (self.input, self.output, self.total) {
             self.output = Some(output.max(total.saturating_sub(input)));
-        }
-        // More cached than there is input proves that the input does not count them; Bedrock never does.
-        let cached = self.cache_read.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));
-        if let Some(input) = self.input.filter(|input| cached > *input || (cache_excluded && cached > 0)) {
-            self.input = Some(input.saturating_add(cached));
-            self.total = None;
         }
         if self.total.is_none() && (self.input.is_some() || self.output.is_some()) {
             self.total = Some(self.input.unwrap_or(0).saturating_add(self.output.unwrap_or(0)));

@@ -225,7 +225,9 @@ impl Rows {
         put_text(&mut out, 5, self.name.value(row));
         put_nonzero(&mut out, 6, i64::from(number("kind", KINDS, self.kind.value(row))?) as u64);
         let start = self.start_time.value(row) as u64 * 1000 + self.start_nanos.value(row) as u64;
-        put_fixed64(&mut out, 7, start);
+        if !told.contains(&7) {
+            put_fixed64(&mut out, 7, start);
+        }
         if !told.contains(&8) {
             put_fixed64(&mut out, 8, start.wrapping_add_signed(self.duration_ns.value(row)));
         }

@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use weir_pipeline::receipt::Outcome;
 use weir_store::StoreError;
 use weir_store::objects::{DEFAULT_PROJECT, Root};
-use weir_store::query::{Engine, Format, write};
+use weir_store::query::{Engine, Format};
 
 use crate::support::{self, attribute, string};
 
@@ -42,9 +42,8 @@ async fn engine() -> Engine {
 }
 
 async fn answer(engine: &Engine, sql: &str, format: Format) -> String {
-    let batches = engine.collect(sql).await.unwrap();
     let mut out = Vec::new();
-    write(&batches, format, &mut out).unwrap();
+    engine.write(sql, format, &mut out).await.unwrap().unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -68,6 +67,26 @@ async fn money_is_exact_in_every_format() {
     // A value that file statistics would have rounded.
     let sql = "select total_cost from spans where total_cost > 1000";
     assert_eq!(answer(&engine, sql, Format::Csv).await, "total_cost\n123456.789012345678\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_whatever_columns_are_read() {
+    let engine = engine().await;
+    for (sql, rows) in [
+        ("select date from spans limit 2", 2),
+        ("select environment from spans limit 3 offset 2", 2),
+        ("select 1 from spans limit 1", 1),
+        ("select name from spans limit 3", 3),
+        ("select name, date from spans order by start_time desc limit 2", 2),
+        ("select date from spans where environment = 'prod' limit 1", 1),
+        ("select * from (select date from spans limit 2) union all select date from spans limit 3", 3),
+    ] {
+        assert_eq!(answer(&engine, sql, Format::Csv).await.lines().count(), rows + 1, "{sql}");
+    }
+    let counted = "select count(*) from (select environment from spans limit 2)";
+    assert_eq!(answer(&engine, counted, Format::Csv).await, "count(*)\n2\n");
+    let within = engine.within("prod");
+    assert_eq!(answer(&within, "select environment from spans limit 1", Format::Csv).await.lines().count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
