@@ -44,7 +44,15 @@ impl Backoff {
     }
 }
 
-/// Appends `files` to the table, once. `stopping` turns true when the process is to stop.
+/// What a commit listens to, and whom it tells that it waits.
+pub struct Watches<'a> {
+    /// Turns true when the process is to stop.
+    pub stopping: &'a mut watch::Receiver<bool>,
+    /// Told why it waits once that is longer than usual.
+    pub trouble: &'a watch::Sender<Option<String>>,
+}
+
+/// Appends `files` to the table, once.
 ///
 /// # Errors
 /// * [`StoreError::Commit`], or the object store's error, when the attempts are used up and the log does not have the
@@ -56,14 +64,14 @@ pub async fn commit(
     transaction: &AppTransaction,
     backoff: &Backoff,
     environment: &Environment,
-    stopping: &mut watch::Receiver<bool>,
+    mut watches: Watches<'_>,
 ) -> Result<(), StoreError> {
     let mut failures = 0;
     loop {
         let Err(error) = table.try_append(files, transaction).await else { return Ok(()) };
         failures += 1;
         tracing::debug!(attempt = failures, error = one_line(&error), "commit failed");
-        if is_committed(table, transaction, backoff, environment, stopping).await? {
+        if is_committed(table, transaction, backoff, environment, &mut watches).await? {
             return Ok(());
         }
         if failures >= backoff.attempts {
@@ -79,7 +87,7 @@ async fn is_committed(
     transaction: &AppTransaction,
     backoff: &Backoff,
     environment: &Environment,
-    stopping: &mut watch::Receiver<bool>,
+    Watches { stopping, trouble }: &mut Watches<'_>,
 ) -> Result<bool, StoreError> {
     // Failures in all, and those since the process was told to stop.
     let (mut failures, mut last) = (0u32, 0u32);
@@ -96,6 +104,7 @@ async fn is_committed(
         }
         if failures >= backoff.attempts && failures.is_power_of_two() {
             let error = one_line(&error);
+            trouble.send_replace(Some(format!("the store's log cannot be read: {error}")));
             tracing::warn!(
                 attempts = failures,
                 error,

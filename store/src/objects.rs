@@ -2,7 +2,7 @@
 //!
 //! | URL | store |
 //! |---|---|
-//! | `./weir-data`, `/data`, `file:///data` | local directory |
+//! | `./weir-data`, `/data`, `file:///data` | local directory; what is written is durable when it is written |
 //! | `s3://bucket/prefix` | Amazon S3 and what speaks its protocol (MinIO, R2, Ceph: `endpoint`) |
 //! | `gs://bucket/prefix` | Google Cloud Storage |
 //! | `az://container/prefix`, `abfs[s]://container@account.dfs.core.windows.net/prefix` | Azure Blob Storage |
@@ -23,7 +23,6 @@ use futures::stream::BoxStream;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -33,7 +32,10 @@ use object_store::{
 };
 use url::Url;
 
+use self::durable::Durable;
 use crate::StoreError;
+
+mod durable;
 
 /// The project spans belong to while there is only one.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -63,7 +65,7 @@ impl Root {
         let store: Arc<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::Local => {
                 no_options(options).map_err(&wrong)?;
-                Arc::new(LocalFileSystem::new())
+                Arc::new(Durable::new())
             }
             ObjectStoreScheme::Memory => {
                 no_options(options).map_err(&wrong)?;

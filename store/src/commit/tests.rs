@@ -77,10 +77,15 @@ async fn run(table: &mut Scripted) -> Result<(), StoreError> {
 }
 
 async fn run_until(table: &mut Scripted, stopping: bool) -> Result<(), StoreError> {
-    let (_sender, mut stopping) = watch::channel(stopping);
+    let stops = stopping;
+    let (_sender, mut stopping) = watch::channel(stops);
+    let (trouble, troubled) = watch::channel(None);
     let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
     let backoff = Backoff { attempts: 4, first: Duration::from_millis(1), most: Duration::from_millis(1) };
-    commit(table, &[], &transaction, &backoff, &Environment::with(|| 0, 1), &mut stopping).await
+    let (blind, watches) = (table.blind, Watches { stopping: &mut stopping, trouble: &trouble });
+    let result = commit(table, &[], &transaction, &backoff, &Environment::with(|| 0, 1), watches).await;
+    assert_eq!(troubled.borrow().is_some(), blind >= 4 && !stops, "others are told if it takes long");
+    result
 }
 
 #[tokio::test]
@@ -120,12 +125,20 @@ async fn attempts_are_limited() {
 #[tokio::test]
 async fn waiting_for_the_log_ends_when_the_process_stops() {
     let (sender, mut stopping) = watch::channel(false);
+    let (trouble, _troubled) = watch::channel(None);
     let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
     // Nobody would see the end of this pause.
     let backoff = Backoff { attempts: 2, first: Duration::from_secs(3600), most: Duration::from_secs(3600) };
     let mut table = Scripted::new(&[Step::LosesTheAnswer], 1);
     let environment = Environment::with(|| 0, 1);
-    let committing = commit(&mut table, &[], &transaction, &backoff, &environment, &mut stopping);
+    let committing = commit(
+        &mut table,
+        &[],
+        &transaction,
+        &backoff,
+        &environment,
+        Watches { stopping: &mut stopping, trouble: &trouble },
+    );
     // Polled in this order: the first look has failed when the process stops.
     let both = futures::future::join(committing, async { sender.send_replace(true) });
     let (result, was_stopping) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();

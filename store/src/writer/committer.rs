@@ -9,7 +9,7 @@ use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
 use super::{Encoded, End, Job, Open, Pending, StoreState, come_again, settle};
-use crate::commit::{Backoff, commit};
+use crate::commit::{Backoff, Watches, commit};
 use crate::objects::one_line;
 use crate::table::{AppTransaction, DataFile, Table};
 
@@ -19,6 +19,8 @@ pub(super) struct Committer {
     pub(super) environment: Environment,
     pub(super) counters: ExporterCounters,
     pub(super) hurried: watch::Receiver<bool>,
+    /// Says why nothing is committed for some time.
+    pub(super) trouble: watch::Sender<Option<String>>,
 }
 
 impl Committer {
@@ -88,7 +90,10 @@ impl Committer {
         loop {
             let stopping = *self.hurried.borrow();
             let error = match open().await {
-                Ok(table) => return Ok(table),
+                Ok(table) => {
+                    self.trouble.send_replace(None);
+                    return Ok(table);
+                }
                 Err(error) => one_line(&error),
             };
             failures += 1;
@@ -97,6 +102,9 @@ impl Committer {
                 return Err(format!("the store cannot be opened: {error}"));
             }
             tracing::warn!(attempt = failures, error, "the store cannot be opened, trying again; spans wait");
+            if failures >= self.backoff.attempts {
+                self.trouble.send_replace(Some(format!("the store cannot be opened: {error}")));
+            }
             let pause = self.backoff.pause(failures, &self.environment);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -115,7 +123,17 @@ impl Committer {
         let outcome = match table {
             Some(table) if !files.is_empty() => {
                 let transaction = AppTransaction { application: self.source.clone(), version };
-                match commit(table, &files, &transaction, &self.backoff, &self.environment, &mut self.hurried).await {
+                let committed = commit(
+                    table,
+                    &files,
+                    &transaction,
+                    &self.backoff,
+                    &self.environment,
+                    Watches { stopping: &mut self.hurried, trouble: &self.trouble },
+                );
+                let committed = committed.await;
+                self.trouble.send_replace(None);
+                match committed {
                     Ok(()) => Outcome::Done,
                     Err(error) => {
                         let reason = one_line(&error);

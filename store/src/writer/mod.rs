@@ -6,7 +6,9 @@
 //! ```
 //!
 //! * Batches are taken while there is room in bytes; the room comes back when a batch is settled. So memory is bounded
-//!   and a slow store is felt as back-pressure.
+//!   and a slow store is felt as back-pressure. One table has three quarters of it at most, and once its log cannot be
+//!   read or it cannot be opened, its clients are told to come again as soon as these are used up: the tables of others
+//!   go on.
 //! * The buffer is flushed when it is large or old enough, at once on [`Writer::drain`] and after [`Writer::hurry`].
 //!   While one flush is encoded and another committed, the next fills.
 //! * Encoding runs on the writer's own threads, never on the caller's lane.
@@ -78,6 +80,12 @@ pub type Open = Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Table>, StoreE
 pub struct Writer {
     commands: mpsc::UnboundedSender<Command>,
     pool: Arc<Pool>,
+    /// What this table may have of the pool's room.
+    room: Arc<Semaphore>,
+    /// Bytes of `room`.
+    share: u32,
+    /// Why nothing is committed for some time, if that is so.
+    troubled: watch::Receiver<Option<String>>,
     counters: ExporterCounters,
 }
 
@@ -94,7 +102,7 @@ struct Pending {
     batch: Batch,
     records: usize,
     bytes: usize,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: [Option<OwnedSemaphorePermit>; 2],
 }
 
 impl Writer {
@@ -120,14 +128,30 @@ impl Writer {
             batch.settle(&Outcome::Done);
             return;
         }
-        let want = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.pool.limit);
-        // The semaphore is never closed, so there is always a permit.
-        let room = Arc::clone(&self.pool.room).acquire_many_owned(want).await.ok();
+        let want = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.share);
+        let mut troubled = self.troubled.clone();
+        let room = tokio::select! {
+            biased;
+            room = self.room_for(want) => room,
+            // It cannot be closed before the committer has ended.
+            Ok(trouble) = troubled.wait_for(Option::is_some) => {
+                let reason = trouble.clone().unwrap_or_default();
+                let pending = Pending { batch, records, bytes, _room: [None, None] };
+                return settle(&self.counters, pending, &End::Outcome(come_again(reason)));
+            }
+        };
         let pending = Pending { batch, records, bytes, _room: room };
         if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
             let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
             settle(&self.counters, pending, &End::Outcome(outcome));
         }
+    }
+
+    /// Waits for room: first for the table's own, so that who waits for it holds nothing of the others'.
+    async fn room_for(&self, bytes: u32) -> [Option<OwnedSemaphorePermit>; 2] {
+        // The semaphores are never closed, so there is always a permit.
+        let own = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+        [own, Arc::clone(&self.pool.room).acquire_many_owned(bytes).await.ok()]
     }
 
     /// Writes what is waiting at once and returns when everything taken so far is settled.

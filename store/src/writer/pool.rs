@@ -63,6 +63,7 @@ impl Pool {
         let (jobs, queue) = mpsc::unbounded_channel();
         let (hurry, hurried) = watch::channel(false);
         let (store, stores) = watch::channel(StoreState::Opening);
+        let (trouble, troubled) = watch::channel(None);
         let source = format!("writer/{}", uuid::Uuid::new_v4().simple());
         let encoder = Encoder {
             stores,
@@ -78,10 +79,13 @@ impl Pool {
             environment: self.environment.clone(),
             counters: counters.clone(),
             hurried,
+            trouble,
         };
         self.handle.spawn(collect(inbox, jobs, hurry, encoder, self.settings.clone()));
         self.handle.spawn(committer.run(open, store, queue));
-        Writer { commands, pool: Arc::clone(self), counters }
+        let share = self.limit - self.limit / 4;
+        let room = Arc::new(Semaphore::new(share as usize));
+        Writer { commands, pool: Arc::clone(self), room, share, troubled, counters }
     }
 
     /// Returns when everything that writers have taken so far is settled, which those that are not [hurried](Writer::hurry)

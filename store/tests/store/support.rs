@@ -95,12 +95,17 @@ pub(crate) fn writer(root: &Root) -> (Writer, Telemetry) {
     writer_with(Settings { max_age: Duration::from_millis(20), threads: 2, ..Settings::default() }, root)
 }
 
-pub(crate) fn writer_with(settings: Settings, root: &Root) -> (Writer, Telemetry) {
+/// Opens the table of the spans, and creates it if need be.
+pub(crate) fn opening(root: &Root) -> Open {
     let root = root.clone();
-    let open: Open = Box::new(move || {
+    Box::new(move || {
         let root = root.clone();
         Box::pin(async move { Ok(Box::new(Delta::create(&root, DEFAULT_PROJECT).await?) as Box<dyn Table>) })
-    });
+    })
+}
+
+pub(crate) fn writer_with(settings: Settings, root: &Root) -> (Writer, Telemetry) {
+    let open = opening(root);
     let telemetry = Telemetry::default();
     let counters = ExporterCounters::new(&telemetry, "parquet", Signal::Traces);
     (Writer::start(settings, Environment::system(), counters, open).unwrap(), telemetry)

@@ -15,12 +15,15 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
+use weir_pipeline::signal::Signal;
+use weir_pipeline::telemetry::{ExporterCounters, Telemetry};
 use weir_store::arrow::array::AsArray;
 use weir_store::arrow::datatypes::Int64Type;
 use weir_store::objects::{DEFAULT_PROJECT, Root};
 use weir_store::query::Engine;
-use weir_store::writer::Settings;
+use weir_store::writer::{Pool, Settings};
 
 use crate::support::{self, impatient};
 
@@ -131,6 +134,44 @@ async fn a_store_that_stays_broken_sends_the_client_back() {
         );
         assert_eq!(telemetry.sum("otelcol_exporter_send_failed_spans"), 1, "{fault:?}");
         assert_eq!(telemetry.sum("weir_exporter_in_flight_spans"), 0, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_in_trouble_leaves_room_for_the_others() {
+    let settings = Settings {
+        max_age: Duration::from_millis(5),
+        max_buffered_bytes: 4 * one_span(0).len(),
+        backoff: impatient(),
+        ..Settings::default()
+    };
+    let pool = Pool::start(settings, Environment::system(), None).unwrap();
+    let writer = |root: &Root| {
+        let counters = ExporterCounters::new(&Telemetry::default(), "parquet", Signal::Traces);
+        pool.writer(counters, support::opening(root))
+    };
+    let (_, root) = support::memory();
+    let (broken, well) = (writer(&support::root_over(Faulty::new(Fault::Open, usize::MAX))), writer(&root));
+    let mut waiters = Vec::new();
+    for n in 0..4 {
+        let (batch, waiter) = support::awaited(one_span(n));
+        broken.write(batch).await;
+        waiters.push(waiter);
+    }
+    let outcome = waiters.pop().unwrap().await;
+    assert!(
+        matches!(&outcome, Outcome::Retry { reason, .. } if reason.contains("cannot be opened")),
+        "the last one is told at once: {outcome:?}"
+    );
+    for n in 0..3 {
+        let (batch, waiter) = support::awaited(one_span(n));
+        well.write(batch).await;
+        assert_eq!(waiter.await, Outcome::Done);
+    }
+    assert_eq!(count(&root, "*").await, 3);
+    broken.drain().await;
+    for waiter in waiters {
+        assert!(matches!(waiter.await, Outcome::Retry { .. }));
     }
 }
 
