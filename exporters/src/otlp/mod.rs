@@ -20,6 +20,7 @@ mod queues;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 
 use ::http::HeaderValue;
 

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use tokio::time::Instant;
 use weir_pipeline::config::Secret;
+
+use super::trust::{TrustAnyone, TrustGiven};
 
 /// `tls`, validated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,11 +106,7 @@ impl TlsSettings {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|e| TlsError::new("min_version", e.to_string()))?;
-        let builder = if self.insecure_skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone::new(&provider)))
-        } else {
-            builder.with_root_certificates(self.roots()?)
-        };
+        let builder = builder.dangerous().with_custom_certificate_verifier(self.verifier(&provider)?);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -137,13 +134,19 @@ impl TlsSettings {
         if problems.is_empty() { self.build(alpn).err().into_iter().collect() } else { problems }
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
+    /// What judges the server's certificate.
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        if self.insecure_skip_verify {
+            return Ok(Arc::new(TrustAnyone::new(provider)));
+        }
+        let (key, what) = self.ca.as_ref().map_or(("ca_file", String::new()), |ca| ca.described("ca_file", "ca_pem"));
+        let given = match &self.ca {
+            Some(ca) => certificates(ca, (key, what.clone()))?,
+            None => Vec::new(),
+        };
         let mut roots = RootCertStore::empty();
-        if let Some(ca) = &self.ca {
-            let (key, what) = ca.described("ca_file", "ca_pem");
-            for certificate in certificates(ca, (key, what.clone()))? {
-                roots.add(certificate).map_err(|e| TlsError::new(key, format!("cannot read {what}: {e}")))?;
-            }
+        for certificate in &given {
+            roots.add(certificate.clone()).map_err(|e| TlsError::new(key, format!("cannot read {what}: {e}")))?;
         }
         if self.ca.is_none() || self.include_system_ca_certs_pool {
             let native = rustls_native_certs::load_native_certs();
@@ -154,7 +157,9 @@ impl TlsSettings {
             let message = "the system has no root certificates: install them, or name a file of yours here";
             return Err(TlsError { is_missing: true, ..TlsError::new("ca_file", message) });
         }
-        Ok(roots)
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+        let webpki = webpki.map_err(|e| TlsError::new(key, e.to_string()))?;
+        Ok(Arc::new(TrustGiven::new(given, webpki)))
     }
 }
 
@@ -228,50 +233,5 @@ impl Tls {
             }
             Err(_) => config,
         }
-    }
-}
-
-/// `insecure_skip_verify`: the connection is encrypted, but with whom nobody knows.
-#[derive(Debug)]
-struct TrustAnyone(WebPkiSupportedAlgorithms);
-
-impl TrustAnyone {
-    fn new(provider: &CryptoProvider) -> Self {
-        Self(provider.signature_verification_algorithms)
-    }
-}
-
-impl ServerCertVerifier for TrustAnyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

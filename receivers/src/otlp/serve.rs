@@ -18,7 +18,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::node::Shutdown;
 
@@ -59,6 +58,14 @@ pub(super) enum Service {
 }
 
 impl Service {
+    /// As it is called in the log.
+    fn transport(&self) -> &'static str {
+        match self {
+            Self::Grpc(..) => "grpc",
+            Self::Http(_) => "http",
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>, deadline: Option<Instant>) -> Response<Answer> {
         match self {
             Self::Grpc(grpc, _) => grpc.answer(request).await,
@@ -142,7 +149,7 @@ impl Port {
             };
             match accepted {
                 Ok(accepted) => {
-                    let (shared, tls) = (shared.clone(), tls.as_ref().map(|tls| tls.acceptor()));
+                    let (shared, tls) = (shared.clone(), tls.clone());
                     connections.spawn(async move {
                         let ended = match accepted {
                             Accepted::Tcp(stream) => match stream.set_nodelay(true) {
@@ -182,7 +189,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl Shared {
-    async fn serve<S>(mut self, stream: S, tls: Option<TlsAcceptor>) -> Result<(), Error>
+    async fn serve<S>(mut self, stream: S, tls: Option<Arc<Tls>>) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -197,7 +204,11 @@ impl Shared {
                 self.converse(opening).await
             }
             Some(tls) => {
-                let handshake = async { Opening::read(tls.accept(stream).await?).await };
+                let transport = self.service.transport();
+                let handshake = async {
+                    let secured = tls.acceptor().accept(stream).await;
+                    Opening::read(secured.inspect_err(|error| tls.note_refused(transport, error))?).await
+                };
                 let opening = tokio::select! {
                     opening = timeout(limit, handshake) => opening??,
                     () = shutdown.requested() => return Ok(()),

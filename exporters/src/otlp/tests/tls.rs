@@ -71,12 +71,20 @@ impl Authority {
             builder.with_no_client_auth()
         };
         let (certificate, key) = self.issue(name);
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-        let mut config =
-            builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
-        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
+        acceptor(builder, &certificate, &key, alpn)
     }
+}
+
+fn acceptor(
+    builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+    certificate: &str,
+    key: &str,
+    alpn: &[&[u8]],
+) -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let mut config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap();
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn files((certificate, key): (PathBuf, PathBuf)) -> (Pem, Pem) {
@@ -141,6 +149,24 @@ async fn a_certificate_of_the_given_authority_is_trusted() {
     assert_eq!(rig.export(2).await, Outcome::Done);
     assert_eq!(stub.only().version, Version::HTTP_2);
     settled(&rig.telemetry, 2, 0, 0);
+}
+
+#[tokio::test]
+async fn a_server_may_show_the_very_certificate_that_was_given() {
+    let (key, other) = (KeyPair::generate().unwrap(), Authority::new());
+    // As `openssl req -x509` makes it: an authority's.
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = params.self_signed(&key).unwrap().pem();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+        let stub = stub(true, acceptor(builder.with_no_client_auth(), &own, &key.serialize_pem(), H2)).await;
+        let trusting = |ca: String| TlsSettings { ca: Some(Pem::Text(ca.into())), ..TlsSettings::default() };
+        assert_eq!(grpc_rig(&stub, &trusting(own.clone())).export(2).await, Outcome::Done);
+        let text = reason(grpc_rig(&stub, &trusting(other.issuer.pem())).export(2).await);
+        assert!(text.contains("CaUsedAsEndEntity"), "{text}");
+    }
 }
 
 #[tokio::test]

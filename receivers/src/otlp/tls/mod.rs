@@ -5,8 +5,10 @@
 //! until they change again: a server with yesterday's certificate is better than none.
 
 mod config;
+mod refused;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -23,6 +25,8 @@ use weir_pipeline::node::Shutdown;
 use self::config::Source;
 pub(super) use self::config::TlsConfig;
 pub use self::config::TlsSettings;
+use self::refused::Refused;
+use self::trust::TrustGiven;
 
 /// How often a `client_ca_file` is looked at when `reload_interval` does not say.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -42,6 +46,7 @@ pub(super) struct TlsError {
 pub(super) struct Tls {
     settings: TlsSettings,
     current: RwLock<Current>,
+    refused: Refused,
 }
 
 struct Current {
@@ -66,13 +71,18 @@ impl Tls {
             client_ca: settings.client_ca_file.as_deref().map(|file| read("client_ca_file", file)).transpose()?,
         };
         let server = Arc::new(build(&settings, &files)?);
-        Ok(Self { settings, current: RwLock::new(Current { files, server }) })
+        Ok(Self { settings, current: RwLock::new(Current { files, server }), refused: Refused::default() })
     }
 
     /// What accepts the next connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         TlsAcceptor::from(Arc::clone(&current.server))
+    }
+
+    /// Tells the operator of a handshake that failed, if it is the first of its kind.
+    pub(super) fn note_refused(&self, transport: &'static str, error: &io::Error) {
+        self.refused.note(transport, error);
     }
 
     /// Follows the files until the shutdown, if it is asked to.
@@ -192,12 +202,14 @@ fn verifier(
     let key = "client_ca_file";
     let name = format!("{key} {}", path.display());
     let failed = |error: &dyn std::fmt::Display| TlsError { key, message: format!("{name} cannot be used: {error}") };
+    let given = certificates(key, &name, client_ca)?;
     let mut roots = RootCertStore::empty();
-    for authority in certificates(key, &name, client_ca)? {
-        roots.add(authority).map_err(|error| failed(&error))?;
+    for authority in &given {
+        roots.add(authority.clone()).map_err(|error| failed(&error))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&settings.provider));
-    builder.build().map_err(|error| failed(&error)).map(|verifier| verifier as _)
+    let webpki = builder.build().map_err(|error| failed(&error))?;
+    Ok(Arc::new(TrustGiven::new(given, webpki)))
 }
 
 fn certificates(key: &'static str, name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
