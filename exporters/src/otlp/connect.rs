@@ -8,11 +8,11 @@ use http::{Method, Request, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::body::Payload;
 use super::client::{ClientError, Protocol, Target, address};
+use super::dial::dial;
 use super::gather::Gathering;
 use super::joining::Joining;
 use super::pool::Sender;
@@ -42,7 +42,7 @@ pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
         None => (target.host.as_str(), target.port),
     };
     let failed = |e: io::Error| ClientError::Connect(address(host, port), Arc::new(e));
-    let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+    let stream = dial(host, port).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     // Plain requests carry the whole URL, and the proxy sends them on.
     if target.tls.is_none() && target.protocol != Protocol::Http2 {

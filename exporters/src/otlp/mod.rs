@@ -6,6 +6,7 @@ mod client;
 mod compress;
 mod config;
 mod connect;
+mod dial;
 mod endpoint;
 mod exchange;
 mod fetch;
