@@ -9,10 +9,14 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use weir_pipeline::otlp::status::{Code, Status, partial_success};
 
-use super::body::MAX_RESPONSE;
 use super::client::Reply;
 use super::compress::decompress;
 use crate::queue::{Accepted, Failure};
+
+/// Largest response that is read over HTTP, and …
+pub(super) const MAX_HTTP_RESPONSE: usize = 64 << 10;
+/// … over gRPC, where the status comes after the message: what other gRPC clients take by default.
+pub(super) const MAX_GRPC_RESPONSE: usize = 4 << 20;
 
 /// Characters of a server's message that are passed on.
 const MAX_MESSAGE: usize = 256;
@@ -28,7 +32,7 @@ pub(super) fn grpc(reply: &Reply) -> Result<Accepted, Failure> {
     // A call that failed before there was a message carries its status in the headers.
     let trailers = [reply.answer.trailers.as_ref(), Some(&reply.headers)];
     let Some(trailers) = trailers.into_iter().flatten().find(|t| t.contains_key("grpc-status")) else {
-        return Err(without_grpc_status(reply));
+        return without_grpc_status(reply);
     };
     let code = number(trailers, "grpc-status").map_or(Code::Unknown, Code::from_number);
     if code == Code::Ok {
@@ -115,23 +119,28 @@ fn is_about_size(code: Code, message: &str) -> bool {
     matches!(code, Code::ResourceExhausted | Code::OutOfRange) && TEXTS.iter().any(|text| message.contains(text))
 }
 
-/// What a response that no gRPC server sent stands for (gRPC, "HTTP to gRPC Status Code Mapping").
-fn without_grpc_status(reply: &Reply) -> Failure {
-    match reply.status {
+/// What a response without a status stands for: one that is too large, one that broke off, or one that no gRPC server
+/// sent (gRPC, "HTTP to gRPC Status Code Mapping").
+fn without_grpc_status(reply: &Reply) -> Result<Accepted, Failure> {
+    let is_grpc = content_type(&reply.headers).starts_with(b"application/grpc");
+    Err(match reply.status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Failure::transient(format!("HTTP status {}", reply.status)),
-        StatusCode::OK if reply.answer.is_cut => {
-            Failure::transient(format!("the response is larger than {} KiB", MAX_RESPONSE >> 10))
+        // Only an answer that is OK has a message, and what is OK must not be sent again.
+        StatusCode::OK if is_grpc && reply.answer.is_cut => {
+            let message = format!("the answer is larger than {} MiB and was not read", MAX_GRPC_RESPONSE >> 20);
+            return Ok(Accepted { rejected: 0, message });
         }
-        StatusCode::OK if content_type(&reply.headers).starts_with(b"application/grpc") => {
-            Failure::transient("the response ended without a gRPC status")
+        StatusCode::OK if is_grpc => {
+            let why = reply.answer.broken.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            Failure::transient(format!("the response ended without a gRPC status{why}"))
         }
         StatusCode::OK => Failure::Permanent("the server does not speak gRPC".to_owned()),
         StatusCode::PAYLOAD_TOO_LARGE => Failure::TooLarge(format!("HTTP status {}", reply.status)),
         status => Failure::Permanent(format!("HTTP status {status} without a gRPC status")),
-    }
+    })
 }
 
 /// The message of a gRPC response, decompressed. `None` if there is none that can be read, which matters little: the
@@ -144,7 +153,7 @@ fn message_of(reply: &Reply) -> Option<Bytes> {
     let message = message.get(..length)?;
     match flag {
         0 => Some(data.slice_ref(message)),
-        1 => decompress(reply.headers.get("grpc-encoding")?.as_bytes(), message, MAX_RESPONSE),
+        1 => decompress(reply.headers.get("grpc-encoding")?.as_bytes(), message, MAX_GRPC_RESPONSE),
         _ => None,
     }
 }
@@ -192,7 +201,7 @@ fn content_type(headers: &HeaderMap) -> &[u8] {
 }
 
 /// A foreign text on one line, of bounded length.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let mut out: String = text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(MAX_MESSAGE).is_some() {
         out.push('…');

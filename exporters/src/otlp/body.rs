@@ -10,9 +10,6 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use weir_pipeline::batch::{Encoded, EncodedReader};
 
-/// Largest response that is read.
-pub(super) const MAX_RESPONSE: usize = 64 << 10;
-
 /// A request's body, which goes out as it is, piece by piece.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Payload(EncodedReader);
@@ -56,21 +53,23 @@ impl Body for Payload {
 /// A response's body.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The data, as far as the limit allows.
+    /// The data, as far as the limit allows; empty if the body broke off.
     pub(super) data: Bytes,
     /// Trailers, if the body was read to its end and has some.
     pub(super) trailers: Option<HeaderMap>,
-    /// Whether there was more than [`MAX_RESPONSE`].
+    /// Whether there was more than the limit.
     pub(super) is_cut: bool,
+    /// Why the body did not come to its end.
+    pub(super) broken: Option<String>,
 }
 
-/// Reads a body up to [`MAX_RESPONSE`], without a copy if it comes in one piece.
-pub(super) async fn collect(mut body: Incoming) -> Result<Answer, hyper::Error> {
+/// Reads a body up to `limit` bytes, without a copy if it comes in one piece.
+pub(super) async fn collect(mut body: Incoming, limit: usize) -> Result<Answer, hyper::Error> {
     let mut answer = Answer::default();
     let mut pieces = BytesMut::new();
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
-            Ok(data) if answer.data.len() + pieces.len() + data.len() > MAX_RESPONSE => {
+            Ok(data) if answer.data.len() + pieces.len() + data.len() > limit => {
                 answer.is_cut = true;
                 break;
             }

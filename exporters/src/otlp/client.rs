@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::response::Parts;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::{Answer, Payload, collect};
 use super::connect::{Proxy, open};
@@ -86,6 +87,13 @@ pub(super) struct Template {
     pub(super) http2: (Uri, HeaderMap),
 }
 
+/// What the server answers, with a body that has yet to be read.
+pub(super) struct Response {
+    connection: Pooled,
+    head: Parts,
+    body: Incoming,
+}
+
 /// What the server answered.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -139,13 +147,14 @@ impl Client {
         }
     }
 
-    /// Sends a request and reads the answer. `used` is set to the connection it went out on, for [`Self::discard`].
+    /// Sends a request; [`Self::read`] reads what comes back. `used` is set to the connection it went out on, for
+    /// [`Self::discard`].
     pub(super) async fn send(
         &self,
         payload: &Payload,
         edits: &[Edit],
         used: &mut Option<u64>,
-    ) -> Result<Reply, ClientError> {
+    ) -> Result<Response, ClientError> {
         loop {
             let (mut connection, is_reused) = self.connection().await?;
             *used = Some(connection.id);
@@ -168,13 +177,30 @@ impl Client {
                 Err(error) => return Err(self.broken(error.error())),
             };
             let (head, body) = response.into_parts();
-            let answer = collect(body).await.map_err(|e| self.broken(&e))?;
-            // Over HTTP/1 the rest of a cut answer would be in the way of the next one.
-            if matches!(connection.sender, Sender::Http1(_)) && !answer.is_cut && self.target.is_kept_alive {
-                self.pool.put(connection);
-            }
-            return Ok(Reply { status: head.status, headers: head.headers, answer });
+            return Ok(Response { connection, head, body });
         }
+    }
+
+    /// Reads the rest of a response, up to `limit` bytes. The status has come and counts, whatever becomes of the body:
+    /// a request that was taken must not be sent again.
+    pub(super) async fn read(&self, response: Response, limit: usize, deadline: Option<Instant>) -> Reply {
+        let Response { connection, head, body } = response;
+        let broken = |why: String| Answer { broken: Some(why), ..Answer::default() };
+        let reading = collect(body, limit);
+        let read = match deadline {
+            None => reading.await,
+            Some(deadline) => timeout_at(deadline, reading).await.unwrap_or_else(|_| {
+                self.discard(Some(connection.id));
+                Ok(broken("the rest of the answer did not come in time".to_owned()))
+            }),
+        };
+        let answer = read.unwrap_or_else(|e| broken(self.broken(&e).to_string()));
+        // Over HTTP/1 the rest of a cut answer would be in the way of the next one.
+        let is_whole = !answer.is_cut && answer.broken.is_none();
+        if matches!(connection.sender, Sender::Http1(_)) && is_whole && self.target.is_kept_alive {
+            self.pool.put(connection);
+        }
+        Reply { status: head.status, headers: head.headers, answer }
     }
 
     /// Stops using a connection, on which a request got no answer in time: it may be dead without having been closed.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use weir_pipeline::metadata::Metadata;
 
 use super::body::Payload;
-use super::client::{Client, ClientError, Reply};
+use super::client::{Client, ClientError, Reply, Response};
 use super::compress::Compression;
 use super::headers::{Auth, Edit};
 use crate::queue::Failure;
@@ -39,27 +40,44 @@ pub(super) struct Outgoing {
     pub(super) metadata: Option<Arc<Metadata>>,
 }
 
-/// Sends once. Without an answer in time the connection is not used again.
-pub(super) async fn exchange(client: &Client, request: &Outgoing, exchange: &Exchange) -> Result<Reply, Failure> {
-    // Asked anew for each attempt: a token may have been replaced meanwhile.
-    let edits = match &exchange.auth {
-        Some(auth) => auth.edits(request.metadata.as_deref())?,
-        None => Vec::new(),
-    };
+impl Exchange {
+    /// The changes to the headers of a request, asked for anew for each attempt: a token may have been replaced
+    /// meanwhile.
+    pub(super) fn edits(&self, request: &Outgoing) -> Result<Vec<Edit>, Failure> {
+        self.auth.as_ref().map_or(Ok(Vec::new()), |auth| auth.edits(request.metadata.as_deref()))
+    }
+
+    /// When an attempt that begins now must have ended.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.timeout?)
+    }
+}
+
+/// Sends once and reads up to `limit` bytes of the answer. Without one in time the connection is not used again.
+pub(super) async fn exchange(
+    client: &Client,
+    body: &Payload,
+    edits: &[Edit],
+    exchange: &Exchange,
+    deadline: Option<Instant>,
+    limit: usize,
+) -> Result<Reply, Failure> {
     let (mut used, mut last_error) = (None, None);
-    let sent = send(client, &request.body, &edits, exchange.waits_for_ready, &mut used, &mut last_error);
-    let result = match exchange.timeout {
+    let sent = send(client, body, edits, exchange.waits_for_ready, &mut used, &mut last_error);
+    let result = match deadline {
         None => sent.await,
-        Some(limit) => match tokio::time::timeout(limit, sent).await {
+        Some(deadline) => match timeout_at(deadline, sent).await {
             Ok(result) => result,
             Err(_) => {
                 client.discard(used);
                 let why = last_error.map(|e: ClientError| format!(": {e}")).unwrap_or_default();
+                let limit = exchange.timeout.unwrap_or_default();
                 return Err(Failure::transient(format!("no answer within {limit:?}{why}")));
             }
         },
     };
-    result.map_err(|e| Failure::transient(e.to_string()))
+    let response = result.map_err(|e| Failure::transient(e.to_string()))?;
+    Ok(client.read(response, limit, deadline).await)
 }
 
 /// Sends, if asked for as soon as there is a connection. The client pauses between attempts to connect.
@@ -70,7 +88,7 @@ async fn send(
     waits_for_ready: bool,
     used: &mut Option<u64>,
     last_error: &mut Option<ClientError>,
-) -> Result<Reply, ClientError> {
+) -> Result<Response, ClientError> {
     loop {
         match client.send(body, edits, used).await {
             Err(error) if waits_for_ready && error.is_about_connecting() => *last_error = Some(error),

@@ -240,7 +240,9 @@ impl Destination for GrpcDestination {
     }
 
     async fn attempt(&self, payload: &Outgoing) -> Result<Accepted, Failure> {
-        answer::grpc(&exchange(&self.client, payload, &self.exchange).await?)
+        let (edits, deadline) = (self.exchange.edits(payload)?, self.exchange.deadline());
+        let limit = answer::MAX_GRPC_RESPONSE;
+        answer::grpc(&exchange(&self.client, &payload.body, &edits, &self.exchange, deadline, limit).await?)
     }
 }
 

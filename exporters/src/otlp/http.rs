@@ -333,7 +333,9 @@ impl Destination for HttpDestination {
         let Some(client) = &self.client else {
             return Err(Failure::Permanent("no endpoint is configured for this signal".to_owned()));
         };
-        let reply = exchange(client, request, &self.exchange).await?;
+        let (edits, deadline) = (self.exchange.edits(request)?, self.exchange.deadline());
+        let limit = answer::MAX_HTTP_RESPONSE;
+        let reply = exchange(client, &request.body, &edits, &self.exchange, deadline, limit).await?;
         answer::http(&reply, self.environment.now_unix_nanos())
     }
 }

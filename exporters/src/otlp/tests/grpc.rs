@@ -178,6 +178,31 @@ async fn answers_of_others_than_grpc_servers_are_understood() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_ok_is_ok_however_much_is_said_of_it() {
+    // A partial success with a long message, and one that is longer than what is read.
+    let partial = |length: usize| {
+        let number = |mut n: usize| {
+            let mut out = Vec::new();
+            while n > 0x7f {
+                out.push(u8::try_from(n & 0x7f).unwrap() | 0x80);
+                n >>= 7;
+            }
+            out.push(u8::try_from(n).unwrap());
+            out
+        };
+        let message = [vec![8, 2, 0x12], number(length), vec![b'x'; length]].concat();
+        Answer::grpc(&[vec![0x0a], number(message.len()), message].concat(), &[("grpc-status", "0")])
+    };
+    let stub = Stub::grpc([partial(100 << 10), partial(5 << 20)]).await;
+    let rig = Rig::grpc(grpc_settings(stub.address));
+    assert_eq!(rig.export(5).await, Outcome::Done);
+    settled(&rig.telemetry, 3, 2, 0);
+    assert_eq!(rig.export(5).await, Outcome::Done);
+    assert_eq!(stub.arrived().len(), 2, "nothing is sent again");
+    settled(&rig.telemetry, 8, 2, 0);
+}
+
+#[tokio::test]
 async fn a_silent_server_is_given_up_and_its_connection_too() {
     let stub = Stub::grpc([Answer::never()]).await;
     let mut settings = grpc_settings(stub.address);

@@ -1,5 +1,6 @@
 use ::http::Version;
 use ::http::header::HeaderValue;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir_pipeline::otlp::status::{Code, Status};
 
 use super::stub::{Answer, Stub};
@@ -140,6 +141,44 @@ async fn a_partial_success_is_counted() {
     assert_eq!(rig.export(5).await, Outcome::Done);
     assert_eq!(stub.arrived().len(), 1);
     settled(&rig.telemetry, 3, 2, 0);
+}
+
+#[tokio::test]
+async fn a_status_counts_even_if_the_body_breaks_off_or_stops() {
+    for (status, is_closed) in
+        [("200 OK", true), ("200 OK", false), ("400 Bad Request", true), ("400 Bad Request", false)]
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = http_settings(listener.local_addr().unwrap());
+        if !is_closed {
+            settings.exchange.timeout = Some(Duration::from_millis(100));
+        }
+        let rig = Rig::http(settings);
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(&request(1, 10)) {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let said = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{{}}");
+            stream.write_all(said.as_bytes()).await.unwrap();
+            if !is_closed {
+                // Until the client gives up.
+                assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+            }
+            drop(stream);
+            listener
+        });
+        match rig.export(1).await {
+            Outcome::Done if status.starts_with('2') => settled(&rig.telemetry, 1, 0, 0),
+            Outcome::Rejected(reason) if status.starts_with('4') => {
+                assert_eq!(reason, "HTTP status 400 Bad Request");
+                settled(&rig.telemetry, 0, 1, 0);
+            }
+            other => panic!("{status}: {other:?}"),
+        }
+        drop(serving.await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -161,10 +161,14 @@ async fn idle_connections_are_closed() {
             super::super::client::Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, HeaderMap::new()) };
         let client = super::super::client::Client::new(to, template);
         let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x").into());
-        client.send(&body, &[], &mut None).await.unwrap();
+        let post = async || {
+            let response = client.send(&body, &[], &mut None).await.unwrap();
+            client.read(response, 1 << 10, None).await;
+        };
+        post().await;
         tokio::time::timeout(Duration::from_secs(20), stub.until_closed(1)).await.unwrap();
         assert_eq!(client.idle(), 0);
-        client.send(&body, &[], &mut None).await.unwrap();
+        post().await;
         assert_eq!(stub.connections(), 2);
     }
 }
