@@ -144,10 +144,16 @@ impl Auth {
     /// The changes to the headers of a request that carries data of a client who said `metadata`.
     ///
     /// # Errors
-    /// Transient while the extension does not have what it needs; permanent if what it says is no header, since that
-    /// may come from the client and then never changes.
+    /// Transient while the extension does not have what it needs; permanent if it is about what the client said, or if
+    /// what the extension says is no header: neither ever changes.
     pub(super) fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<Edit>, Failure> {
-        let edits = self.0.edits(metadata).map_err(|e| Failure::transient(format!("no credentials: {e}")))?;
+        let edits = match self.0.edits(metadata) {
+            // With nobody's data it works, and with these still not.
+            Err(_) if metadata.is_some() && self.0.edits(None).is_ok() => {
+                self.0.edits(metadata).map_err(|e| Failure::Permanent(format!("no headers can be made: {e}")))?
+            }
+            edits => edits.map_err(|e| Failure::transient(format!("no credentials: {e}")))?,
+        };
         edits.iter().map(|edit| Edit::checked(edit).map_err(Failure::Permanent)).collect()
     }
 }

@@ -23,7 +23,8 @@ struct Tokens(std::sync::atomic::AtomicUsize);
 impl OutgoingHeaders for Tokens {
     fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
         let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if count == 0 {
+        // It is asked twice in the first attempt, the second time without the client's data.
+        if count < 2 {
             return Err("the token file is empty".to_owned());
         }
         let tenant = metadata.and_then(|m| m.first("x-tenant")).unwrap_or("nobody");
@@ -72,7 +73,7 @@ async fn an_authenticator_is_asked_for_each_attempt_and_knows_the_client() {
         assert_eq!(waiter.await, Outcome::Done);
         let sent: Vec<_> = stub.arrived();
         let tokens: Vec<_> = sent.iter().map(|a| a.header("authorization")).collect();
-        assert_eq!(tokens, ["Bearer 1", "Bearer 2"], "without a token nothing is sent");
+        assert_eq!(tokens, ["Bearer 2", "Bearer 3"], "without a token nothing is sent");
         assert!(sent.iter().all(|a| a.header("x-scope-orgid") == "acme"));
         settled(&rig.telemetry, 1, 0, 0);
     }
@@ -93,6 +94,34 @@ async fn a_header_that_cannot_be_sent_is_not_tried_again_and_again() {
     assert!(matches!(rig.export(2).await, Outcome::Rejected(_)));
     assert!(stub.arrived().is_empty());
     settled(&rig.telemetry, 0, 2, 0);
+}
+
+#[tokio::test]
+async fn what_a_client_said_wrongly_is_not_tried_again_and_again() {
+    struct Choosy;
+    impl OutgoingHeaders for Choosy {
+        fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
+            match metadata.and_then(|metadata| metadata.first("x-tenant")) {
+                Some("two") => Err("the client sent the header x-tenant more than once".to_owned()),
+                _ => Ok(Vec::new()),
+            }
+        }
+    }
+    let stub = Stub::http([]).await;
+    let mut settings = http_settings(stub.address);
+    settings.exchange.auth = Some(super::super::headers::Auth(Arc::new(Choosy)));
+    let rig = Rig::http(settings);
+    let outcome = async |tenant: &str| {
+        let (data, waiter) = of_tenant(tenant);
+        rig.exporter.consume(data).await;
+        waiter.await
+    };
+    let Outcome::Rejected(reason) = outcome("two").await else { panic!("it never gets better") };
+    assert!(reason.contains("more than once"), "{reason}");
+    assert_eq!(outcome("one").await, Outcome::Done);
+    assert_eq!(stub.arrived().len(), 1);
+    settled(&rig.telemetry, 1, 1, 0);
+    assert_eq!(dropped(&rig.telemetry, "permanent_error"), 1);
 }
 
 #[tokio::test]
