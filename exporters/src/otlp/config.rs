@@ -54,8 +54,8 @@ impl TlsConfig {
         self.insecure && given(&self.ca_file).is_none() && !is_given(&self.ca_pem)
     }
 
-    /// Checks the values and reads the files; those that are not there may be forgiven by the host.
-    pub(super) fn secure(&self, target: &mut Target, node: &Node, path: &str, host: &Host) -> Result<(), ConfigError> {
+    /// Checks the values, without reading files.
+    pub(super) fn settings(&self, node: &Node, path: &str) -> Result<TlsSettings, ConfigError> {
         let error = |key: &str, message: &str| error_at(node, path, &["tls", key], message);
         let one_of = |file: &Option<PathBuf>, text: &Option<Secret>, keys: (&str, &str)| {
             let text = text.clone().filter(|text| !text.expose().is_empty());
@@ -79,7 +79,7 @@ impl TlsConfig {
             (None, Some(Pem::File(_))) => return Err(error("key_file", "needs a `cert_file` or `cert_pem` beside it")),
             (None, Some(Pem::Text(_))) => return Err(error("key_pem", "needs a `cert_file` or `cert_pem` beside it")),
         };
-        let settings = TlsSettings {
+        Ok(TlsSettings {
             insecure_skip_verify: self.insecure_skip_verify,
             ca,
             include_system_ca_certs_pool: self.include_system_ca_certs_pool,
@@ -91,7 +91,12 @@ impl TlsConfig {
                 MaxVersion::V1_3 => Some(TlsVersion::V1_3),
             },
             reload_interval: limit(self.reload_interval),
-        };
+        })
+    }
+
+    /// Checks the values and reads the files; those that are not there may be forgiven by the host.
+    pub(super) fn secure(&self, target: &mut Target, node: &Node, path: &str, host: &Host) -> Result<(), ConfigError> {
+        let settings = self.settings(node, path)?;
         let name = self.server_name_override.as_ref().filter(|name| !name.is_empty());
         let key = if name.is_some() { &["tls", "server_name_override"][..] } else { &["endpoint"][..] };
         let name = ServerName::try_from(name.unwrap_or(&target.host).clone())

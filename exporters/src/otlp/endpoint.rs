@@ -6,7 +6,7 @@ use http::uri::Scheme;
 use http::{HeaderValue, Uri};
 use weir_pipeline::signal::Signal;
 
-use super::answer::percent_decoded;
+use super::answer::{percent_decoded, shortened};
 use super::connect::Proxy;
 
 /// What is wrong with an endpoint. The text does not quote the endpoint where it may hold a password.
@@ -89,6 +89,11 @@ impl HttpEndpoint {
         // By itself first: a missing host would otherwise be taken from the path.
         Self::parse(base)?;
         Self::parse(&format!("{}/v1/{signal}", base.strip_suffix('/').unwrap_or(base)))
+    }
+
+    /// For messages: without the query, which may hold a secret.
+    pub(super) fn shown(&self) -> String {
+        self.uri.to_string().split('?').next().map(shortened).unwrap_or_default()
     }
 
     /// A URL to be used as it is.

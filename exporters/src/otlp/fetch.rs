@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, ETAG, HOST, IF_NONE_MATCH, LOCATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT, CONTENT_LENGTH, ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
@@ -18,6 +18,7 @@ use super::client::{Protocol, Target, address};
 use super::connect::open;
 use super::endpoint::HttpEndpoint;
 use super::pool::Sender;
+use super::route::location;
 use super::tls::{Tls, TlsSettings};
 
 /// How often a server may send us elsewhere.
@@ -50,15 +51,14 @@ impl HttpFetch {
     }
 
     async fn get(&self, request: &FetchRequest<'_>) -> Result<Fetched, String> {
-        let mut url = request.url.to_owned();
+        let mut endpoint = HttpEndpoint::parse(request.url).map_err(|e| format!("the URL {e}"))?;
         for _ in 0..=MAX_REDIRECTS {
-            let endpoint = HttpEndpoint::parse(&url).map_err(|e| format!("the URL {e}"))?;
             let response = self.send(&endpoint, request.etag).await?;
             let status = response.status();
             match status {
                 StatusCode::OK => return read(response, request.max_bytes).await,
                 StatusCode::NOT_MODIFIED if request.etag.is_some() => return Ok(Fetched::Unchanged),
-                _ if status.is_redirection() => url = target(&endpoint, response.headers())?,
+                _ if status.is_redirection() => endpoint = location(&endpoint, response.headers())?,
                 _ => return Err(format!("HTTP status {status}")),
             }
         }
@@ -141,22 +141,6 @@ async fn read(response: Response<Incoming>, max_bytes: usize) -> Result<Fetched,
         }
     }
     Ok(Fetched::New { body, etag })
-}
-
-/// Where a redirect leads.
-fn target(from: &HttpEndpoint, headers: &HeaderMap) -> Result<String, String> {
-    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
-    let location = location.ok_or("it sends us elsewhere without saying where")?;
-    if location.starts_with("https://") || (location.starts_with("http://") && !from.is_https) {
-        return Ok(location.to_owned());
-    }
-    if location.starts_with('/') && !location.starts_with("//") {
-        let (scheme, authority) = (from.uri.scheme_str(), from.uri.authority());
-        if let (Some(scheme), Some(authority)) = (scheme, authority) {
-            return Ok(format!("{scheme}://{authority}{location}"));
-        }
-    }
-    Err("it sends us to where we do not go: name the address itself".to_owned())
 }
 
 fn broken(address: &str, error: &hyper::Error) -> String {

@@ -27,15 +27,15 @@
 //!
 //! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
 //! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS
-//! negotiates it, otherwise HTTP/1.1 with as many connections per lane and signal as there are requests under way.
+//! negotiates it, otherwise HTTP/1.1 with as many connections per lane and signal as there are requests under way. What
+//! is answered with 307 or 308 goes on to where that leads; headers and credentials only if it is the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
@@ -47,15 +47,17 @@ use weir_pipeline::signal::Signal;
 
 use super::answer;
 use super::body::Payload;
-use super::client::{Client, Keepalive, Protocol, Target, Template};
+use super::client::{Keepalive, Protocol, Target};
 use super::compress::{Compress, Compression, INLINE};
 use super::config::{
     CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings,
 };
 use super::endpoint::{HttpEndpoint, proxy};
-use super::exchange::{Exchange, Outgoing, exchange};
+use super::exchange::{Exchange, Outgoing};
 use super::headers::{AuthConfig, Headers};
 use super::queues::Queues;
+use super::route::Route;
+use super::tls::TlsSettings;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
 
@@ -105,7 +107,7 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    const fn content_type(self) -> &'static str {
+    pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::Proto => "application/x-protobuf",
             Self::Json => "application/json",
@@ -157,6 +159,8 @@ pub(super) struct HttpSettings {
     /// The user's headers.
     pub(super) headers: HeaderMap,
     pub(super) encoding: Encoding,
+    /// For other hosts than the configured ones, if they send us there.
+    pub(super) tls: TlsSettings,
     pub(super) exchange: Exchange,
 }
 
@@ -215,6 +219,7 @@ impl HttpSettings {
             return Err(error_at(node, path, &["endpoint"], "at least one endpoint must be specified"));
         }
         let headers = config.headers.validate(node, path)?;
+        let tls = config.tls.settings(node, path)?;
         let exchange = Exchange {
             timeout,
             compression: config.compression,
@@ -225,7 +230,7 @@ impl HttpSettings {
             auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
             waits_for_ready: false,
         };
-        Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, exchange })
+        Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, tls, exchange })
     }
 }
 
@@ -287,22 +292,20 @@ impl HttpSettings {
 
 /// One lane's way to the URL of one signal.
 pub(super) struct HttpDestination {
-    client: Option<Client>,
+    /// `None`: no endpoint is configured for the signal.
+    route: Option<Route>,
     encoding: Encoding,
     compress: Compress,
-    exchange: Exchange,
     environment: Environment,
 }
 
 impl HttpDestination {
     pub(super) fn new(settings: &HttpSettings, signal: Signal, environment: Environment) -> Self {
         let HttpSettings { encoding, exchange, .. } = settings;
-        let client = settings.get(signal);
         Self {
-            client: client.map(|to| Client::new(to.target.clone(), template(to, settings))),
+            route: settings.get(signal).map(|to| Route::new(to, settings)),
             encoding: *encoding,
             compress: Compress::new(exchange.compression, exchange.compression_level),
-            exchange: exchange.clone(),
             environment,
         }
     }
@@ -330,42 +333,10 @@ impl Destination for HttpDestination {
     }
 
     async fn attempt(&self, request: &Outgoing) -> Result<Accepted, Failure> {
-        let Some(client) = &self.client else {
+        let Some(route) = &self.route else {
             return Err(Failure::Permanent("no endpoint is configured for this signal".to_owned()));
         };
-        let (edits, deadline) = (self.exchange.edits(request)?, self.exchange.deadline());
-        let limit = answer::MAX_HTTP_RESPONSE;
-        let reply = exchange(client, &request.body, &edits, &self.exchange, deadline, limit).await?;
+        let reply = route.send(request).await?;
         answer::http(&reply, self.environment.now_unix_nanos())
     }
-}
-
-fn template(HttpTarget { target, uri }: &HttpTarget, settings: &HttpSettings) -> Template {
-    let mut headers = settings.headers.clone();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(settings.encoding.content_type()));
-    if let Some(name) = settings.exchange.compression.name() {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    headers.entry(USER_AGENT).or_insert(super::USER_AGENT_VALUE);
-    let mut with_host = headers.clone();
-    let authority = uri.authority().map_or_else(|| target.address(), |authority| authority.as_str().to_owned());
-    // What was parsed as an authority is a valid header; without a host the server will say so.
-    if let (false, Ok(host)) = (with_host.contains_key(HOST), HeaderValue::try_from(authority)) {
-        with_host.insert(HOST, host);
-    }
-    if !target.is_kept_alive {
-        with_host.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let path = uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
-    let http1 = match (&target.proxy, &target.tls) {
-        // Such a proxy reads the requests themselves, and needs the whole URL.
-        (Some(proxy), None) => {
-            if let Some(authorization) = &proxy.authorization {
-                with_host.insert(PROXY_AUTHORIZATION, authorization.clone());
-            }
-            uri.clone()
-        }
-        _ => path,
-    };
-    Template { http1: (http1, with_host), http2: (uri.clone(), headers) }
 }

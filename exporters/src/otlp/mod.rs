@@ -18,6 +18,7 @@ mod joining;
 mod own_metrics;
 mod pool;
 mod queues;
+mod route;
 #[cfg(test)]
 mod tests;
 mod tls;

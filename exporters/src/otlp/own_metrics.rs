@@ -128,8 +128,8 @@ impl OwnMetricsConfig {
         self.certificates().into_iter().find_map(|(key, file)| file.map(|_| key))
     }
 
-    /// Adds TLS to a target, with the certificates that are configured.
-    fn secure(&self, target: &mut Target, node: &Node, path: &str, host: Option<&Host>) -> Result<(), ConfigError> {
+    /// TLS with the certificates that are configured.
+    fn tls(&self, node: &Node, path: &str) -> Result<TlsSettings, ConfigError> {
         let [ca, certificate, key] = self.certificates().map(|(_, file)| file.map(Pem::File));
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         let identity = match (certificate, key) {
@@ -138,7 +138,13 @@ impl OwnMetricsConfig {
             (Some(_), None) => return Err(error("client_certificate", "needs a `client_key` beside it")),
             (None, Some(_)) => return Err(error("client_key", "needs a `client_certificate` beside it")),
         };
-        let settings = TlsSettings { ca, identity, ..TlsSettings::default() };
+        Ok(TlsSettings { ca, identity, ..TlsSettings::default() })
+    }
+
+    /// Adds TLS to a target.
+    fn secure(&self, target: &mut Target, node: &Node, path: &str, host: Option<&Host>) -> Result<(), ConfigError> {
+        let error = |key: &str, message: &str| error_at(node, path, &[key], message);
+        let settings = self.tls(node, path)?;
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| error("endpoint", "is not a host name that a certificate can have"))?;
         secure_with(settings, name, target, host, |e| match e.key {
@@ -207,8 +213,8 @@ impl OwnMetrics {
             }
             let address = target.address();
             let metrics = Some(HttpTarget { target, uri: endpoint.uri });
-            let settings =
-                HttpSettings { traces: None, metrics, logs: None, headers, encoding: Encoding::Proto, exchange };
+            let (tls, encoding) = (config.tls(node, path)?, Encoding::Proto);
+            let settings = HttpSettings { traces: None, metrics, logs: None, headers, encoding, tls, exchange };
             let destination = HttpDestination::new(&settings, Signal::Metrics, Environment::system());
             return Ok(Self { address, temporality, destination: OwnDestination::Http(destination) });
         }

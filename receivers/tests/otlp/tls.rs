@@ -140,6 +140,20 @@ async fn is_served(server: &Server, pki: &Pki, certificate: bool) -> bool {
 }
 
 #[tokio::test]
+async fn a_client_may_show_the_very_certificate_that_was_given() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let server = Server::start(pki.options(&pki.client_ca())).await;
+    for pki in [&pki, &other] {
+        pki.write("client.pem", &pki.issuer.pem());
+        pki.write("client.key", &pki.issuer.key().serialize_pem());
+    }
+    other.write("ca.pem", &pki.issuer.pem());
+    assert!(is_served(&server, &pki, true).await);
+    assert!(!is_served(&server, &other, true).await, "another authority's");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn new_certificates_are_taken_while_it_runs() {
     let (pki, other) = (Pki::new(), Pki::new());
     let more = format!("reload_interval: 10ms, client_ca_file_reload: true, {}", pki.client_ca());

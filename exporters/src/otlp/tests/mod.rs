@@ -7,6 +7,7 @@ mod grpc;
 mod http;
 mod own_metrics;
 mod recipes;
+mod redirects;
 mod settings;
 mod size;
 mod stub;
@@ -27,6 +28,7 @@ use super::compress::Compression;
 use super::exchange::Exchange;
 use super::grpc::{GrpcSettings, OtlpGrpc};
 use super::http::{Encoding, HttpSettings, HttpTarget, OtlpHttp};
+use super::tls::TlsSettings;
 use crate::queue::settings::{QueueSettings, RetrySettings};
 use crate::testing::{batch, context};
 
@@ -79,6 +81,7 @@ fn http_settings(address: SocketAddr) -> HttpSettings {
         logs: at("/custom/logs?x=1"),
         headers: HeaderMap::new(),
         encoding: Encoding::Proto,
+        tls: TlsSettings::default(),
         exchange: exchange(),
     }
 }

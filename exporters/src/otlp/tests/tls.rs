@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::tls::{Pem, Tls, TlsSettings, TlsVersion};
+use super::super::tls::{Pem, Tls, TlsVersion};
 use super::stub::Stub;
 use super::*;
 use crate::testing::settled;
