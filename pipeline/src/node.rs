@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::budget::{Budget, Lease};
+use crate::budget::{Budget, Lease, Short};
 use crate::channel::Inlet;
 use crate::clock::Environment;
 use crate::extension::Extensions;
@@ -75,6 +75,8 @@ pub struct Refused {
     pub retry_after: Duration,
     /// Why, for the client's log.
     pub reason: &'static str,
+    /// The most bytes that a request can take, if this one can never be taken.
+    pub most: Option<usize>,
 }
 
 // === Receivers ===
@@ -176,17 +178,24 @@ impl Outlet {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the memory for a request of `bytes` from every memory limiter downstream. Call it before decoding, with
-    /// the decompressed size as soon as that is known, and attach the leases with [`Batch::with_lease`].
+    /// Takes memory of `bytes` from every memory limiter downstream, for a request that has `own` already. Call it
+    /// before decoding, with the decompressed size as soon as that is known, and attach the leases with
+    /// [`Batch::with_lease`].
     ///
     /// # Errors
-    /// When a limiter has no room; nothing is held then.
-    pub fn admit(&self, bytes: usize) -> Result<Vec<Lease>, Refused> {
-        let refused = Refused { retry_after: Duration::from_secs(1), reason: "data refused due to high memory usage" };
+    /// When a limiter has no room, now or for any request of this size; nothing more is held then.
+    pub fn admit(&self, own: usize, bytes: usize) -> Result<Vec<Lease>, Refused> {
         let routes = self.routes();
         let is_own = |budget: &&Arc<Budget>| self.own_budgets.iter().any(|own| Arc::ptr_eq(own, budget));
         let budgets = self.own_budgets.iter().chain(routes.budgets.iter().filter(|budget| !is_own(budget)));
-        budgets.map(|b| b.take(bytes)).collect::<Option<_>>().ok_or(refused)
+        budgets.map(|budget| budget.take(own, bytes)).collect::<Result<_, _>>().map_err(|short| Refused {
+            retry_after: Duration::from_secs(1),
+            reason: "data refused due to high memory usage",
+            most: match short {
+                Short::Now => None,
+                Short::ForEver { most } => Some(most),
+            },
+        })
     }
 
     /// Hands a batch to every pipeline, waiting while their channels are full. The receipts tell how it ended.

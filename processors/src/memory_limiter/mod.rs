@@ -16,6 +16,9 @@
 //! Where there is no room, the client is told to come again (HTTP 503 with `Retry-After`, gRPC `UNAVAILABLE` with
 //! `RetryInfo`) and nothing is allocated.
 //!
+//! A request that is alone may take twice of what there is for all. One that takes more is refused for good (413,
+//! `RESOURCE_EXHAUSTED`): its client would come again for ever.
+//!
 //! Decision: the bytes in flight may be half of the soft limit (limit less spike), because a request that a processor
 //! changed exists twice while it is encoded again.
 

@@ -38,7 +38,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::{ConfigError, Node};
-use weir_pipeline::node::{Context, Outlets, Receiver, Shutdown, StartError};
+use weir_pipeline::node::{Context, Outlets, Receiver, Refused, Shutdown, StartError};
 use weir_pipeline::receipt::{Outcome, Receipt};
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::ReceiverCounters;
@@ -193,7 +193,15 @@ impl Reading<'_> {
             return true;
         };
         loop {
-            let wait = match outlet.admit(batch.size_hint()) {
+            let wait = match outlet.admit(0, batch.size_hint()) {
+                Err(Refused { most: Some(most), .. }) => {
+                    counters.refused.add(batch.len());
+                    tracing::warn!(
+                        receiver = self.receiver.context.id,
+                        "a request takes more than the {most} bytes of memory that a memory_limiter has for one"
+                    );
+                    return true;
+                }
                 Err(refused) => refused.retry_after,
                 Ok(leases) => {
                     let (receipt, waiter) = Receipt::pair();

@@ -49,18 +49,35 @@ pub(super) struct Hold {
     outlet: Outlet,
     leases: Vec<Lease>,
     bytes: usize,
+    /// Bytes that the request has beside these.
+    beside: usize,
 }
 
 impl Hold {
     /// Nothing yet.
     pub(super) fn new(outlet: &Outlet) -> Self {
-        Self { outlet: outlet.clone(), leases: Vec::new(), bytes: 0 }
+        Self { outlet: outlet.clone(), leases: Vec::new(), bytes: 0, beside: 0 }
+    }
+
+    /// Nothing yet, for another form of what `other` holds.
+    pub(super) fn beside(other: &Self) -> Self {
+        Self { beside: other.total(), ..Self::new(&other.outlet) }
+    }
+
+    /// Bytes that the request has in all.
+    pub(super) fn total(&self) -> usize {
+        self.beside.saturating_add(self.bytes)
+    }
+
+    /// Bytes that are taken.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Makes sure that `bytes` in all are taken.
     pub(super) fn cover(&mut self, bytes: usize) -> Result<(), Refused> {
         if bytes > self.bytes {
-            self.leases.extend(self.outlet.admit(bytes - self.bytes)?);
+            self.leases.extend(self.outlet.admit(self.total(), bytes - self.bytes)?);
             self.bytes = bytes;
         }
         Ok(())

@@ -128,13 +128,13 @@ impl Entry {
     ) -> Result<(), Refusal> {
         let outlet = self.outlet()?;
         let now = Instant::now();
-        let parcel = Parcel { signal: self.signal, message, outlet: outlet.clone(), max: self.max_bytes };
-        let mut batch = parcel.unpack_somewhere().await?;
+        let parcel = Parcel { signal: self.signal, message, max: self.max_bytes };
+        let (mut batch, held) = parcel.unpack_somewhere().await?;
         if batch.is_empty() {
             return Ok(());
         }
         if let Some(Sender { metadata, bytes, owner }) = sender {
-            let leases = outlet.admit(bytes)?;
+            let leases = outlet.admit(held, bytes)?;
             batch = leases.into_iter().fold(batch, Batch::with_lease).with_metadata(metadata);
             batch = self.books.ledger.assign(batch, owner).await?;
         }
@@ -179,12 +179,11 @@ pub(super) struct Message {
 struct Parcel {
     signal: Signal,
     message: Message,
-    outlet: Outlet,
     max: usize,
 }
 
 impl Parcel {
-    async fn unpack_somewhere(self) -> Result<Batch, Refusal> {
+    async fn unpack_somewhere(self) -> Result<(Batch, usize), Refusal> {
         // An estimate by the measured costs of `benches/load`.
         let Message { bytes, encoding, format, .. } = &self.message;
         let decompressed = bytes.len().saturating_mul(if *encoding == Encoding::Identity { 1 } else { 10 });
@@ -196,16 +195,17 @@ impl Parcel {
         tokio::task::spawn_blocking(move || self.unpack()).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    fn unpack(self) -> Result<Batch, Refusal> {
-        let Self { signal, message: Message { bytes: mut message, mut hold, encoding, format }, outlet, max } = self;
+    /// The batch, and the bytes that are held for it.
+    fn unpack(self) -> Result<(Batch, usize), Refusal> {
+        let Self { signal, message: Message { bytes: mut message, mut hold, encoding, format }, max } = self;
         // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
         if encoding != Encoding::Identity {
-            let mut larger = Hold::new(&outlet);
+            let mut larger = Hold::beside(&hold);
             message = encoding.decode(message, max, &mut larger)?;
             hold = larger;
         }
         if format == Format::Json {
-            let mut protobuf = Hold::new(&outlet);
+            let mut protobuf = Hold::beside(&hold);
             // Nearly always the shorter form.
             protobuf.cover(message.len())?;
             message = to_protobuf(message_of(signal), &message, Limits { max_bytes: max })?.into();
@@ -213,7 +213,8 @@ impl Parcel {
             hold = protobuf;
         }
         let batch = Batch::decode(signal, message)?;
-        Ok(hold.into_leases().into_iter().fold(batch, Batch::with_lease))
+        let held = hold.bytes();
+        Ok((hold.into_leases().into_iter().fold(batch, Batch::with_lease), held))
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     Framing(String),
     /// Over the size limit, in bytes.
     TooLarge { limit: usize },
+    /// It takes more memory than a limiter ever has for one request.
+    Unfit { most: usize },
     /// The authenticator does not know the client.
     Unauthenticated(&'static str),
     /// The authenticator cannot tell now who the client is.
@@ -90,7 +92,12 @@ impl Refusal {
     pub(super) fn leaves_body_unread(&self) -> bool {
         matches!(
             self,
-            Self::NoMemory(_) | Self::TooLarge { .. } | Self::Encoding { .. } | Self::NoPipeline(_) | Self::Stalled(_)
+            Self::NoMemory(_)
+                | Self::TooLarge { .. }
+                | Self::Unfit { .. }
+                | Self::Encoding { .. }
+                | Self::NoPipeline(_)
+                | Self::Stalled(_)
         )
     }
 
@@ -108,7 +115,7 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => Code::InvalidArgument,
             Self::Framing(_) | Self::Timeout | Self::Rejected(_) => Code::Internal,
-            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::TooLarge { .. } | Self::Unfit { .. } => Code::ResourceExhausted,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Code::Unimplemented,
             Self::NoMemory(_)
@@ -134,7 +141,7 @@ impl Refusal {
     /// The HTTP status.
     pub(super) fn http_status(&self) -> StatusCode {
         match self {
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. } | Self::Unfit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Encoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             // Only ever seen by a client that broke its own body off.
             Self::Framing(_) => StatusCode::BAD_REQUEST,
@@ -147,7 +154,7 @@ impl Refusal {
         match self {
             Self::Malformed { .. } => Kind::Malformed,
             Self::Framing(_) | Self::Timeout => Kind::Framing,
-            Self::TooLarge { .. } => Kind::TooLarge,
+            Self::TooLarge { .. } | Self::Unfit { .. } => Kind::TooLarge,
             Self::Unauthenticated(_) | Self::Undecided(_) => Kind::Unauthenticated,
             Self::Encoding { .. } | Self::NoPipeline(_) | Self::NoMethod(_) => Kind::Unsupported,
             Self::NoMemory(_) => Kind::NoMemory,
@@ -163,6 +170,11 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Malformed { message, .. } | Self::Framing(message) => f.write_str(message),
             Self::TooLarge { limit } => write!(f, "the request is larger than the {limit} bytes allowed"),
+            Self::Unfit { most } => write!(
+                f,
+                "the request takes more than the {most} bytes of memory that a memory_limiter has for one: \
+                 send smaller ones, or raise `limit_mib`"
+            ),
             Self::Unauthenticated(reason) | Self::Undecided(reason) => f.write_str(reason),
             Self::Encoding { name, accepted } => {
                 write!(f, "compression `{name}` is not supported, supported: {accepted}")
@@ -208,7 +220,10 @@ impl From<JsonError> for Refusal {
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        Self::NoMemory(refused)
+        match refused.most {
+            Some(most) => Self::Unfit { most },
+            None => Self::NoMemory(refused),
+        }
     }
 }
 

@@ -131,7 +131,7 @@ fn the_memory_is_taken_before_it_is_used() {
     let sample = vec![1; MAX / 2];
     for (encoding, compress) in ALL {
         let (out, used) = decode(encoding, &compress(&sample), 100);
-        assert!(matches!(out, Err(Refusal::NoMemory(_))), "{encoding:?}: {out:?}");
+        assert!(matches!(out, Err(Refusal::Unfit { most: 200 })), "{encoding:?}: {out:?}");
         assert_eq!(used, 0, "{encoding:?}");
     }
 }
