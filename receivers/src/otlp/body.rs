@@ -1,9 +1,11 @@
 //! Reading a request's body: contiguous, bounded in size and time, and paid for before it is held.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 use weir_pipeline::budget::Lease;
@@ -91,6 +93,47 @@ impl Hold {
     /// The leases, for the batch that holds the buffer.
     pub(super) fn into_leases(self) -> Vec<Lease> {
         self.leases
+    }
+}
+
+/// A body that knows whether it was read to its end.
+#[derive(Debug)]
+pub(super) struct Watched<B> {
+    body: B,
+    has_ended: bool,
+}
+
+impl<B: Body> Watched<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, has_ended: false }
+    }
+
+    /// Whether nothing of the body is left, as of one that was empty from the beginning.
+    pub(super) fn was_read(&self) -> bool {
+        // hyper says of a chunked body that it has ended only by its last frame.
+        self.has_ended || self.body.is_end_stream()
+    }
+}
+
+impl<B: Body + Unpin> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.has_ended |= frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

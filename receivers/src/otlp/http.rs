@@ -12,7 +12,7 @@ use weir_pipeline::signal::Signal;
 
 use super::access::{Access, Sender};
 use super::answer::Answer;
-use super::body::Framing;
+use super::body::{Framing, Watched};
 use super::config::Paths;
 use super::cors::Cors;
 use super::encoding::{Encoding, Encodings};
@@ -55,6 +55,24 @@ impl Http {
 
     /// Answers a request, whose body must be there before `deadline` if there is one.
     pub(super) async fn answer<B>(&self, request: Request<B>, deadline: Option<Instant>) -> Response<Answer>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (head, body) = request.into_parts();
+        let mut body = Watched::new(body);
+        let mut response = self.answer_any(Request::from_parts(head, &mut body), deadline).await;
+        if is_http1 && !body.was_read() {
+            // The connection ends with this answer, since the rest of the body is on it. Without a word a client would
+            // send its next request into it, and get no answer at all.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Answers a request of any kind, preflights among them.
+    async fn answer_any<B>(&self, request: Request<B>, deadline: Option<Instant>) -> Response<Answer>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
@@ -112,7 +130,6 @@ impl Http {
         let Some(format) = format else {
             return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_TYPE);
         };
-        let is_http1 = request.version() < Version::HTTP_2;
         let encoding = Encoding::parse(request.headers().get(CONTENT_ENCODING), self.rules.accepted);
         // The head ends here: only the body is moved on.
         let taken = match encoding {
@@ -123,13 +140,7 @@ impl Http {
             Ok(()) => success(format),
             Err(refusal) => {
                 self.entries.note(Some(signal), &refusal);
-                let mut response = refuse(&refusal, format);
-                if is_http1 && refusal.leaves_body_unread() {
-                    // The connection ends with this answer, since the rest of the body is on it. Without a word a client
-                    // would send its next request into it, and get no answer at all.
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                response
+                refuse(&refusal, format)
             }
         }
     }

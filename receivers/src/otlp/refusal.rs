@@ -88,19 +88,6 @@ impl Refusal {
         matches!(self, Self::Rejected(_) | Self::NotTaken { .. } | Self::NoAnswer(_) | Self::Deadline)
     }
 
-    /// Whether it may have been decided before the body was read to its end.
-    pub(super) fn leaves_body_unread(&self) -> bool {
-        matches!(
-            self,
-            Self::NoMemory(_)
-                | Self::TooLarge { .. }
-                | Self::Unfit { .. }
-                | Self::Encoding { .. }
-                | Self::NoPipeline(_)
-                | Self::Stalled(_)
-        )
-    }
-
     /// Whether the same request may be taken another time.
     fn retry_delay(&self) -> Option<Duration> {
         match self {

@@ -108,6 +108,8 @@ async fn who_is_not_known_is_refused_before_the_body_is_read() {
         let response = sender.send_request(with(call(EXPORT_TRACES)).body(endless()).unwrap()).await.unwrap();
         assert_eq!(Reply::read(response).await.grpc_status(), (16, text.to_owned()));
     }
+    let head = format!("POST {TRACES} HTTP/1.1\r\ncontent-type: {PROTOBUF}\r\n");
+    assert_says_whether_it_closes(server.http, &head, "401").await;
     assert!(server.is_quiet());
     assert_eq!(server.budget.used(), 0);
     server.stop().await;

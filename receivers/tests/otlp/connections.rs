@@ -24,14 +24,6 @@ fn http(keys: &str) -> Options {
     Options { http: format!("{keys},"), ..Options::default() }
 }
 
-/// What comes until the server closes the connection, which it does in time.
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut rest = Vec::new();
-    let read = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
-    read.expect("the server closes the connection").unwrap();
-    String::from_utf8(rest).unwrap()
-}
-
 fn export(spans: usize) -> Request<Full<Bytes>> {
     call(EXPORT_TRACES).body(Full::new(framed(0, &traces(spans)).into())).unwrap()
 }

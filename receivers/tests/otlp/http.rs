@@ -254,3 +254,37 @@ async fn http2_without_tls_works_on_the_http_port() {
     server.taken().await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_says_that_the_connection_closes() {
+    let mut server = Server::start(Options::default()).await;
+    let typed = "content-type: application/x-protobuf\r\n";
+    for (head, status) in [
+        (format!("POST /v1/nowhere HTTP/1.1\r\n{typed}"), "404"),
+        (format!("POST /v1/traceloop/x HTTP/1.1\r\n{typed}"), "404"),
+        (format!("PUT {TRACES} HTTP/1.1\r\n{typed}"), "405"),
+        (format!("POST {TRACES} HTTP/1.1\r\ncontent-type: text/plain\r\n"), "415"),
+        (format!("POST {TRACES} HTTP/1.1\r\n{typed}content-encoding: br\r\n"), "415"),
+    ] {
+        assert_says_whether_it_closes(server.http, &head, status).await;
+    }
+    // One that was read whole is refused on a connection that goes on.
+    for chunked in [false, true] {
+        let body = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"no protobuf")))]);
+        let request = post(TRACES, PROTOBUF);
+        let reply = match chunked {
+            true => send(server.http, request.body(StreamBody::new(body)).unwrap()).await,
+            false => send(server.http, request.body(Full::new(Bytes::from_static(b"no protobuf"))).unwrap()).await,
+        };
+        assert_eq!((reply.status, reply.header("connection")), (StatusCode::BAD_REQUEST, ""));
+    }
+    // HTTP/2 ends the stream alone.
+    let mut sender = grpc_connect(server.http).await;
+    for _ in 0..2 {
+        let request = http::Request::post("http://weir.test/v1/nowhere").body(Full::new(traces(1).into())).unwrap();
+        let reply = Reply::read(sender.send_request(request).await.unwrap()).await;
+        assert_eq!((reply.status, reply.header("connection")), (StatusCode::NOT_FOUND, ""));
+    }
+    assert!(server.is_quiet());
+    server.stop().await;
+}

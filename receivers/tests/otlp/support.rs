@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -266,6 +266,33 @@ where
 
 pub(crate) async fn send_bytes(to: SocketAddr, path: &str, content_type: &str, body: impl Into<Bytes>) -> Reply {
     send(to, post(path, content_type).body(Full::new(body.into())).unwrap()).await
+}
+
+/// What comes until the server closes the connection, which it does in time.
+pub(crate) async fn rest(stream: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
+    read.expect("the server closes the connection").unwrap();
+    String::from_utf8(rest).unwrap()
+}
+
+/// Asserts that a refusal says so where the connection ends with it, and that a second request on the same connection is
+/// answered where it does not. `head` are the first lines of a request, each with its end.
+pub(crate) async fn assert_says_whether_it_closes(to: SocketAddr, head: &str, status: &str) {
+    let answer = format!("HTTP/1.1 {status}");
+    let head = format!("{head}host: weir.test\r\n");
+    // The body does not come, comes in part, or is one whose length nobody knows.
+    for unread in ["content-length: 3\r\n\r\n", "content-length: 3\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n"] {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(format!("{head}{unread}").as_bytes()).await.unwrap();
+        let got = rest(&mut stream).await;
+        assert!(got.starts_with(&answer) && got.contains("\r\nconnection: close\r\n"), "{head}{unread}{got}");
+    }
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let two = format!("{head}content-length: 0\r\n\r\n{head}connection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(two.as_bytes()).await.unwrap();
+    let got = rest(&mut stream).await;
+    assert_eq!((got.matches(&answer).count(), got.matches("connection: close").count()), (2, 1), "{head}{got}");
 }
 
 // === gRPC client ===
