@@ -18,24 +18,32 @@
 //! # What it guarantees
 //!
 //! * A request is read again until the pipelines have taken it, or have refused it for good.
-//! * A request that is torn, malformed or larger than [`MAX_RECORD`] is counted and passed over. A last line without its
-//!   end is taken for whole once the file has not grown for one `poll_interval`.
+//! * A request that is malformed or larger than [`MAX_RECORD`] is counted and passed over.
+//! * A last line without its end is taken once it is a whole JSON object; until then it waits, however long. So does a
+//!   record that is shorter than its length says. What is never completed is counted when its file is truncated, moved
+//!   away or removed. A writer that died within a line and then goes on behind it makes one malformed line of the two.
+//! * A file is followed whatever its name (on Unix: by device and inode), so one that is rotated is not read again, nor
+//!   is its end lost. One whose new name does not match, or that is removed, is read further for ten seconds, and stays
+//!   open so long. 256 files are kept open, those that grew last; of more than these, what is written shortly before one
+//!   loses its name can be lost. A copy is another file.
 //! * A file that was replaced or truncated is read from its beginning. Where it stopped reading is not kept over a
 //!   restart. One file after the other, one request at a time, by one lane.
 
 mod config;
+mod follow;
 mod record;
 mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::node::{Context, Outlets, Receiver, Refused, Shutdown, StartError};
@@ -45,7 +53,8 @@ use weir_pipeline::telemetry::ReceiverCounters;
 
 use self::config::FileSettings;
 pub use self::config::schema;
-use self::tail::{Chunk, Tail};
+use self::follow::Followed;
+use self::tail::{Chunk, Identity};
 
 /// Largest request that is read, in bytes, compressed or not.
 pub const MAX_RECORD: usize = 64 << 20;
@@ -87,7 +96,7 @@ impl Receiver for FileReceiver {
         }
         let Context { id, telemetry, .. } = &self.context;
         let counters = Signal::ALL.map(|signal| ReceiverCounters::new(telemetry, id, signal, "file"));
-        let mut reading = Reading { receiver: &self, outlets, shutdown: shutdown.clone(), counters, tails: None };
+        let mut reading = Reading { receiver: &self, outlets, shutdown: shutdown.clone(), counters, followed: None };
         while !shutdown.is_requested() {
             reading.poll().await;
             tokio::select! {
@@ -105,57 +114,76 @@ struct Reading<'a> {
     shutdown: Shutdown,
     /// By signal, in the order of [`Signal::ALL`].
     counters: [ReceiverCounters; 3],
-    /// How far the files were read; `None` before the first look.
-    tails: Option<BTreeMap<PathBuf, Tail>>,
+    /// The files, and how far they were read; `None` before the first look.
+    followed: Option<Followed>,
 }
 
 impl Reading<'_> {
     /// Reads what is new in all files.
     async fn poll(&mut self) {
         let settings = self.receiver.settings.clone();
-        let Ok(paths) = tokio::task::spawn_blocking(move || settings.paths()).await else { return };
-        let mut known = self.tails.take();
-        let skips = known.is_none() && !self.receiver.settings.from_beginning;
-        let mut tails = BTreeMap::new();
-        for path in paths {
-            let tail = known.as_mut().and_then(|known| known.remove(&path));
-            let mut tail = tail.unwrap_or_else(|| if skips { Tail::at_end(&path) } else { Tail::default() });
-            self.read(&path, &mut tail).await;
-            if self.receiver.settings.replays && tail.is_through() {
-                tail = Tail::default();
-            }
-            tails.insert(path, tail);
+        let at_end = self.followed.is_none() && !settings.from_beginning;
+        let (mut followed, now) = (self.followed.take().unwrap_or_default(), Instant::now());
+        let looked = tokio::task::spawn_blocking(move || {
+            let due = followed.look(settings.paths(), at_end, now);
+            (followed, due)
+        });
+        // It only fails when the runtime is going away.
+        let Ok((mut followed, due)) = looked.await else { return };
+        for id in due {
+            self.read(id, &mut followed).await;
             if self.shutdown.is_requested() {
-                break;
+                return;
             }
         }
-        self.tails = Some(tails);
+        for tail in followed.let_go(now) {
+            if tail.is_torn() {
+                self.failed(&tail.path, "it was not completed before the file was moved or removed");
+            }
+        }
+        self.followed = Some(followed);
     }
 
     /// Reads one file to its end.
-    async fn read(&mut self, path: &Path, tail: &mut Tail) {
+    async fn read(&self, id: Identity, followed: &mut Followed) {
+        let Some(mut tail) = followed.take(&id) else { return };
+        let replays = self.receiver.settings.replays;
+        if replays && tail.gone_since.is_some() {
+            // It was read to its end before it began anew.
+            followed.put(id, tail);
+            return;
+        }
         loop {
-            let (file, mut reader) = (path.to_owned(), std::mem::take(tail));
             let read = tokio::task::spawn_blocking(move || {
-                let chunk = reader.read(&file);
-                (reader, chunk)
+                let chunk = tail.read();
+                (tail, chunk)
             });
             let Ok((reader, chunk)) = read.await else { return };
-            *tail = reader;
+            tail = reader;
+            if tail.take_cut() {
+                self.failed(&tail.path, "it was not completed before the file was truncated or replaced");
+            }
             match chunk {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(chunk)) => {
-                    if !self.hand_over(path, &chunk).await {
-                        return;
+                    if !self.hand_over(&tail.path, &chunk).await {
+                        break;
                     }
-                    tail.advance(&chunk);
+                    tail.advance(chunk);
                 }
+                // It was renamed or removed since it was found.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => {
-                    tracing::warn!(%error, receiver = self.receiver.context.id, "cannot read {}", path.display());
-                    return;
+                    let receiver = self.receiver.context.id.as_str();
+                    tracing::warn!(%error, receiver, "cannot read {}", tail.path.display());
+                    break;
                 }
             }
         }
+        if replays {
+            tail.rewind();
+        }
+        followed.put(id, tail);
     }
 
     /// Hands over the requests of a chunk. Returns whether all of them are settled; they are not if the process stops.

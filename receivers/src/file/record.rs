@@ -38,14 +38,14 @@ pub(super) enum Next<'a> {
     TooLarge(Option<usize>),
 }
 
-/// Looks for the first record. `is_whole` if nothing will come after these bytes.
-pub(super) fn next(framing: Framing, bytes: &[u8], is_whole: bool) -> Next<'_> {
+/// Looks for the first record. `is_end` if nothing has been written after these bytes so far.
+pub(super) fn next(framing: Framing, bytes: &[u8], is_end: bool) -> Next<'_> {
     match framing {
         Framing::Lines => match memchr(b'\n', bytes) {
             Some(end) if end > MAX_RECORD => Next::TooLarge(Some(end + 1)),
             Some(end) => Next::Record(bytes.get(..end).unwrap_or_default(), end + 1),
             None if bytes.len() > MAX_RECORD => Next::TooLarge(None),
-            None if is_whole && !bytes.is_empty() => Next::Record(bytes, bytes.len()),
+            None if is_end && !bytes.is_empty() && is_whole(bytes) => Next::Record(bytes, bytes.len()),
             None => Next::Incomplete,
         },
         Framing::Lengths => {
@@ -58,6 +58,33 @@ pub(super) fn next(framing: Framing, bytes: &[u8], is_whole: bool) -> Next<'_> {
             }
         }
     }
+}
+
+/// Whether a line needs nothing but its end: it is blank, or an object that is closed. What a writer has flushed of an
+/// object never is.
+fn is_whole(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    // Nearly all that is torn ends here.
+    if !(line.starts_with(b"{") && line.ends_with(b"}")) {
+        return line.is_empty();
+    }
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for (i, byte) in line.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return i + 1 == line.len();
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Decodes a record as one of these signals. `None` if it holds nothing of them.

@@ -1,8 +1,11 @@
 //! How far one file was read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::time::Instant;
 
 use super::MAX_RECORD;
 use super::record::{Framing, Next, next};
@@ -10,18 +13,63 @@ use super::record::{Framing, Next, next};
 /// Bytes that are read at once, unless a record is larger.
 const CHUNK: usize = 1 << 20;
 
+/// Bytes before the offset by which a file is known again. With those that come last in what was read, files of one
+/// writer differ, whose first bytes are often the same.
+const KNOWN: usize = 1 << 10;
+
+/// Which file it is, whatever its name: its device and inode. Where the system does not say these it is the name, as long
+/// as what was read is still there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Identity(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
+
+impl Identity {
+    #[cfg(unix)]
+    pub(super) fn of(_: &Path, metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self((metadata.dev(), metadata.ino()))
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn of(path: &Path, _: &Metadata) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+/// By what it is seen that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { length: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
 /// The place in a file up to which everything was handed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tail {
+    identity: Identity,
+    /// The name under which it was found last.
+    pub(super) path: PathBuf,
+    /// Since when no name that matches is its.
+    pub(super) gone_since: Option<Instant>,
+    /// When something of it was handed over last.
+    pub(super) grew_at: Option<Instant>,
+    file: Option<File>,
     offset: u64,
+    /// The bytes right before the offset, at most [`KNOWN`].
+    known: Vec<u8>,
     /// Told by the first byte.
     framing: Option<Framing>,
-    /// Which file it is, where the system can say so: another one may have taken its name.
-    identity: Option<u64>,
-    /// Length at the last look.
-    length: u64,
+    /// As it was when nothing complete was left to read.
+    through: Option<Stamp>,
     /// Whether the rest of the current line is passed over.
     skips_line: bool,
+    /// Whether a record was cut off together with its file.
+    is_cut: bool,
 }
 
 /// Records that were read together.
@@ -33,79 +81,165 @@ pub(super) struct Chunk {
     pub(super) too_large: usize,
     /// Bytes up to the next chunk.
     taken: u64,
+    /// The bytes right before the next chunk.
+    known: Vec<u8>,
     /// Whether the next chunk begins inside of a line that is passed over.
     skips_line: bool,
 }
 
 impl Tail {
-    /// The end of a file as it is now.
-    pub(super) fn at_end(path: &Path) -> Self {
-        let Ok(metadata) = path.metadata() else { return Self::default() };
-        let mut first = [0];
-        let framing = File::open(path).and_then(|mut file| file.read_exact(&mut first)).ok();
+    /// The beginning of a file.
+    pub(super) fn new(path: PathBuf, identity: Identity) -> Self {
         Self {
-            offset: metadata.len(),
-            framing: framing.map(|()| Framing::of(first[0])),
-            identity: identity(&metadata),
-            length: metadata.len(),
+            identity,
+            path,
+            gone_since: None,
+            grew_at: None,
+            file: None,
+            offset: 0,
+            known: Vec::new(),
+            framing: None,
+            through: None,
             skips_line: false,
+            is_cut: false,
         }
     }
 
-    /// Whether the file was read to its end.
-    pub(super) fn is_through(&self) -> bool {
-        self.offset >= self.length
+    /// Goes to the end of the file as it is now. Half a line that is there is passed over with its other half.
+    pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
+        self.open()?;
+        let Some(mut file) = self.file.as_ref() else { return Ok(()) };
+        let length = file.metadata()?.len();
+        let known = length.min(KNOWN as u64);
+        let mut first = Vec::new();
+        file.rewind()?;
+        file.take(1).read_to_end(&mut first)?;
+        file.seek(SeekFrom::Start(length - known))?;
+        let mut last = Vec::new();
+        file.take(known).read_to_end(&mut last)?;
+        let framing = first.first().map(|first| Framing::of(*first));
+        self.skips_line = framing == Some(Framing::Lines) && !last.ends_with(b"\n");
+        (self.offset, self.known, self.framing) = (length, last, framing);
+        Ok(())
+    }
+
+    /// Opens the file under its name, unless it is open.
+    ///
+    /// # Errors
+    /// As of opening a file; [`io::ErrorKind::NotFound`] if another one has the name by now.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            let file = File::open(&self.path)?;
+            if Identity::of(&self.path, &file.metadata()?) != self.identity {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Lets the file go, which is opened again when it has grown.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// Whether there may be something to read in a file of this length and time.
+    pub(super) fn may_have_grown(&self, metadata: &Metadata) -> bool {
+        self.through != Some(Stamp::of(metadata))
+    }
+
+    /// Whether a record was begun at the end, and not completed.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.skips_line && self.through.is_some_and(|stamp| stamp.length > self.offset)
+    }
+
+    /// Whether a record was cut off since this was asked last.
+    pub(super) fn take_cut(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut)
     }
 
     /// Counts a chunk as handed over.
-    pub(super) fn advance(&mut self, chunk: &Chunk) {
+    pub(super) fn advance(&mut self, chunk: Chunk) {
         self.offset = self.offset.saturating_add(chunk.taken);
+        self.framing = Some(chunk.framing);
+        self.known = chunk.known;
         self.skips_line = chunk.skips_line;
+        self.grew_at = Some(Instant::now());
+    }
+
+    /// Goes back to the beginning.
+    pub(super) fn rewind(&mut self) {
+        (self.offset, self.framing, self.through, self.skips_line) = (0, None, None, false);
+        self.known.clear();
     }
 
     /// The records after this place, as far as they are complete; `None` if there are none.
-    pub(super) fn read(&mut self, path: &Path) -> io::Result<Option<Chunk>> {
-        let mut file = File::open(path)?;
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open) and of reading.
+    pub(super) fn read(&mut self) -> io::Result<Option<Chunk>> {
+        self.open()?;
+        let Some(file) = self.file.take() else { return Ok(None) };
+        let chunk = self.read_from(&file);
+        self.file = Some(file);
+        chunk
+    }
+
+    fn read_from(&mut self, mut file: &File) -> io::Result<Option<Chunk>> {
         let metadata = file.metadata()?;
-        if self.identity != identity(&metadata) || metadata.len() < self.offset {
-            *self = Self { identity: identity(&metadata), ..Self::default() };
-        }
-        let is_settled = metadata.len() == std::mem::replace(&mut self.length, metadata.len());
-        let left = metadata.len().saturating_sub(self.offset);
-        if left == 0 {
+        if !self.may_have_grown(&metadata) {
             return Ok(None);
         }
-        let framing = match self.framing {
-            Some(framing) => framing,
-            None => {
-                let mut first = [0];
-                file.read_exact(&mut first)?;
-                *self.framing.insert(Framing::of(first[0]))
-            }
-        };
+        if metadata.len() < self.offset {
+            self.begin_anew();
+        }
         let mut size = CHUNK;
         loop {
+            let known = self.known.len();
+            file.seek(SeekFrom::Start(self.offset.saturating_sub(known as u64)))?;
             let mut bytes = Vec::new();
-            file.seek(SeekFrom::Start(self.offset))?;
-            (&mut file).take(size as u64).read_to_end(&mut bytes)?;
-            let is_end = bytes.len() as u64 >= left;
-            let chunk = self.split(framing, &bytes, is_end && is_settled);
-            if chunk.taken > 0 {
-                return Ok(Some(chunk));
+            file.take((known + size) as u64).read_to_end(&mut bytes)?;
+            let Some(fresh) = bytes.strip_prefix(self.known.as_slice()) else {
+                // Truncated and written again, or another file that was given the inode.
+                self.begin_anew();
+                continue;
+            };
+            let is_end = fresh.len() < size;
+            let framing = self.framing.or_else(|| fresh.first().map(|first| Framing::of(*first)));
+            if let Some(framing) = framing {
+                let mut chunk = self.split(framing, fresh, is_end);
+                if chunk.taken > 0 {
+                    let end = known + usize::try_from(chunk.taken).unwrap_or(fresh.len());
+                    chunk.known = bytes.get(end.saturating_sub(KNOWN)..end).unwrap_or_default().to_vec();
+                    return Ok(Some(chunk));
+                }
             }
             if is_end || size > MAX_RECORD + 4 {
+                self.through = Some(Stamp::of(&metadata));
                 return Ok(None);
             }
             size = size.saturating_mul(4).min(MAX_RECORD + 5);
         }
     }
 
-    fn split(&self, framing: Framing, bytes: &[u8], is_whole: bool) -> Chunk {
-        let mut chunk = Chunk { framing, records: Vec::new(), too_large: 0, taken: 0, skips_line: self.skips_line };
+    /// Goes back to the beginning since what was read is no longer there.
+    fn begin_anew(&mut self) {
+        self.is_cut |= self.is_torn();
+        self.rewind();
+    }
+
+    fn split(&self, framing: Framing, bytes: &[u8], is_end: bool) -> Chunk {
+        let (known, skips_line) = (Vec::new(), self.skips_line);
+        let mut chunk = Chunk { framing, records: Vec::new(), too_large: 0, taken: 0, known, skips_line };
         let mut rest = bytes;
         let mut taken = 0;
         while !rest.is_empty() {
-            let step = match next(framing, rest, is_whole) {
+            // What ends a line that is passed over is its line break alone.
+            let step = match next(framing, rest, is_end && !chunk.skips_line) {
                 Next::Record(_, step) if chunk.skips_line => {
                     chunk.skips_line = false;
                     step
@@ -135,13 +269,105 @@ impl Tail {
     }
 }
 
-#[cfg(unix)]
-fn identity(metadata: &std::fs::Metadata) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    Some(metadata.ino())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[cfg(not(unix))]
-fn identity(_: &std::fs::Metadata) -> Option<u64> {
-    None
+    fn tail(path: &Path) -> Tail {
+        Tail::new(path.to_owned(), Identity::of(path, &path.metadata().unwrap()))
+    }
+
+    /// What is new, as text.
+    fn read(tail: &mut Tail) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Some(chunk) = tail.read().unwrap() {
+            all.extend(chunk.records.iter().map(|record| String::from_utf8(record.clone()).unwrap()));
+            tail.advance(chunk);
+        }
+        all
+    }
+
+    fn write(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        // A file system's clock may not have gone on since the last look.
+        let file = File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() + std::time::Duration::from_secs(text.len() as u64)).unwrap();
+    }
+
+    #[test]
+    fn a_line_without_its_end_waits_until_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let whole = r#"{"a":"}\"]\\","b":[{}]}"#;
+        write(&path, "");
+        let mut tail = tail(&path);
+        for length in 1..whole.len() {
+            write(&path, &whole[..length]);
+            assert_eq!((read(&mut tail), tail.is_torn()), (vec![], true), "{}", &whole[..length]);
+        }
+        write(&path, whole);
+        assert_eq!((read(&mut tail), tail.is_torn()), (vec![whole.to_owned()], false));
+        // Its end is that of an empty line.
+        write(&path, &format!("{whole}\n{{}}\n"));
+        assert_eq!((read(&mut tail), tail.is_torn()), (vec![String::new(), "{}".to_owned()], false));
+    }
+
+    #[test]
+    fn a_record_without_its_end_waits_until_it_is_as_long_as_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut tail = {
+            write(&path, "");
+            tail(&path)
+        };
+        for part in ["\0", "\0\0\0\x02", "\0\0\0\x02{"] {
+            write(&path, part);
+            assert_eq!((read(&mut tail), tail.is_torn()), (vec![], true));
+        }
+        write(&path, "\0\0\0\x02{}");
+        assert_eq!((read(&mut tail), tail.is_torn()), (vec!["{}".to_owned()], false));
+    }
+
+    #[test]
+    fn a_file_with_other_content_is_read_from_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, "one\ntwo\nthr");
+        let mut tail = tail(&path);
+        assert_eq!(read(&mut tail), ["one", "two"]);
+        assert!(!tail.take_cut());
+        // Longer than what was read, shorter, and just as long.
+        for (text, lines) in
+            [("1\n2\n3\n4\n5\n", vec!["1", "2", "3", "4", "5"]), ("a\n", vec!["a"]), ("b\n", vec!["b"])]
+        {
+            write(&path, text);
+            assert_eq!(read(&mut tail), lines);
+            assert_eq!(tail.take_cut(), text.starts_with('1'), "the half line is gone");
+        }
+        // What it was in the beginning is told anew.
+        write(&path, "\0\0\0\x01x");
+        assert_eq!(read(&mut tail), ["x"]);
+        // And nothing is read again for having been touched.
+        write(&path, "\0\0\0\x01x");
+        assert_eq!(read(&mut tail), [""; 0]);
+    }
+
+    #[test]
+    fn half_a_line_at_the_end_is_passed_over_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let old = "x".repeat(2 * KNOWN);
+        for (text, more, lines) in [
+            (format!("{old}\n"), "a\nb\n", vec!["a", "b"]),
+            (format!("{old}\n{{\"a"), "\":{}}\nb\n", vec!["b"]),
+            (String::new(), "a\n", vec!["a"]),
+        ] {
+            write(&path, &text);
+            let mut tail = tail(&path);
+            tail.skip_to_end().unwrap();
+            assert_eq!((read(&mut tail), tail.is_torn()), (vec![], false));
+            write(&path, &format!("{text}{more}"));
+            assert_eq!(read(&mut tail), lines);
+        }
+    }
 }

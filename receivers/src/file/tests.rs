@@ -146,6 +146,52 @@ async fn both_formats_are_read_from_the_beginning_and_as_they_grow() {
     assert_eq!(telemetry.sum("weir_receiver_failed_requests"), 1);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_renamed_file_goes_on_where_it_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let span = |name: &str| line(Signal::Traces, &span(name));
+    append(&path("a.jsonl"), &span("a1"));
+    let include = folder.path().join("a*.jsonl");
+    let mut rig = run(&format!("{{include: ['{}'], start_at: beginning, poll_interval: 5ms}}", include.display()));
+    assert_eq!(rig.done().await, "a1");
+    // The name is still one of those that match, as that of a file which the exporter has rotated.
+    std::fs::rename(path("a.jsonl"), path("a-1.jsonl")).unwrap();
+    append(&path("a-1.jsonl"), &span("a2"));
+    assert_eq!(rig.done().await, "a2");
+    append(&path("a.jsonl"), &span("a3"));
+    assert_eq!(rig.done().await, "a3");
+    // It no longer is, and what was written shortly before and after is on the moved file alone.
+    append(&path("a.jsonl"), &span("a4"));
+    std::fs::rename(path("a.jsonl"), path("old")).unwrap();
+    append(&path("a.jsonl"), &span("a6"));
+    append(&path("old"), &span("a5"));
+    let mut names = [rig.done().await, rig.done().await, rig.done().await];
+    names.sort_unstable();
+    assert_eq!(names, ["a4", "a5", "a6"]);
+    assert_eq!(rig.stop().await.sum("otelcol_receiver_accepted_spans"), 6);
+}
+
+#[tokio::test]
+async fn half_a_line_waits_for_the_other_half() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let whole = line(Signal::Traces, &span("a1"));
+    let (first, second) = whole.split_at(whole.len() / 2);
+    append(&path("a.jsonl"), first);
+    let include = folder.path().join("*.jsonl");
+    let mut rig = run(&format!("{{include: ['{}'], start_at: beginning, poll_interval: 5ms}}", include.display()));
+    // Each of them is read in a look of its own, which comes after one at the half line.
+    for name in ["b1", "b2", "b3", "b4"] {
+        append(&path(&format!("{name}.jsonl")), &line(Signal::Traces, &span(name)));
+        assert_eq!(rig.done().await, name);
+    }
+    append(&path("a.jsonl"), second);
+    assert_eq!(rig.done().await, "a1");
+    assert_eq!(rig.stop().await.sum("weir_receiver_failed_requests"), 0);
+}
+
 #[tokio::test]
 async fn by_default_only_what_is_new_is_read() {
     let folder = tempfile::tempdir().unwrap();
