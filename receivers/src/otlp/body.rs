@@ -85,9 +85,13 @@ impl Hold {
         Ok(())
     }
 
-    /// As [`cover`](Self::cover) for a buffer of unknown final size of at most `max` bytes: takes whole steps.
+    /// As [`cover`](Self::cover) for a buffer of unknown final size of at most `max` bytes: takes whole steps, as long as
+    /// there is room for them.
     pub(super) fn cover_growing(&mut self, bytes: usize, max: usize) -> Result<(), Refused> {
-        if bytes <= self.bytes { Ok(()) } else { self.cover(bytes.next_multiple_of(STEP).min(max.max(bytes))) }
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        self.cover(bytes.next_multiple_of(STEP).min(max.max(bytes))).or_else(|_| self.cover(bytes))
     }
 
     /// The leases, for the batch that holds the buffer.

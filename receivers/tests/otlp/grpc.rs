@@ -97,8 +97,9 @@ async fn outcomes_become_answers() {
 
 #[tokio::test]
 async fn without_memory_the_client_is_told_to_come_again() {
-    let mut server = Server::start(Options { budget: 10_000, ..Options::default() }).await;
     let large = traces(2_000);
+    let mut server = Server::start(Options { budget: large.len() * 2 / 3, ..Options::default() }).await;
+    let _others = server.budget.take(0, 1).unwrap();
     let plain = send_grpc(server.grpc, call(EXPORT_TRACES), framed(0, &large)).await;
     let request = call(EXPORT_TRACES).header("grpc-encoding", "gzip");
     let compressed = send_grpc(server.grpc, request, framed(1, &gzip(&large))).await;
@@ -107,7 +108,9 @@ async fn without_memory_the_client_is_told_to_come_again() {
         assert_eq!(details(&reply).retry_delay, Some(Duration::from_secs(1)));
     }
     assert!(server.is_quiet());
-    assert_eq!(server.budget.used(), 0);
+    let reply = send_grpc(server.grpc, call(EXPORT_TRACES), framed(0, &traces(5_000))).await;
+    assert_eq!((reply.grpc_status().0, reply.headers.contains_key("grpc-status-details-bin")), (8, false));
+    assert_eq!(server.budget.used(), 1);
     server.stop().await;
 }
 

@@ -197,8 +197,9 @@ async fn outcomes_become_answers() {
 
 #[tokio::test]
 async fn without_memory_the_client_is_told_to_come_again() {
-    let mut server = Server::start(Options { budget: 10_000, ..Options::default() }).await;
     let large = traces(2_000);
+    let mut server = Server::start(Options { budget: large.len() * 2 / 3, ..Options::default() }).await;
+    let others = server.budget.take(0, 1).unwrap();
     let pieces = vec![Ok::<_, Infallible>(Frame::data(Bytes::from(large.clone())))];
     let chunked = post(TRACES, PROTOBUF).body(StreamBody::new(stream::iter(pieces))).unwrap();
     let small_but_large_inside =
@@ -210,10 +211,17 @@ async fn without_memory_the_client_is_told_to_come_again() {
     ] {
         assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
         assert_eq!(reply.rpc_status().message, "data refused due to high memory usage");
-        assert_eq!(server.budget.used(), 0);
+        assert_eq!(server.budget.used(), 1);
     }
     assert!(server.is_quiet());
     assert_eq!(server.failed_requests(), 3);
+    // One that never fits need not come again, and alone there is more room.
+    let reply = send_bytes(server.http, TRACES, PROTOBUF, traces(5_000)).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(reply.rpc_status().message.ends_with("raise `limit_mib`"), "{}", reply.rpc_status().message);
+    drop(others);
+    assert_eq!(send_bytes(server.http, TRACES, PROTOBUF, large).await.status, StatusCode::OK);
+    server.taken().await;
     // What fits is held until the batch is gone.
     server.settle_with(None);
     let body = traces(100);
