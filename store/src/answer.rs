@@ -52,7 +52,7 @@ impl<W: Write> Write for Watched<W> {
 enum Kind<W: Write> {
     Table(Vec<RecordBatch>, W),
     Json(Writer<W, JsonArray>),
-    Csv(csv::Writer<W>),
+    Csv(Box<csv::Writer<W>>),
 }
 
 impl<W: Write> AnswerWriter<W> {
@@ -63,7 +63,7 @@ impl<W: Write> AnswerWriter<W> {
         let kind = match format {
             Format::Table => Kind::Table(Vec::new(), out),
             Format::Json => Kind::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)),
-            Format::Csv => Kind::Csv(csv::WriterBuilder::new().with_header(true).build(out)),
+            Format::Csv => Kind::Csv(Box::new(csv::WriterBuilder::new().with_header(true).build(out))),
         };
         Self { schema, failed, kind }
     }
@@ -98,7 +98,7 @@ impl<W: Write> AnswerWriter<W> {
                 writer.finish().map_err(|error| cause(error, &self.failed))?;
                 writeln!(writer.into_inner())
             }
-            Kind::Csv(writer) => writer.into_inner().flush(),
+            Kind::Csv(writer) => (*writer).into_inner().flush(),
         }
     }
 }

@@ -155,7 +155,7 @@ impl TenantSource for Attributes {
             }
             wanted.push(pair.clone());
         }
-        let come_again = |reason| Refused { retry_after: Duration::from_secs(1), reason };
+        let come_again = |reason| Refused { retry_after: Duration::from_secs(1), reason, most: None };
         self.state.ensure(&wanted).await.map_err(|error| {
             tracing::warn!("projects that came up for the first time cannot be made: {error}");
             come_again("projects cannot be made now")
