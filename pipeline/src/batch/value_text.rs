@@ -10,7 +10,7 @@ use super::view::Value;
 
 impl<'a> Value<'a> {
     /// The value as the Collector writes it as a text: strings as they are, numbers in decimal, bytes in base64, lists
-    /// and maps as JSON, nothing for an empty value.
+    /// and maps as JSON with sorted keys, nothing for an empty value.
     pub fn to_text(self) -> Cow<'a, str> {
         match self {
             Self::Empty => Cow::Borrowed(""),
@@ -24,6 +24,17 @@ impl<'a> Value<'a> {
                 json(self, &mut out);
                 Cow::Owned(out)
             }
+        }
+    }
+
+    /// The same, but numbers without an exponent, however large or small: where the Collector formats them itself.
+    pub fn to_plain_text(self) -> Cow<'a, str> {
+        match self {
+            // Go's words for these are others than JavaScript's.
+            Self::Double(f64::INFINITY) => Cow::Borrowed("+Inf"),
+            Self::Double(f64::NEG_INFINITY) => Cow::Borrowed("-Inf"),
+            Self::Double(value) => Cow::Owned(value.to_string()),
+            other => other.to_text(),
         }
     }
 
@@ -58,6 +69,9 @@ fn double(value: f64) -> String {
             _ => text,
         };
     }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
     value.to_string()
 }
 
@@ -81,14 +95,18 @@ fn json(value: Value<'_>, out: &mut String) {
             out.push(']');
         }
         Value::KvList(entries) => {
+            let mut entries: Vec<(&str, Value<'_>)> = entries.iter().map(|(key, item)| (key.as_str(), item)).collect();
+            // As Go writes a map: sorted, by bytes. Of several entries with one key its map keeps the last.
+            entries.sort_by_key(|(key, _)| *key);
+            let last = entries.chunk_by(|(a, _), (b, _)| a == b).filter_map(<[_]>::last);
             out.push('{');
-            for (n, (key, item)) in entries.iter().enumerate() {
+            for (n, (key, item)) in last.enumerate() {
                 if n > 0 {
                     out.push(',');
                 }
-                json_text(key.as_str(), out);
+                json_text(key, out);
                 out.push(':');
-                json(item, out);
+                json(*item, out);
             }
             out.push('}');
         }
@@ -138,11 +156,42 @@ mod tests {
             (Value::Double(-0.0), "-0"),
             (Value::Double(1e21), "1e+21"),
             (Value::Double(1.5e-7), "1.5e-7"),
+            (Value::Double(f64::NEG_INFINITY), "-Infinity"),
             (Value::Double(123_456_789.5), "123456789.5"),
             (Value::Bytes(&[1, 2, 255]), "AQL/"),
         ] {
             assert_eq!(value.to_text(), text);
         }
+    }
+
+    #[test]
+    fn plain_numbers_have_no_exponent() {
+        for (value, text) in [
+            (Value::Double(1e21), "1000000000000000000000"),
+            (Value::Double(1e-7), "0.0000001"),
+            (Value::Double(-2.5), "-2.5"),
+            (Value::Double(f64::NAN), "NaN"),
+            (Value::Double(f64::INFINITY), "+Inf"),
+            (Value::Double(f64::NEG_INFINITY), "-Inf"),
+            (Value::Int(-7), "-7"),
+            (Value::Bool(true), "true"),
+        ] {
+            assert_eq!(value.to_plain_text(), text);
+        }
+    }
+
+    #[test]
+    fn the_keys_of_maps_are_sorted_and_of_equal_ones_the_last_counts() {
+        let int = |n| {
+            let mut out = Vec::new();
+            put_uint(&mut out, 3, n);
+            out
+        };
+        let [one, two, three] = [1, 2, 3].map(int);
+        let inner = map(&[("b", &one), ("a", &two), ("B", &three), ("b", &two)]);
+        assert_eq!(Value::parse(&inner).to_text(), r#"{"B":3,"a":2,"b":2}"#);
+        let nested = map(&[("é", &one), ("z", &list(&[&two, &list(&[&inner])])), ("", &three)]);
+        assert_eq!(Value::parse(&nested).to_text(), r#"{"":3,"z":[2,[{"B":3,"a":2,"b":2}]],"é":1}"#);
     }
 
     #[test]

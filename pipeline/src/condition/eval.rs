@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::{Condition, Expression, Operand, Operator, Path};
 use crate::batch::Span;
 use crate::batch::view::{Resource, Value};
+use crate::hex::Hex;
 use crate::metadata::Metadata;
 use crate::tenant::Tenant;
 
@@ -46,6 +47,8 @@ impl Expression {
                 Some(name) => values(subject, name).any(|value| regex.is_match(value)),
                 None => match target.value(subject) {
                     Value::Empty => false,
+                    // OTTL makes a text of bytes in another way than the processors do.
+                    Value::Bytes(bytes) => regex.is_match(&Hex(bytes).to_string()),
                     value => regex.is_match(&value.to_text()),
                 },
             },

@@ -15,6 +15,7 @@ fn span() -> Batch {
         span.set("count", NewValue::Int(3));
         span.set("ratio", NewValue::Double(0.5));
         span.set("cached", NewValue::Bool(true));
+        span.set("digest", NewValue::Raw(&[0x3a, 2, 0xab, 0x01]));
     });
     batch.for_each_resource_mut(|resource| resource.set("env", NewValue::Str("prod")));
     batch
@@ -52,6 +53,7 @@ fn conditions_on_spans_follow_ottl() {
         (r#"IsMatch(name, "^GET /h.*")"#, true),
         (r#"IsMatch(attributes["count"], "^3$")"#, true),
         (r#"IsMatch(attributes["absent"], ".*")"#, false),
+        (r#"IsMatch(attributes["digest"], "^ab01$")"#, true),
         (r#"not IsMatch(name, "POST")"#, true),
         ("true", true),
         ("not true or false", false),
