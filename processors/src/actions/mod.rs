@@ -16,6 +16,7 @@
 //! and a list, mapping or bytes become an empty text, as in the Collector.
 
 mod config;
+mod number;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -314,7 +315,7 @@ fn convert(attributes: &mut impl Editable, key: &str, to: Kind) {
             let double = match value {
                 Value::Int(int) => Some(int as f64),
                 Value::Bool(value) => Some(f64::from(u8::from(value))),
-                Value::Str(text) => text.as_str().parse().ok(),
+                Value::Str(text) => number::float(text.as_str()),
                 _ => None,
             };
             if let Some(double) = double {
