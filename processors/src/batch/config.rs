@@ -38,7 +38,7 @@ pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
 /// Settings of the `batch` processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Records that trigger a batch; 0 = no such trigger.
+    /// Records that trigger a batch; 0 = send at once.
     pub send_batch_size: usize,
     /// Bytes that trigger a batch; 0 = no such trigger.
     pub send_batch_bytes: usize,

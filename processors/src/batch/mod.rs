@@ -3,13 +3,15 @@
 //! ```yaml
 //! processors:
 //!   batch:
-//!     send_batch_size: 8192        # spans, data points or log records that trigger a batch
+//!     send_batch_size: 8192        # spans, data points or log records that trigger a batch; 0 = send at once
 //!     send_batch_bytes: 2MiB       # bytes that trigger one; 0 = no such trigger (not in the Collector)
 //!     send_batch_max_size: 0       # larger batches are split, also within a metric; 0 = never
-//!     timeout: 200ms               # longest wait; 0 = send at once, only send_batch_max_size applies
+//!     timeout: 200ms               # longest wait; 0 = send at once
 //!     metadata_keys: [x-tenant]    # join only what was sent with the same values of these headers; default: none
 //!     metadata_cardinality_limit: 1000   # combinations of values that may wait at once; 0 = no limit
 //! ```
+//!
+//! What is sent at once is not joined, whatever `send_batch_bytes` says; only `send_batch_max_size` applies.
 //!
 //! Unlike the Collector's, this one suppresses no errors and answers nobody early: a joined batch carries the receipts
 //! of all its parts, and every client hears what became of its own data.
@@ -137,13 +139,13 @@ impl Batcher {
 
     fn is_full(&self, records: usize, bytes: usize) -> bool {
         let Settings { send_batch_size, send_batch_bytes, .. } = self.settings;
-        send_batch_size > 0 && records >= send_batch_size || send_batch_bytes > 0 && bytes >= send_batch_bytes
+        records >= send_batch_size || send_batch_bytes > 0 && bytes >= send_batch_bytes
     }
 }
 
 impl Processor for Batcher {
     fn process(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
-        if self.settings.timeout == Duration::ZERO {
+        if self.settings.timeout == Duration::ZERO || self.settings.send_batch_size == 0 {
             return self.send(batch, out);
         }
         for part in batch.split_by_tenant() {

@@ -58,7 +58,7 @@ async fn items_trigger_and_the_rest_waits_for_the_timeout() {
 
 #[tokio::test]
 async fn bytes_trigger() {
-    let mut batcher = batcher("{send_batch_size: 0, send_batch_bytes: 100, timeout: 1s}");
+    let mut batcher = batcher("{send_batch_bytes: 100, timeout: 1s}");
     let (out, _waiters) = feed(&mut batcher, &[10, 10, 10, 10]);
     assert_eq!(lens(&out), [30], "three requests of 44 bytes reach 100");
 }
@@ -82,6 +82,14 @@ async fn without_a_timeout_nothing_waits() {
     let mut batcher = batcher("{timeout: 0s}");
     let (out, _waiters) = feed(&mut batcher, &[1, 2]);
     assert_eq!(lens(&out), [1, 2]);
+    assert_eq!(batcher.deadline(), None);
+}
+
+#[tokio::test]
+async fn without_a_size_nothing_waits_either() {
+    let mut batcher = batcher("{send_batch_size: 0, send_batch_bytes: 1MiB, send_batch_max_size: 2, timeout: 10s}");
+    let (out, _waiters) = feed(&mut batcher, &[1, 5]);
+    assert_eq!(lens(&out), [1, 2, 2, 1]);
     assert_eq!(batcher.deadline(), None);
 }
 
