@@ -24,8 +24,9 @@
 //! ```
 //!
 //! Everything that is given must hold. `exclude` is asked after `include`. With `strict`, values are equal if they are of
-//! the same type and equal; with `regexp`, texts, booleans and numbers are matched as texts. A property that the records
-//! of a pipeline cannot have is an error.
+//! the same type and equal; with `regexp`, texts, booleans and numbers are matched as texts, without exponents. A property
+//! that the records of a pipeline cannot have is an error; where they are metrics it has no effect, as in the Collector,
+//! so that a processor can stand in pipelines of traces and of metrics.
 //!
 //! `projects` and `environments` are those of the data's owner, as its API key says, and no attribute can change them; a
 //! record that nobody is known to own has neither.
@@ -266,7 +267,7 @@ impl AttributeTest {
             (ValueTest::Equal(wanted), value) => wanted.view().is_same(value),
             (ValueTest::Matches(pattern), Value::Str(text)) => pattern.is_match(text.as_str()),
             (ValueTest::Matches(pattern), Value::Bool(_) | Value::Int(_) | Value::Double(_)) => {
-                pattern.is_match(&value.to_text())
+                pattern.is_match(&value.to_plain_text())
             }
             (ValueTest::Matches(_), _) => false,
         }

@@ -8,7 +8,7 @@ use crate::testing::{TestMetric, TestRecord, TestSpan, V, batch, logs, metrics};
 
 fn properties(signal: Signal, yaml: &str) -> Result<Properties, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    Properties::parse(&node, "processors::it::include", signal).map_err(|e| e.to_string())
+    Properties::parse(&node, "processors::it::include", signal).map(Option::unwrap).map_err(|e| e.to_string())
 }
 
 fn matches(yaml: &str, span: &TestSpan) -> bool {
@@ -198,6 +198,35 @@ fn metrics_match_by_name_and_resource() {
 }
 
 #[test]
+fn what_metrics_are_not_chosen_by_has_no_effect_on_them() {
+    let node = |yaml: &str| Node::parse("weir.yaml", yaml).unwrap();
+    let metric = TestMetric { name: "http.duration", kind: 9, points: vec![vec![]], resource: vec![] };
+    let selects = |include: &str, exclude: &str| {
+        let (include, exclude) = (node(include), node(exclude));
+        let selection = Selection::parse(Some(&include), Some(&exclude), "processors::it", Signal::Metrics).unwrap();
+        let mut batch = metrics(std::slice::from_ref(&metric));
+        batch.retain_metrics(|metric| selection.selects_metric(metric)) == 0
+    };
+    for (include, exclude, expected) in [
+        ("services: [a], libraries: [{name: a}]", "log_severity_number: {min: 9}", true),
+        ("services: [a], metric_names: [http.duration]", "attributes: [{key: a}]", true),
+        ("services: [a], metric_names: [other]", "attributes: [{key: a}]", false),
+        ("services: [a]", "span_names: [b], metric_names: [http.duration]", false),
+    ] {
+        let yaml = |text: &str| format!("{{match_type: strict, {text}}}");
+        assert_eq!(selects(&yaml(include), &yaml(exclude)), expected, "{include} | {exclude}");
+    }
+}
+
+#[test]
+fn numbers_are_matched_without_exponents() {
+    let span = TestSpan::named("s", &[("large", V::D(1e21)), ("small", V::D(1e-7))]);
+    let large = "{match_type: regexp, attributes: [{key: large, value: '^1000000000000000000000$'}]}";
+    assert!(matches(large, &span));
+    assert!(matches("{match_type: regexp, attributes: [{key: small, value: '^0[.]0000001$'}]}", &span));
+}
+
+#[test]
 fn properties_that_a_signal_has_not_are_refused() {
     for (signal, settings, message) in [
         (
@@ -234,21 +263,6 @@ fn properties_that_a_signal_has_not_are_refused() {
             Signal::Logs,
             "log_severity_number: {min: warn}",
             "weir.yaml:1:29: processors::it::include::log_severity_number::min: ",
-        ),
-        (
-            Signal::Metrics,
-            "match_type: strict, attributes: [{key: a}]",
-            "weir.yaml:1:34: processors::it::include: attributes should not be specified for metrics: metrics are chosen by metric_names and resources",
-        ),
-        (
-            Signal::Metrics,
-            "match_type: strict, libraries: [{name: a}]",
-            "weir.yaml:1:33: processors::it::include: libraries should not be specified for metrics",
-        ),
-        (
-            Signal::Metrics,
-            "match_type: strict, log_severity_number: {min: 9}",
-            "weir.yaml:1:43: processors::it::include: log_severity_number should not be specified for metrics",
         ),
         (
             Signal::Metrics,

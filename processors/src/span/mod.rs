@@ -99,7 +99,9 @@ impl Settings {
                 name.push_str(&self.separator);
             }
             match value {
-                Value::Str(_) | Value::Bool(_) | Value::Int(_) | Value::Double(_) => name.push_str(&value.to_text()),
+                Value::Str(_) | Value::Bool(_) | Value::Int(_) | Value::Double(_) => {
+                    name.push_str(&value.to_plain_text())
+                }
                 // The Collector's own words.
                 _ => name.push_str("<unknown-attribute-type>"),
             }

@@ -28,6 +28,8 @@ fn names_are_made_of_attributes_if_all_are_there() {
     assert_eq!(renamed(plain, TestSpan::named("serviceA", &all)), "locationget1234");
     let typed = [("db.svc", V::B(true)), ("operation", V::D(0.5)), ("id", V::I(-7))];
     assert_eq!(renamed(yaml, TestSpan::named("", &typed)), "true::0.5::-7");
+    let far = [("db.svc", V::D(1e21)), ("operation", V::D(1e-7)), ("id", V::D(-0.0))];
+    assert_eq!(renamed(yaml, TestSpan::named("", &far)), "1000000000000000000000::0.0000001::-0");
 }
 
 #[test]
