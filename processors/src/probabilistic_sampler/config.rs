@@ -3,19 +3,21 @@
 use foldhash::{HashMap, HashMapExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::sampling::{MAX_PRECISION, Threshold};
 use weir_pipeline::tenant::Slug;
 
 use super::decide::{Always, Mode, Sampler, Samplers};
 use super::logs::LogSource;
+use crate::moot::warn_of_moot;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     sampling_percentage: Option<f64>,
-    #[serde(default)]
-    mode: RawMode,
+    #[schemars(with = "RawMode")]
+    mode: Option<Node>,
     #[serde(default)]
     hash_seed: u32,
     #[serde(default = "yes")]
@@ -27,8 +29,8 @@ struct Raw {
     tenants: Vec<Node>,
     #[serde(default)]
     always_keep: RawAlways,
-    #[serde(default)]
-    attribute_source: RawSource,
+    #[schemars(with = "RawSource")]
+    attribute_source: Option<Node>,
     #[serde(default)]
     from_attribute: String,
     #[serde(default)]
@@ -97,16 +99,18 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
         let message = format!("invalid sampling precision: {}", raw.sampling_precision);
         return Err(at("sampling_precision").error(path, message).with_hint("1 to 14 hexadecimal digits"));
     }
-    if raw.hash_seed != 0 && raw.mode != RawMode::HashSeed {
-        return Err(at("hash_seed").error(path, "the mode takes its randomness from the trace, not from a seed"));
+    let mode: RawMode = unless_empty(raw.mode.as_ref(), &format!("{path}::mode"))?;
+    if raw.hash_seed != 0 && mode != RawMode::HashSeed {
+        let why = "the mode takes its randomness from the trace, not from a seed";
+        warn_of_moot(at("hash_seed"), &format!("{path}::hash_seed"), why);
     }
-    let logs = raw.logs(node, path)?;
+    let logs = raw.logs(mode, node, path)?;
     let RawAlways { errors, cost_above } = raw.always_keep;
     if cost_above.is_some_and(|limit| !limit.is_finite() || limit < 0.0) {
         let at = node.get("always_keep").and_then(|always| always.get("cost_above")).unwrap_or(node);
         return Err(at.error(&format!("{path}::always_keep::cost_above"), "is no amount of USD"));
     }
-    let shape = Shape { mode: raw.mode, hash_seed: raw.hash_seed, precision: raw.sampling_precision };
+    let shape = Shape { mode, hash_seed: raw.hash_seed, precision: raw.sampling_precision };
     let sampler = |percentage: f64, node: &Node, path: &str| -> Result<Sampler, ConfigError> {
         let mode = shape.mode_of(percentage, node.get("sampling_percentage").unwrap_or(node), path)?;
         Ok(Sampler { mode, fail_closed: raw.fail_closed, always: Always { errors, cost_above } })
@@ -131,14 +135,20 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
     Ok(Samplers { logs, general, tenants })
 }
 
+/// A choice that is not made where the text is empty, as in the Collector.
+fn unless_empty<T: DeserializeOwned + Default>(node: Option<&Node>, path: &str) -> Result<T, ConfigError> {
+    node.filter(|node| node.text() != Some("")).map_or_else(|| Ok(T::default()), |node| node.parse_as(path))
+}
+
 impl Raw {
     /// What is looked at in log records.
-    fn logs(&self, node: &Node, path: &str) -> Result<LogSource, ConfigError> {
+    fn logs(&self, mode: RawMode, node: &Node, path: &str) -> Result<LogSource, ConfigError> {
+        let source: RawSource = unless_empty(self.attribute_source.as_ref(), &format!("{path}::attribute_source"))?;
         let at = |key: &str| node.get(key).unwrap_or(node);
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let from_attribute = given(&self.from_attribute);
-        if self.mode != RawMode::HashSeed {
-            let key = match (self.attribute_source, &from_attribute) {
+        if mode != RawMode::HashSeed {
+            let key = match (source, &from_attribute) {
                 (RawSource::Record, _) => Some("attribute_source"),
                 (RawSource::TraceId, Some(_)) => Some("from_attribute"),
                 (RawSource::TraceId, None) => None,
@@ -148,12 +158,12 @@ impl Raw {
                 return Err(at(key).error(path, message).with_hint("use mode hash_seed to hash an attribute"));
             }
         }
-        if self.attribute_source == RawSource::Record && from_attribute.is_none() {
+        if source == RawSource::Record && from_attribute.is_none() {
             let error = at("attribute_source").error(path, "missing required field `from_attribute`");
             return Err(error.with_hint("name the attribute of log records that is to be hashed"));
         }
         Ok(LogSource {
-            uses_trace_id: self.attribute_source == RawSource::TraceId,
+            uses_trace_id: source == RawSource::TraceId,
             from_attribute,
             priority: given(&self.sampling_priority),
             precision: self.sampling_precision,

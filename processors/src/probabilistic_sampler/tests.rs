@@ -238,13 +238,20 @@ fn settings_are_refused_where_they_stand() {
             "weir.yaml:1:44: processors::it: missing required field `from_attribute`",
         ),
         ("{sampling_percentage: 1, attribute_source: body}", "weir.yaml:1:44: processors::it::attribute_source: "),
-        (
-            "{sampling_percentage: 1, hash_seed: 1, mode: equalizing}",
-            "weir.yaml:1:37: processors::it: the mode takes its randomness",
-        ),
     ] {
         let error = refused(build, yaml);
         assert!(error.starts_with(message), "{error}\nis not\n{message}");
+    }
+}
+
+#[test]
+fn what_the_collector_ignores_is_no_error() {
+    for yaml in [
+        "{sampling_percentage: 100, hash_seed: 1, mode: equalizing}",
+        "{sampling_percentage: 100, hash_seed: 1, mode: proportional}",
+        "{sampling_percentage: 100, hash_seed: 1, mode: '', attribute_source: ''}",
+    ] {
+        Bench::new(build, yaml);
     }
 }
 
