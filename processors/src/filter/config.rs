@@ -7,7 +7,9 @@ use weir_pipeline::config::{ConfigError, ErrorMode, Node};
 use weir_pipeline::signal::Signal;
 
 use super::Filters;
-use super::records::{RawLogProperties, RawMetricProperties, exclude_metrics, include_metrics, log_properties};
+use super::records::{
+    RawLogProperties, RawMetricProperties, exclude_metrics, include_metrics, log_properties, no_log_properties,
+};
 use crate::matching::{RawProperties, RegexpCache, Selection};
 
 #[derive(Deserialize, JsonSchema, Default)]
@@ -148,11 +150,21 @@ fn logs(node: &Node, path: &str) -> Result<Selection, ConfigError> {
     for (key, found) in [("resource", resource), ("log_record", log_record)] {
         no_condition(found.as_ref(), &format!("{path}::{key}"), Signal::Logs)?;
     }
-    let properties =
-        |node: Option<Node>, name: &str| node.map(|node| log_properties(&node, &format!("{path}::{name}"))).transpose();
-    let selection = Selection { include: properties(include, "include")?, exclude: properties(exclude, "exclude")? };
+    let properties = |node: Option<&Node>, name: &str| {
+        let parsed = node.map(|node| log_properties(node, &format!("{path}::{name}"))).transpose()?;
+        Ok::<_, ConfigError>(parsed.flatten())
+    };
+    // One of the two may ask for nothing, as in the Collector.
+    let selection = Selection {
+        include: properties(include.as_ref(), "include")?,
+        exclude: properties(exclude.as_ref(), "exclude")?,
+    };
     if selection.is_all() {
-        return Err(node.error(path, NOTHING).with_hint(instead(Signal::Logs)));
+        return Err(match (include, exclude) {
+            (Some(include), _) => no_log_properties(&include, &format!("{path}::include")),
+            (None, Some(exclude)) => no_log_properties(&exclude, &format!("{path}::exclude")),
+            (None, None) => node.error(path, NOTHING).with_hint(instead(Signal::Logs)),
+        });
     }
     Ok(selection)
 }

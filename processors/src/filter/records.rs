@@ -47,25 +47,30 @@ pub(super) struct RawMetricProperties {
 
 const NOTHING: &str = "nothing is specified to match";
 
-/// What log records are to have, all of it.
-pub(super) fn log_properties(node: &Node, path: &str) -> Result<Properties, ConfigError> {
+/// What log records are to have, all of it; `None` if that is nothing.
+pub(super) fn log_properties(node: &Node, path: &str) -> Result<Option<Properties>, ConfigError> {
     let raw: RawLogProperties = node.parse_as(path)?;
     let lists = [&raw.resource_attributes, &raw.record_attributes, &raw.severity_texts, &raw.bodies];
     if lists.iter().all(|list| list.is_empty()) && raw.severity_number.is_none() {
-        return Err(node.error(path, NOTHING).with_hint(
-            "specify at least one of resource_attributes, record_attributes, severity_texts, severity_number and bodies",
-        ));
+        return Ok(None);
     }
     let reader = Reader::new(&raw.match_type, node, path)?;
     let severity_number = raw.severity_number.as_ref().map(|node| severity(node, &format!("{path}::severity_number")));
-    Ok(Properties {
+    Ok(Some(Properties {
         log_bodies: reader.texts(&raw.bodies)?,
         log_severity_texts: reader.texts(&raw.severity_texts)?,
         log_severity_number: severity_number.transpose()?,
         attributes: reader.attributes(&raw.record_attributes, "record_attributes")?,
         resources: reader.attributes(&raw.resource_attributes, "resource_attributes")?,
         ..Properties::default()
-    })
+    }))
+}
+
+/// Says that nothing is asked of log records, where that is an error.
+pub(super) fn no_log_properties(node: &Node, path: &str) -> ConfigError {
+    node.error(path, NOTHING).with_hint(
+        "specify at least one of resource_attributes, record_attributes, severity_texts, severity_number and bodies",
+    )
 }
 
 fn severity(node: &Node, path: &str) -> Result<LeastSeverity, ConfigError> {

@@ -75,6 +75,10 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
             "logs: {include: {match_type: strict}}",
             "weir.yaml:1:17: processors::it::logs::include: nothing is specified to match: specify at least one of resource_attributes",
         ),
+        (
+            "logs: {include: {match_type: strict}, exclude: {}}",
+            "weir.yaml:1:17: processors::it::logs::include: nothing is specified to match",
+        ),
         ("logs: {}", "weir.yaml:1:7: processors::it::logs: nothing is specified to filter by"),
         (
             "logs: {include: {severity_number: {min: LOUD}}}",
@@ -159,6 +163,8 @@ fn log_records_are_dropped_by_every_property_and_counted_with_a_reason() {
         ("include: {match_type: regexp, bodies: [^IMPORTANT RECORD]}", vec![1], 3),
         ("exclude: {match_type: strict, bodies: [boot, odd]}", vec![1, 3], 0),
         ("include: {match_type: regexp, severity_texts: ['INFO[2-4]?', 'WARN[2-4]?']}", vec![1, 2], 2),
+        ("include: {match_type: strict}, exclude: {match_type: strict, bodies: [boot, odd]}", vec![1, 3], 0),
+        ("include: {severity_number: {min: 17}}, exclude: {match_type: strict, bodies: []}", vec![3], 3),
         ("include: {severity_number: {min: INFO}}", vec![1, 2, 3], 1),
         ("include: {severity_number: {min: info2, match_undefined: true}}", vec![0, 2, 3], 1),
         ("include: {severity_number: {min: 17}}", vec![3], 3),
