@@ -1,22 +1,38 @@
 //! Texts as numbers, as Go reads them.
 
-/// A text as Go's `strconv.ParseFloat` reads it, without the underscores that it allows in hexadecimal numbers; `None`
-/// also for a number that is too large, where Go speaks of a range error.
+use std::borrow::Cow;
+
+/// A text as Go's `strconv.ParseFloat` reads it; `None` also for a number that is too large, where Go speaks of a range
+/// error.
 pub(super) fn float(text: &str) -> Option<f64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1.0, digits),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
     };
     let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(digits) => hexadecimal(digits)?,
+        Some(digits) => hexadecimal(&without_underscores(digits, true)?)?,
         None if digits.starts_with(['+', '-']) => return None,
-        None => digits.parse().ok()?,
+        None => without_underscores(digits, false)?.parse().ok()?,
     };
     let is_number = digits.contains(|c: char| c.is_ascii_digit());
     if is_number && value.is_infinite() || value.is_nan() && digits.len() < text.len() {
         return None;
     }
     Some(sign * value)
+}
+
+/// The text without underscores, if each of them stands between digits; before hexadecimal ones it may come first.
+fn without_underscores(text: &str, is_hexadecimal: bool) -> Option<Cow<'_, str>> {
+    if !text.contains('_') {
+        return Some(Cow::Borrowed(text));
+    }
+    let is_digit = |c: &u8| if is_hexadecimal { c.is_ascii_hexdigit() } else { c.is_ascii_digit() };
+    let bytes = text.as_bytes();
+    let separates = |at: usize| {
+        let follows_digit = at.checked_sub(1).map_or(is_hexadecimal, |before| is_digit(&bytes[before]));
+        follows_digit && bytes.get(at + 1).is_some_and(is_digit)
+    };
+    text.match_indices('_').all(|(at, _)| separates(at)).then(|| Cow::Owned(text.replace('_', "")))
 }
 
 /// A number such as `1.8p-2`; the exponent, of two, must be there.
@@ -77,7 +93,27 @@ mod tests {
             ("-INF", Some(f64::NEG_INFINITY)),
             ("infi", None),
             ("+nan", None),
-            ("1_000", None),
+            ("1_000.0_1e0_1", Some(10_000.1)),
+            ("0x_1_0p0_1", Some(32.0)),
+            ("_1", None),
+            ("1_", None),
+            ("1__0", None),
+            ("1_.5", None),
+            ("1._5", None),
+            ("0x1_p1", None),
+            ("in_f", None),
+            ("1e5_0", Some(1e50)),
+            ("0x.p1", None),
+            ("0x1.p1", Some(2.0)),
+            ("0x1.00000000000008p0", Some(1.0)),
+            ("0x1.000000000000080000000001p0", Some(1.000_000_000_000_000_2)),
+            ("0x1.00000000000018p0", Some(1.000_000_000_000_000_4)),
+            ("0x1.fffffffffffff8p1023", None),
+            ("0x1.fffffffffffff7fffp1023", Some(f64::MAX)),
+            ("0x0p99999999999", Some(0.0)),
+            ("0e99999999999", Some(0.0)),
+            ("0x1p0.5", None),
+            ("1f", None),
             (" 1", None),
             ("", None),
             ("-", None),

@@ -100,7 +100,7 @@ impl Settings {
             }
             match value {
                 Value::Str(_) | Value::Bool(_) | Value::Int(_) | Value::Double(_) => {
-                    name.push_str(&value.to_plain_text())
+                    name.push_str(&value.to_plain_text());
                 }
                 // The Collector's own words.
                 _ => name.push_str("<unknown-attribute-type>"),
