@@ -16,7 +16,7 @@ use crate::moot::warn_of_moot;
 #[serde(deny_unknown_fields)]
 struct Raw {
     sampling_percentage: Option<f64>,
-    #[schemars(with = "RawMode")]
+    #[schemars(with = "Option<RawMode>")]
     mode: Option<Node>,
     #[serde(default)]
     hash_seed: u32,
@@ -29,7 +29,7 @@ struct Raw {
     tenants: Vec<Node>,
     #[serde(default)]
     always_keep: RawAlways,
-    #[schemars(with = "RawSource")]
+    #[schemars(with = "Option<RawSource>")]
     attribute_source: Option<Node>,
     #[serde(default)]
     from_attribute: String,
