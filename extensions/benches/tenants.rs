@@ -134,7 +134,7 @@ fn tenants(c: &mut Criterion) {
     group.bench_function("request", |b| {
         b.iter(|| {
             let value = header();
-            let identity = auth.authenticate(&|_| Some(value)).unwrap();
+            let identity = auth.authenticate(&|_| Some(value)).unwrap().made().unwrap();
             let mut batch = original.fork();
             batch.for_each_resource_mut(|resource| {
                 resource.remove(PROJECT_ATTRIBUTE);

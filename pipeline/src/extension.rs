@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -70,13 +71,54 @@ pub struct StorageDirectory {
 pub trait Authenticator: Send + Sync + 'static {
     /// Looks at the headers of a request; `header` gives the first value of a header by its lower-case name.
     ///
+    /// This runs on a lane, where everybody else waits for it: what takes more than microseconds belongs into
+    /// [`Decision::Later`].
+    ///
     /// # Errors
-    /// If the client is nobody this authenticator knows.
-    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied>;
+    /// If the client is nobody this authenticator knows, or that cannot be told now.
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied>;
 
     /// Who tells whose data are that come from a client without a tenant, if their attributes are trusted.
     fn tenants(&self) -> Option<Arc<dyn TenantSource>> {
         None
+    }
+}
+
+/// Who a client is, or when that will be known.
+pub enum Decision {
+    /// Known at once.
+    Made(Arc<Identity>),
+    /// Found out elsewhere. Dropping it gives the client up.
+    Later(Pin<Box<dyn Future<Output = Result<Arc<Identity>, Denied>> + Send>>),
+}
+
+impl Decision {
+    /// Who it is, however long that takes.
+    ///
+    /// # Errors
+    /// If the client is not let in after all.
+    pub async fn wait(self) -> Result<Arc<Identity>, Denied> {
+        match self {
+            Self::Made(identity) => Ok(identity),
+            Self::Later(decided) => decided.await,
+        }
+    }
+
+    /// Who it is, if that is known at once.
+    pub fn made(self) -> Option<Arc<Identity>> {
+        match self {
+            Self::Made(identity) => Some(identity),
+            Self::Later(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Made(identity) => f.debug_tuple("Made").field(identity).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::ConfigError;
-use weir_pipeline::extension::{Authenticator, Denied, Extension};
+use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension};
 use weir_pipeline::graph::Section;
 use weir_pipeline::metadata::Identity;
 use weir_pipeline::node::StartError;
@@ -156,18 +156,20 @@ impl Extension for ApiKeyAuth {
 }
 
 impl Authenticator for ApiKeyAuth {
-    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
-        match (self.settings.mode, header(&self.settings.header)) {
-            (Mode::TrustedAttributes, _) => Ok(Arc::default()),
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
+        let identity = match (self.settings.mode, header(&self.settings.header)) {
+            (Mode::TrustedAttributes, _) => Arc::default(),
             (Mode::Optional, None) => {
-                self.state.known().default.clone().ok_or(Denied::Unknown("nothing is taken without an API key now"))
+                let default = self.state.known().default.clone();
+                default.ok_or(Denied::Unknown("nothing is taken without an API key now"))?
             }
-            (Mode::Required, None) => Err(Denied::Unknown("the header with the API key is missing")),
+            (Mode::Required, None) => return Err(Denied::Unknown("the header with the API key is missing")),
             (Mode::Required | Mode::Optional, Some(value)) => {
                 let key = after_scheme(&self.settings.scheme, value);
-                self.find(key.ok_or(Denied::Unknown("the API key is not of the expected scheme"))?)
+                self.find(key.ok_or(Denied::Unknown("the API key is not of the expected scheme"))?)?
             }
-        }
+        };
+        Ok(Decision::Made(identity))
     }
 
     fn tenants(&self) -> Option<Arc<dyn TenantSource>> {

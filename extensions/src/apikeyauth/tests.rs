@@ -29,7 +29,7 @@ fn extension(yaml: &str, registry: Option<Arc<dyn Registry>>) -> (Arc<ApiKeyAuth
 }
 
 fn ask(auth: &ApiKeyAuth, name: &str, value: &str) -> Result<Option<String>, Denied> {
-    let identity = auth.authenticate(&|wanted| (wanted == name).then_some(value))?;
+    let identity = auth.authenticate(&|wanted| (wanted == name).then_some(value))?.made().unwrap();
     Ok(identity.tenant.as_ref().map(ToString::to_string))
 }
 
@@ -362,7 +362,7 @@ proptest! {
 #[test]
 fn tenants_of_one_environment_are_one_allocation() {
     let (auth, _) = extension("{keys: [{key: k1, project: a, environment: dev}]}", None);
-    let tenant = || auth.authenticate(&|_| Some("Bearer k1")).unwrap().tenant.clone().unwrap();
+    let tenant = || auth.authenticate(&|_| Some("Bearer k1")).unwrap().made().unwrap().tenant.clone().unwrap();
     assert!(Arc::ptr_eq(&tenant(), &tenant()));
     assert_eq!(*tenant(), Tenant::new(slug("a"), slug("dev")));
 }

@@ -1,27 +1,27 @@
 //! Users and their hashed passwords, as Apache's `htpasswd` writes them.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use weir_pipeline::config::Secret;
 use weir_pipeline::metadata::Identity;
 
 use super::md5_crypt;
-
-/// Pairs that are remembered as right. A user has one, but bcrypt reads 72 bytes of a password and forgives the rest.
-const MAX_REMEMBERED: usize = 10_000;
+use super::remembered::{Pair, Remembered};
 
 /// The users of one file or text.
 pub(crate) struct Users {
     users: HashMap<String, User>,
     /// Stands in for users that do not exist, so that they take as long.
     stand_in: Option<Hash>,
-    /// Keyed hashes of the pairs that were right.
-    remembered: Mutex<HashSet<[u8; 32]>>,
+    /// Ends with the text: after a change each password is checked anew.
+    remembered: Remembered,
 }
 
 struct User {
@@ -47,17 +47,10 @@ enum Hash {
     Plain([u8; 32]),
 }
 
-/// A key for remembering, which nobody else has. `None`: the system has no random numbers, and nothing is remembered.
-static KEY: LazyLock<Option<[u8; 32]>> = LazyLock::new(|| {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).ok()?;
-    Some(key)
-});
-
 impl Users {
     /// No users.
     pub(crate) fn none() -> Self {
-        Self { users: HashMap::new(), stand_in: None, remembered: Mutex::default() }
+        Self { users: HashMap::new(), stand_in: None, remembered: Remembered::default() }
     }
 
     /// Reads lines of `user:hash`; empty ones and those that start with `#` are skipped.
@@ -85,10 +78,9 @@ impl Users {
         if users.is_empty() {
             return Err("1: there are no users".to_owned());
         }
-        // The slowest kind there is.
-        let slow = |user: &&User| matches!(user.hash, Hash::Bcrypt(_));
-        let stand_in = users.values().find(slow).or_else(|| users.values().next()).map(|user| user.hash.clone());
-        Ok(Self { users, stand_in, remembered: Mutex::default() })
+        // The slowest there is.
+        let stand_in = users.values().map(|user| &user.hash).max_by_key(|hash| hash.cost()).cloned();
+        Ok(Self { users, stand_in, remembered: Remembered::default() })
     }
 
     /// Whether there is a user of this name.
@@ -96,38 +88,60 @@ impl Users {
         self.users.contains_key(name)
     }
 
-    /// Who this is, if the password is right.
-    pub(crate) fn check(&self, name: &str, password: &str) -> Option<Arc<Identity>> {
-        let Some(user) = self.users.get(name) else {
-            if let Some(hash) = &self.stand_in {
-                // Only for the time it takes.
-                std::hint::black_box(hash.verify(password));
-            }
-            return None;
-        };
-        let pair = KEY.as_ref().map(|key| keyed(key, name, password));
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if pair.is_some_and(|pair| remembered.contains(&pair)) {
-            return Some(Arc::clone(&user.identity));
+    /// What can be said at once of a name and a password.
+    pub(super) fn look(self: &Arc<Self>, name: &str, password: &str) -> Look {
+        let pair = Pair::of(name, password);
+        let is_remembered = pair.is_some_and(|pair| self.remembered.has(&pair, Instant::now()));
+        let user = self.users.get(name);
+        if let (Some(user), true) = (user, is_remembered) {
+            return Look::Right(Arc::clone(&user.identity));
         }
-        drop(remembered);
-        if !user.hash.verify(password) {
-            return None;
+        // A name that does not exist takes the same way as one that does, only for the time it takes.
+        let Some(hash) = user.map(|user| &user.hash).or(self.stand_in.as_ref()) else { return Look::Wrong };
+        let identity = user.map(|user| Arc::clone(&user.identity));
+        if hash.is_costly() {
+            let (users, hash, password) = (Arc::clone(self), hash.clone(), Secret::new(password.to_owned()));
+            return Look::Costly(Check { users, hash, password, identity, pair });
         }
-        remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.extend(pair);
-        Some(Arc::clone(&user.identity))
+        let is_right = std::hint::black_box(hash.verify(password));
+        identity.filter(|_| is_right).map_or(Look::Wrong, Look::Right)
     }
 }
 
-fn keyed(key: &[u8; 32], name: &str, password: &str) -> [u8; 32] {
-    let length = (name.len() as u64).to_le_bytes();
-    let parts: [&[u8]; 4] = [key, &length, name.as_bytes(), password.as_bytes()];
-    // The lengths are part of what is hashed, and the result never leaves the process: no HMAC is needed.
-    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+/// What can be said at once of a name and a password.
+pub(super) enum Look {
+    Right(Arc<Identity>),
+    Wrong,
+    /// Nothing: it has to be checked, and that takes long.
+    Costly(Check),
+}
+
+/// A password that is to be compared with a costly hash.
+pub(super) struct Check {
+    users: Arc<Users>,
+    hash: Hash,
+    password: Secret,
+    /// `None`: the user does not exist, and whatever the password, it is wrong.
+    identity: Option<Arc<Identity>>,
+    pair: Option<Pair>,
+}
+
+impl Check {
+    /// Who it is, if another check has found the same name and password to be right.
+    pub(super) fn remembered(&self) -> Option<Arc<Identity>> {
+        let pair = self.pair.as_ref()?;
+        self.users.remembered.has(pair, Instant::now()).then(|| self.identity.clone())?
+    }
+
+    /// Who it is, if the password is right. Takes long.
+    pub(super) fn run(self) -> Option<Arc<Identity>> {
+        let is_right = std::hint::black_box(self.hash.verify(self.password.expose()));
+        let identity = self.identity.filter(|_| is_right)?;
+        if let Some(pair) = self.pair {
+            self.users.remembered.add(pair, Instant::now());
+        }
+        Some(identity)
+    }
 }
 
 impl Hash {
@@ -167,6 +181,21 @@ impl Hash {
             return Err("the password is empty");
         }
         Ok(Self::Plain(Sha256::digest(text).into()))
+    }
+
+    /// How long it takes, for comparison with others.
+    fn cost(&self) -> u32 {
+        match self {
+            Self::Bcrypt(hash) => 2 + hash.get(4..6).and_then(|cost| cost.parse().ok()).unwrap_or(0),
+            Self::Md5Crypt { .. } => 1,
+            Self::Sha { .. } | Self::Plain(_) => 0,
+        }
+    }
+
+    /// Whether it is slow on purpose, too slow for a lane: bcrypt takes milliseconds to seconds, the thousand rounds of
+    /// MD5-crypt a fraction of a millisecond for a short password and several for a long one.
+    fn is_costly(&self) -> bool {
+        self.cost() > 0
     }
 
     fn verify(&self, password: &str) -> bool {

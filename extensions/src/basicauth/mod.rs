@@ -17,14 +17,18 @@
 //! An htpasswd line is `user:hash`, with bcrypt (`$2y$`, `$2a$`, `$2b$`), `{SHA}`, `{SSHA}`, Apache's MD5 (`$apr1$`),
 //! MD5-crypt (`$1$`), or a plain password. A client that is let in is known as `auth.username`.
 //!
-//! bcrypt takes milliseconds by design, which is too long for each request on a lane. A pair of name and password that
-//! was right once is remembered as a keyed hash, with a key that lives and dies with the process, until the file
-//! changes. So only the first request of a client and each wrong password cost a bcrypt. A name that does not exist
-//! costs as much as a wrong password, so that names cannot be found out by timing.
+//! bcrypt and MD5-crypt are slow by design, too slow for each request and for a lane. A pair of name and password that
+//! was right once is remembered as a keyed hash until the file changes or nobody has used it for an hour. So only the
+//! first request of a client and each wrong password cost a check. Checks run on threads of their own, few at a time;
+//! a limited number of clients waits for them, for a limited time, and others are asked to come again. Those who are
+//! remembered, or have a hash that is checked in microseconds, do not wait. A name that does not exist costs as much as
+//! a wrong password, so that names cannot be found out by timing.
 
+mod checks;
 mod config;
 mod htpasswd;
 mod md5_crypt;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
@@ -34,15 +38,16 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use weir_pipeline::config::{ConfigError, Secret};
-use weir_pipeline::extension::{Authenticator, Denied, Extension, HeaderEdit, OutgoingHeaders};
+use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::graph::Section;
-use weir_pipeline::metadata::{Identity, Metadata};
+use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::StartError;
 
+use self::checks::{Checks, WRONG};
 pub use self::config::Settings;
 pub use self::config::schema;
 use self::config::{Client, Credential, Role};
-use self::htpasswd::Users;
+use self::htpasswd::{Look, Users};
 use crate::watched::Watched;
 
 /// Longest header that is looked at, in bytes: some hashes take long over long passwords.
@@ -57,7 +62,8 @@ pub fn build(section: &Section<'_>) -> Result<Arc<dyn Extension>, ConfigError> {
     let id = section.context.id.clone();
     Ok(match settings.role {
         Role::Server { file, inline } => {
-            Arc::new(Server { id, file: file.map(|path| Watched::new(path, Users::parse)), inline: Arc::new(inline) })
+            let file = file.map(|path| Watched::new(path, Users::parse));
+            Arc::new(Server { id, file, inline: Arc::new(inline), checks: Checks::default() })
         }
         Role::Client(client) => Arc::new(Shown { id, client }),
     })
@@ -69,6 +75,7 @@ struct Server {
     id: String,
     file: Option<Watched<Users>>,
     inline: Arc<Users>,
+    checks: Checks,
 }
 
 #[async_trait]
@@ -86,7 +93,7 @@ impl Extension for Server {
 }
 
 impl Authenticator for Server {
-    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
         let value = header("authorization").ok_or(Denied::Unknown("the `authorization` header is missing"))?;
         let malformed =
             Denied::Unknown("the `authorization` header is not of the form `Basic` and base64 of `user:password`");
@@ -106,7 +113,11 @@ impl Authenticator for Server {
             Some(file) if !self.inline.has(user) => file,
             _ => &self.inline,
         };
-        users.check(user, password).ok_or(Denied::Unknown("the user name or the password is wrong"))
+        match users.look(user, password) {
+            Look::Right(identity) => Ok(Decision::Made(identity)),
+            Look::Wrong => Err(WRONG),
+            Look::Costly(check) => self.checks.queue(check),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use weir_pipeline::config::{ConfigError, Secret};
-use weir_pipeline::extension::{Authenticator, Denied, Extension, HeaderEdit, OutgoingHeaders};
+use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::graph::Section;
 use weir_pipeline::metadata::{Identity, Metadata};
 use weir_pipeline::node::StartError;
@@ -124,13 +124,13 @@ impl Extension for BearerTokenAuth {
 }
 
 impl Authenticator for BearerTokenAuth {
-    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
         let value = header(&self.header).ok_or(Denied::Unknown("the header with the token is missing"))?;
         let token =
             after_scheme(&self.scheme, value).ok_or(Denied::Unknown("the token is not of the expected scheme"))?;
         let tokens = self.tokens().map_err(|_| Denied::Undecided("the tokens cannot be read"))?;
         if tokens.contains(token) {
-            Ok(Arc::clone(&self.identity))
+            Ok(Decision::Made(Arc::clone(&self.identity)))
         } else {
             Err(Denied::Unknown("the token is not known"))
         }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderMap, Request, Uri};
-use weir_pipeline::extension::Authenticator;
-use weir_pipeline::metadata::Metadata;
+use http::{HeaderMap, Uri};
+use weir_pipeline::extension::{Authenticator, Decision, Denied};
+use weir_pipeline::metadata::{Identity, Metadata};
 use weir_pipeline::tenant::{Tenant, TenantSource};
 
 use super::refusal::Refusal;
@@ -45,27 +45,28 @@ pub(super) enum Owner {
 
 impl Access {
     /// Lets a request in or not, by its head alone. `None` if nothing of it is to be kept.
-    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<Option<Sender>, Refusal> {
-        if self.authenticator.is_none() && !self.include_metadata {
-            return Ok(None);
-        }
-        self.examine(request.headers(), request.uri()).map(Some)
+    pub(super) async fn admit(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Sender>, Refusal> {
+        let identity = match &self.authenticator {
+            Some(authenticator) => Some(self.ask(&**authenticator, headers, uri)?.wait().await?),
+            None if self.include_metadata => None,
+            None => return Ok(None),
+        };
+        Ok(Some(self.sender(headers, uri, identity)))
     }
 
-    fn examine(&self, headers: &HeaderMap, uri: &Uri) -> Result<Sender, Refusal> {
-        let mut identity = None;
-        if let Some(authenticator) = &self.authenticator {
-            let parameters = match uri.query() {
-                Some(query) if !self.request_params.is_empty() => self.parameters(query),
-                _ => Vec::new(),
-            };
-            let header = |name: &str| {
-                let parameter = parameters.iter().find(|(parameter, _)| parameter.eq_ignore_ascii_case(name));
-                let header = || headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-                parameter.map(|(_, value)| value.as_str()).or_else(header)
-            };
-            identity = Some(authenticator.authenticate(&header)?);
-        }
+    fn ask(&self, authenticator: &dyn Authenticator, headers: &HeaderMap, uri: &Uri) -> Result<Decision, Denied> {
+        let parameters = match uri.query() {
+            Some(query) if !self.request_params.is_empty() => self.parameters(query),
+            _ => Vec::new(),
+        };
+        authenticator.authenticate(&|name| {
+            let parameter = parameters.iter().find(|(parameter, _)| parameter.eq_ignore_ascii_case(name));
+            let header = || headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+            parameter.map(|(_, value)| value.as_str()).or_else(header)
+        })
+    }
+
+    fn sender(&self, headers: &HeaderMap, uri: &Uri, identity: Option<Arc<Identity>>) -> Sender {
         let mut kept: Vec<(&str, &str)> = Vec::new();
         if self.include_metadata {
             // A value that is no text cannot be compared or sent on as one.
@@ -87,7 +88,7 @@ impl Access {
             Some(identity) => metadata.with_identity(identity),
             None => metadata,
         };
-        Ok(Sender { metadata: Arc::new(metadata), bytes, owner })
+        Sender { metadata: Arc::new(metadata), bytes, owner }
     }
 
     /// The first value of each parameter of a query that is asked for.
@@ -138,9 +139,9 @@ impl fmt::Debug for Access {
 mod tests {
     use std::sync::Mutex;
 
+    use futures::FutureExt as _;
+    use http::Request;
     use proptest::prelude::*;
-    use weir_pipeline::extension::Denied;
-    use weir_pipeline::metadata::Identity;
 
     use super::*;
 
@@ -149,10 +150,10 @@ mod tests {
     struct Token(Mutex<Option<String>>);
 
     impl Authenticator for Token {
-        fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
+        fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
             let token = header("token").ok_or(Denied::Unknown("no token"))?;
             *self.0.lock().unwrap() = Some(token.to_owned());
-            Ok(Arc::new(Identity::new(vec![("username", "alice".into())])))
+            Ok(Decision::Made(Arc::new(Identity::new(vec![("username", "alice".into())]))))
         }
     }
 
@@ -164,9 +165,15 @@ mod tests {
         request.body(()).unwrap()
     }
 
+    /// What is kept of a request that is let in without waiting.
+    fn admitted(access: &Access, request: &Request<()>) -> Option<Sender> {
+        let admitted = access.admit(request.headers(), request.uri());
+        admitted.now_or_never().expect("decided at once").unwrap()
+    }
+
     #[test]
     fn nothing_is_looked_at_unless_it_is_asked_for() {
-        assert!(Access::default().admit(&request("/", &[("token", b"x")])).unwrap().is_none());
+        assert!(admitted(&Access::default(), &request("/", &[("token", b"x")])).is_none());
     }
 
     #[test]
@@ -175,7 +182,7 @@ mod tests {
             let token = Arc::new(Token::default());
             let request_params = params.iter().map(|&p| p.to_owned()).collect();
             let access = Access { authenticator: Some(token.clone()), request_params, include_metadata: false };
-            let sender = access.admit(&request(uri, &[("token", b"header")])).unwrap().unwrap();
+            let sender = admitted(&access, &request(uri, &[("token", b"header")])).unwrap();
             assert_eq!(
                 (sender.metadata.lookup("auth.username"), sender.metadata.first("token")),
                 (Some("alice"), None)
@@ -196,12 +203,12 @@ mod tests {
         let access = Access { include_metadata: true, ..Access::default() };
         let headers: &[(&str, &[u8])] =
             &[("X-Tenant", b"acme"), ("x-tenant", "caf\u{e9}".as_bytes()), ("x-raw", b"\xff")];
-        let sender = access.admit(&request("http://weir.test:4317/path", headers)).unwrap().unwrap();
+        let sender = admitted(&access, &request("http://weir.test:4317/path", headers)).unwrap();
         let metadata = &sender.metadata;
         assert_eq!(metadata.values("x-tenant").collect::<Vec<_>>(), ["acme", "caf\u{e9}"]);
         assert_eq!((metadata.first("host"), metadata.first("x-raw")), (Some("weir.test:4317"), None));
         assert!(metadata.identity().is_none() && sender.bytes > 40);
-        let sender = access.admit(&request("http://weir.test/", &[("host", b"other")])).unwrap().unwrap();
+        let sender = admitted(&access, &request("http://weir.test/", &[("host", b"other")])).unwrap();
         assert_eq!(sender.metadata.values("host").collect::<Vec<_>>(), ["other"]);
     }
 

@@ -89,7 +89,7 @@ impl Grpc {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let sender = self.access.admit(&request)?;
+        let sender = self.access.admit(request.headers(), request.uri()).await?;
         let Some(signal) = signal else {
             return Err(Refusal::NoMethod(request.uri().path().chars().take(200).collect()));
         };

@@ -1,6 +1,7 @@
 //! OTLP/HTTP: one POST per request, protobuf or JSON.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -108,13 +109,17 @@ impl Http {
         let signal = paths.signal(&path);
         let format = format_of(request.headers().get(CONTENT_TYPE));
         // Before all else: who is not let in learns nothing.
-        let sender = match access.admit(&request) {
+        let sender = match access.admit(request.headers(), request.uri()).await {
             Ok(sender) => sender,
             Err(refusal) => {
                 self.entries.note(signal, &refusal);
                 return match format {
                     Some(format) => refuse(&refusal, format),
-                    None => text(refusal.http_status(), refusal.to_string()),
+                    None => {
+                        let mut response = text(refusal.http_status(), refusal.to_string());
+                        ask_again(response.headers_mut(), refusal.retry_delay());
+                        response
+                    }
                 };
             }
         };
@@ -214,17 +219,21 @@ fn refuse(refusal: &Refusal, format: Format) -> Response<Answer> {
     };
     let mut response = with_type(format, body);
     *response.status_mut() = refusal.http_status();
-    if let Some(delay) = status.retry_delay {
-        // The header counts whole seconds.
-        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    ask_again(response.headers_mut(), status.retry_delay);
     if let Refusal::Encoding { accepted, .. } = refusal
         && let Ok(accepted) = HeaderValue::try_from(accepted.to_string())
     {
         response.headers_mut().insert(ACCEPT_ENCODING, accepted);
     }
     response
+}
+
+fn ask_again(headers: &mut HeaderMap, after: Option<Duration>) {
+    if let Some(delay) = after {
+        // The header counts whole seconds.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
 }
 
 fn with_type(format: Format, body: Answer) -> Response<Answer> {

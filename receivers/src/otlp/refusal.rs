@@ -89,7 +89,7 @@ impl Refusal {
     }
 
     /// Whether the same request may be taken another time.
-    fn retry_delay(&self) -> Option<Duration> {
+    pub(super) fn retry_delay(&self) -> Option<Duration> {
         match self {
             Self::NoMemory(refused) => Some(refused.retry_after.max(RETRY_AFTER)),
             Self::NotTaken { after, .. } => Some(after.unwrap_or(RETRY_AFTER).max(RETRY_AFTER)),

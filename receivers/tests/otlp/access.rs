@@ -11,16 +11,19 @@ use futures::stream;
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
+use tokio::sync::Semaphore;
 use weir_pipeline::budget::Budget;
-use weir_pipeline::extension::{Authenticator, Denied, Extension, Extensions};
+use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension, Extensions};
 use weir_pipeline::metadata::Identity;
 use weir_pipeline::otlp::status::{Code, Status};
 use weir_pipeline::receipt::Outcome;
 
 use crate::support::*;
 
-/// Knows who says `Bearer alice`, or sends `alice` as the header `token`.
+/// Knows who says `Bearer alice`, or sends `alice` as the header `token`; it takes a permit to know `slow`.
 struct Names;
+
+static SLOW: Semaphore = Semaphore::const_new(0);
 
 impl Extension for Names {
     fn authenticator(self: Arc<Self>) -> Option<Arc<dyn Authenticator>> {
@@ -29,10 +32,15 @@ impl Extension for Names {
 }
 
 impl Authenticator for Names {
-    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
+    fn authenticate<'h>(&self, header: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
         let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         match header("token").or(bearer) {
-            Some("alice") => Ok(Arc::new(Identity::new(vec![("username", "alice".into())]))),
+            Some("slow") => Ok(Decision::Later(Box::pin(async {
+                SLOW.acquire().await.map(tokio::sync::SemaphorePermit::forget).unwrap();
+                Ok(Arc::default())
+            }))),
+            Some("busy") => Err(Denied::Undecided("come again")),
+            Some("alice") => Ok(Decision::Made(Arc::new(Identity::new(vec![("username", "alice".into())])))),
             Some(_) => Err(Denied::Unknown("unknown name")),
             None => Err(Denied::Unknown("no name given")),
         }
@@ -112,6 +120,44 @@ async fn who_is_not_known_is_refused_before_the_body_is_read() {
     assert_says_whether_it_closes(server.http, &head, "401").await;
     assert!(server.is_quiet());
     assert_eq!(server.budget.used(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_told_now_is_asked_to_come_again() {
+    let auth = "auth: {authenticator: names},";
+    let mut server = Server::start(options(auth, auth)).await;
+    for content_type in [PROTOBUF, JSON, "text/plain"] {
+        let request = post(TRACES, content_type).header("token", "busy").body(endless()).unwrap();
+        let reply = send(server.http, request).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    }
+    let reply = send_grpc(server.grpc, call(EXPORT_TRACES).header("token", "busy"), framed(0, &traces(1))).await;
+    assert_eq!(
+        (reply.grpc_status(), retry_delay(&reply)),
+        ((14, "come again".to_owned()), Some(Duration::from_secs(1)))
+    );
+    assert!(server.is_quiet());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_found_out_elsewhere_keeps_nobody_waiting() {
+    let auth = "auth: {authenticator: names},";
+    let mut server = Server::start(options(auth, auth)).await;
+    let mut sender = grpc_connect(server.grpc).await;
+    // Over one connection: what comes second is looked at second.
+    let mut call = |token: &str| {
+        let request = call(EXPORT_TRACES).header("token", token).body(Full::<Bytes>::new(framed(0, &traces(1)).into()));
+        tokio::spawn(sender.send_request(request.unwrap()))
+    };
+    let (slow, quick) = (call("slow"), call("alice"));
+    assert_eq!(server.taken().await.metadata.unwrap().lookup("auth.username"), Some("alice"));
+    assert_eq!(Reply::read(quick.await.unwrap().unwrap()).await.grpc_status().0, 0);
+    assert!(!slow.is_finished() && server.is_quiet());
+    SLOW.add_permits(1);
+    assert_eq!(server.taken().await.metadata.unwrap().lookup("auth.username"), None);
+    assert_eq!(Reply::read(slow.await.unwrap().unwrap()).await.grpc_status().0, 0);
     server.stop().await;
 }
 

@@ -1,6 +1,5 @@
 use weir_pipeline::config::ComponentId;
-use weir_pipeline::extension::{Authenticator, Denied, Extension};
-use weir_pipeline::metadata::Identity;
+use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension};
 
 use super::*;
 
@@ -18,7 +17,7 @@ impl Extension for Both {
 }
 
 impl Authenticator for Both {
-    fn authenticate<'h>(&self, _: &dyn Fn(&str) -> Option<&'h str>) -> Result<Arc<Identity>, Denied> {
+    fn authenticate<'h>(&self, _: &dyn Fn(&str) -> Option<&'h str>) -> Result<Decision, Denied> {
         Err(Denied::Unknown("nobody"))
     }
 }
