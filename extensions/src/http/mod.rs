@@ -1,9 +1,11 @@
 //! Small pages over HTTP/1.1, for people and machines that look after the process.
 //!
-//! Not for data: few connections at a time, small request bodies or none, and a client that is slow is disconnected.
+//! Not for data: few connections at a time, small request bodies or none, and a client that is slow is disconnected,
+//! as is one that is idle while another has no room.
 
 mod endpoint;
 mod extension;
+mod room;
 mod server;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -15,11 +15,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use weir_pipeline::node::{Shutdown, ShutdownTrigger};
 
-/// Connections served at once; others wait to be accepted.
+use super::room::{Room, Seat, Stage};
+
+/// Connections served at once. For others idle ones make way, or they wait.
 const CONNECTIONS: usize = 64;
 
 /// How long a client may take to send the head of a request. Also bounds how long an idle connection is kept.
@@ -30,6 +31,9 @@ const HEAD_SIZE: usize = 16 << 10;
 
 /// How long a stop waits for answers under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection that makes way may take to send what it has begun with.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Pause after an error of `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -109,7 +113,7 @@ impl Server {
     /// If the runtime cannot poll the sockets.
     pub fn start(sockets: Vec<TcpListener>, pages: &Arc<dyn Pages>) -> std::io::Result<Self> {
         let (stop, stopping) = Shutdown::channel();
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Room::new(CONNECTIONS);
         let (mut addresses, mut listening) = (Vec::new(), JoinSet::new());
         for socket in sockets {
             addresses.push(socket.local_addr()?);
@@ -135,28 +139,24 @@ impl Server {
     }
 }
 
-async fn serve(listener: tokio::net::TcpListener, pages: Arc<dyn Pages>, room: Arc<Semaphore>, mut stopping: Shutdown) {
+async fn serve(listener: tokio::net::TcpListener, pages: Arc<dyn Pages>, room: Arc<Room>, mut stopping: Shutdown) {
     let mut connections = JoinSet::new();
     let stop = stopping.clone();
     loop {
-        let accept = async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = stopping.requested() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (pages, stop) = (Arc::clone(&pages), stop.clone());
-                connections.spawn(async move {
-                    connection(stream, peer, pages, stop).await;
-                    drop(permit);
-                });
+                let seat = tokio::select! {
+                    biased;
+                    () = stopping.requested() => break,
+                    seat = room.enter() => seat,
+                };
+                connections.spawn(connection(stream, peer, seat, Arc::clone(&pages), stop.clone()));
             }
             Err(error) => {
                 tracing::debug!("cannot accept a connection: {error}");
@@ -168,14 +168,19 @@ async fn serve(listener: tokio::net::TcpListener, pages: Arc<dyn Pages>, room: A
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, pages: Arc<dyn Pages>, mut stopping: Shutdown) {
+async fn connection(stream: TcpStream, peer: SocketAddr, seat: Seat, pages: Arc<dyn Pages>, mut stopping: Shutdown) {
+    let seat = &seat;
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let pages = Arc::clone(&pages);
         async move {
+            seat.at(Stage::Receiving);
             let (head, body) = request.into_parts();
             let body = read(body, pages.body_limit()).await;
+            seat.at(Stage::Answering);
             let ask = Ask { method: head.method, uri: head.uri, headers: head.headers, body, peer };
-            Ok::<_, Infallible>(answer(&ask, &*pages).await)
+            let answer = answer(&ask, &*pages).await;
+            seat.at(Stage::Idle);
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()
@@ -189,6 +194,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, pages: Arc<dyn Pages>, 
         () = stopping.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = seat.is_needed() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(LEAVE_PATIENCE, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::debug!("a connection was closed for another"),
+            }
         }
     };
     if let Err(error) = ended {
@@ -216,4 +228,103 @@ async fn answer(ask: &Ask, pages: &dyn Pages) -> Page {
         return refused;
     }
     pages.answer(ask).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+
+    use super::super::testing::get;
+    use super::*;
+
+    /// Answers at once, or at `/slow` when it is told to. Takes bodies.
+    #[derive(Default)]
+    struct Plain {
+        asked: Notify,
+        slow: Notify,
+    }
+
+    #[async_trait]
+    impl Pages for Plain {
+        async fn answer(&self, ask: &Ask) -> Page {
+            self.asked.notify_one();
+            if ask.uri.path() == "/slow" {
+                self.slow.notified().await;
+            }
+            page(StatusCode::OK, "text/plain", "ok")
+        }
+
+        fn body_limit(&self) -> usize {
+            100
+        }
+    }
+
+    async fn start() -> (Arc<Plain>, Server, SocketAddr) {
+        let plain = Arc::new(Plain::default());
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let server = Server::start(vec![socket], &(Arc::clone(&plain) as Arc<dyn Pages>)).unwrap();
+        let address = server.addresses()[0];
+        (plain, server, address)
+    }
+
+    /// As many connections as there may be at once, on which this was sent, and nothing more.
+    async fn fill(address: SocketAddr, sent: &str) -> Vec<TcpStream> {
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        streams
+    }
+
+    async fn is_answered_promptly(address: SocketAddr) {
+        let answered = tokio::time::timeout(HEAD_TIMEOUT / 6, get(address, "/")).await;
+        assert_eq!(answered.expect("it had to wait"), (200, "ok".to_owned()));
+    }
+
+    /// What the server sent until it closed the connection.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut read = Vec::new();
+        // A connection on which the server left something unread is reset.
+        let _ = stream.read_to_end(&mut read).await;
+        String::from_utf8(read).unwrap()
+    }
+
+    #[tokio::test]
+    async fn idle_connections_make_way() {
+        let (_, server, address) = start().await;
+        let mut idle = fill(address, "").await;
+        is_answered_promptly(address).await;
+        assert_eq!(rest(idle.remove(0)).await, "", "the first was idle for longest");
+        // The others are as good as before.
+        let last = idle.last_mut().unwrap();
+        last.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(idle.pop().unwrap()).await.ends_with("\r\n\r\nok"));
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn neither_half_a_head_nor_half_a_body_keeps_others_out() {
+        for sent in ["GET / HTTP/1.1\r\nhost:", "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n12345"] {
+            let (_, _server, address) = start().await;
+            let _clients = fill(address, sent).await;
+            is_answered_promptly(address).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_stays() {
+        let (plain, server, address) = start().await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        plain.asked.notified().await;
+        let _idle = fill(address, "").await;
+        is_answered_promptly(address).await;
+        plain.slow.notify_one();
+        assert!(rest(slow).await.ends_with("\r\n\r\nok"));
+        server.stop().await;
+    }
 }
