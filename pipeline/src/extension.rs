@@ -138,7 +138,8 @@ pub trait OutgoingHeaders: Send + Sync + 'static {
     /// The changes to the headers of a request, given what the client said whose data it carries.
     ///
     /// # Errors
-    /// If what it needs is not to be had now, such as a file with a token; the request is then tried again later.
+    /// If what it needs is not to be had, such as a file with a token. The request is then tried again later, unless it
+    /// is this data's metadata that stands in the way, without which there would be no error: that does not change.
     fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String>;
 }
 
