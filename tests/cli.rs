@@ -267,6 +267,51 @@ service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp_grpc]}}}
     assert!(!output.status.success() && said.contains(place), "{said}");
 }
 
+/// What a run would say in its log is said before it.
+#[test]
+fn what_has_no_effect_is_warned_of() {
+    let (_guard, folder) = folder();
+    let config = |port: &str| {
+        format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'{port}}}}}}}}}
+exporters: {{nop: }}
+processors:
+  probabilistic_sampler: {{mode: proportional, hash_seed: 3, sampling_percentage: 10}}
+  batch: {{metadata_keys: [x-a]}}
+connectors:
+  routing:
+    default_pipelines: [traces/b]
+    table: [{{context: request, condition: 'request[\"x-tenant\"] == \"acme\"', pipelines: [traces/a]}}]
+service:
+  pipelines:
+    traces/in: {{receivers: [otlp], processors: [probabilistic_sampler], exporters: [routing]}}
+    traces/a: {{receivers: [routing], processors: [batch], exporters: [nop]}}
+    traces/b: {{receivers: [routing], exporters: [nop]}}
+"
+        )
+    };
+    let said = |config: &str| {
+        std::fs::write(folder.join("weir.yaml"), config).unwrap();
+        let output = command(&folder, &["validate", "-c", "weir.yaml"]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let seed = "warning: weir.yaml:4:58: processors::probabilistic_sampler::hash_seed: has no effect: ";
+    let reads =
+        "reads what clients said, and no receiver of the pipeline keeps that: set `include_metadata: true` there";
+    let text = said(&config(""));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with(seed), "{text}");
+    let warnings = [
+        format!("warning: weir.yaml:13:51: service::pipelines::traces/a: processor `batch` {reads}"),
+        format!("warning: weir.yaml:12:85: service::pipelines::traces/in: connector `routing` {reads}"),
+    ];
+    assert_eq!(lines[1..3], warnings, "{text}");
+    assert_eq!(lines[3], "weir.yaml is valid");
+    let text = said(&config(", include_metadata: true"));
+    assert!(text.starts_with(seed) && text.lines().nth(1) == Some("weir.yaml is valid"), "{text}");
+}
+
 #[test]
 fn arguments_that_nobody_knows_are_refused() {
     let (_guard, folder) = folder();

@@ -90,6 +90,11 @@ pub trait Receiver: Send + Sync + 'static {
     /// For instance when an address is in use.
     fn bind(&self, lanes: usize) -> Result<(), StartError>;
 
+    /// Whether data of it may come with metadata.
+    fn keeps_metadata(&self) -> bool {
+        false
+    }
+
     /// What the receiver listens on: (protocol, address), for the start-up log. Known after [`bind`](Self::bind).
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)>;
 
@@ -226,6 +231,11 @@ pub trait ProcessorFactory: Send + Sync + 'static {
     /// The budget that receivers must take memory from before they decode (memory_limiter).
     fn budget(&self) -> Option<Arc<Budget>> {
         None
+    }
+
+    /// Whether it reads the metadata of data.
+    fn reads_metadata(&self) -> bool {
+        false
     }
 }
 

@@ -10,7 +10,6 @@ pub mod filter;
 mod flow;
 mod matching;
 pub mod memory_limiter;
-mod moot;
 pub mod probabilistic_sampler;
 pub mod resource;
 pub mod span;

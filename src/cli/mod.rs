@@ -16,6 +16,7 @@ mod sql;
 #[cfg(feature = "lake")]
 mod store;
 mod validate;
+mod warnings;
 mod watch;
 
 use std::io::{ErrorKind, Write};

@@ -11,6 +11,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::Telemetry;
 
+use super::warnings::collecting;
 use super::{ConfigArguments, answer};
 
 #[derive(Args)]
@@ -25,10 +26,13 @@ pub(super) struct ValidateArguments {
 pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
     let configuration = arguments.config.load()?;
     let host = Host::of_trial(Telemetry::default(), &Environment::system());
-    configuration.telemetry(Some(&host))?;
-    let graph = configuration.try_out(&host)?;
+    let (graph, warnings) = collecting(|| -> anyhow::Result<_> {
+        configuration.telemetry(Some(&host))?;
+        Ok(configuration.try_out(&host)?)
+    });
+    let graph = graph?;
     let mut out = String::new();
-    for warning in &configuration.document.warnings {
+    for warning in configuration.document.warnings.iter().map(ToString::to_string).chain(warnings) {
         writeln!(out, "warning: {warning}")?;
     }
     // It may be valid for the machine that it is meant for.

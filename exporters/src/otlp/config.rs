@@ -231,8 +231,7 @@ pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<u
 /// Says in the log that a setting, if it is there, has nothing that it could change, and why.
 pub(super) fn warn_of_moot(node: &Node, path: &str, key: &str, why: &str) {
     if let Some(setting) = node.get(key) {
-        let (location, path) = (setting.location().clone(), format!("{path}::{key}"));
-        tracing::warn!("{}", Warning { location, path, message: format!("has no effect: {why}") });
+        Warning::of_moot(setting, &format!("{path}::{key}"), why);
     }
 }
 

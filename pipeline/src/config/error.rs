@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Node;
+
 /// A place in a configuration source. Lines and columns count from 1, columns in characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
@@ -112,6 +114,15 @@ pub struct Warning {
     pub path: String,
     /// What it is.
     pub message: String,
+}
+
+impl Warning {
+    /// Says in the log that a setting, which stands at `path`, has nothing that it could change, and why.
+    pub fn of_moot(setting: &Node, path: &str, why: &str) {
+        let location = setting.location().clone();
+        let warning = Self { location, path: path.to_owned(), message: format!("has no effect: {why}") };
+        tracing::warn!("{warning}");
+    }
 }
 
 impl fmt::Display for Warning {

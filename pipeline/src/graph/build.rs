@@ -221,6 +221,7 @@ impl Graph {
         if !builder.errors.is_empty() {
             return Err(ConfigErrors(builder.errors));
         }
+        graph.warn_of_missing_metadata(document);
         Ok(graph)
     }
 

@@ -120,6 +120,11 @@ pub trait ConnectorFactory: Send + Sync + 'static {
         from == to
     }
 
+    /// Whether it reads the metadata of data.
+    fn reads_metadata(&self) -> bool {
+        false
+    }
+
     /// Checks the connector's settings against the pipelines that it can feed, which are known once all are built.
     ///
     /// # Errors

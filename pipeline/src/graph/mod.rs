@@ -16,6 +16,7 @@ mod build;
 mod components;
 mod forward;
 mod lane;
+mod metadata;
 mod outline;
 mod parts;
 mod pipe;

@@ -144,6 +144,17 @@ impl Actions {
         config::parse(nodes, path).map(Self)
     }
 
+    /// Whether any of them takes a value from metadata.
+    pub(crate) fn read_metadata(&self) -> bool {
+        let Self(actions) = self;
+        actions.iter().any(|action| match action {
+            Action::Insert(_, source) | Action::Update(_, source) | Action::Upsert(_, source) => {
+                matches!(source.kind, SourceKind::Context(_))
+            }
+            _ => false,
+        })
+    }
+
     /// The actions for data that came with this metadata.
     pub(crate) fn with<'a>(&'a self, metadata: Option<&'a Metadata>) -> Run<'a> {
         let context = |action: &'a Action| match action {

@@ -78,6 +78,10 @@ struct Shared {
 struct AttributesFactory(Arc<Shared>);
 
 impl ProcessorFactory for AttributesFactory {
+    fn reads_metadata(&self) -> bool {
+        self.0.actions.read_metadata()
+    }
+
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
         Box::new(AttributesProcessor(Arc::clone(&self.0)))
     }

@@ -58,6 +58,10 @@ struct Batching {
 }
 
 impl ProcessorFactory for Batching {
+    fn reads_metadata(&self) -> bool {
+        !self.settings.metadata_keys.is_empty()
+    }
+
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
         Box::new(Batcher { settings: self.settings.clone(), pending: Vec::new() })
     }

@@ -2,12 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, Value};
+use weir_pipeline::config::{ConfigError, Node, Value, Warning};
 use weir_pipeline::signal::Signal;
 
 use super::reader::{RawAttribute, RawLibrary, Reader, RegexpCache};
 use super::{KINDS, LeastSeverity, Properties, STATUS_CODES, Selection, Selections};
-use crate::moot::warn_of_moot;
 
 impl Selection {
     /// Reads both parts, which are about records of this signal; `path` is that of the mapping they stand in.
@@ -207,7 +206,7 @@ fn refuse_foreign(node: &Node, path: &str, signal: Signal) -> Result<(), ConfigE
 fn warn_of_foreign(node: &Node, path: &str) -> bool {
     let mut has_foreign = false;
     for (key, at) in asked(node, &[OF_SPANS, OF_LOG_RECORDS, OF_RECORDS]) {
-        warn_of_moot(at, &format!("{path}::{key}"), "metrics are chosen by metric_names and resources");
+        Warning::of_moot(at, &format!("{path}::{key}"), "metrics are chosen by metric_names and resources");
         has_foreign = true;
     }
     has_foreign

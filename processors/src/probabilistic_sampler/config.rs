@@ -4,13 +4,12 @@ use foldhash::{HashMap, HashMapExt as _};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Warning};
 use weir_pipeline::sampling::{MAX_PRECISION, Threshold};
 use weir_pipeline::tenant::Slug;
 
 use super::decide::{Always, Mode, Sampler, Samplers};
 use super::logs::LogSource;
-use crate::moot::warn_of_moot;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -102,7 +101,7 @@ pub(super) fn parse(node: &Node, path: &str) -> Result<Samplers, ConfigError> {
     let mode: RawMode = unless_empty(raw.mode.as_ref(), &format!("{path}::mode"))?;
     if raw.hash_seed != 0 && mode != RawMode::HashSeed {
         let why = "the mode takes its randomness from the trace, not from a seed";
-        warn_of_moot(at("hash_seed"), &format!("{path}::hash_seed"), why);
+        Warning::of_moot(at("hash_seed"), &format!("{path}::hash_seed"), why);
     }
     let logs = raw.logs(mode, node, path)?;
     let RawAlways { errors, cost_above } = raw.always_keep;

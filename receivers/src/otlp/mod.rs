@@ -297,6 +297,13 @@ impl OtlpReceiver {
 
 #[async_trait]
 impl Receiver for OtlpReceiver {
+    fn keeps_metadata(&self) -> bool {
+        let OtlpSettings { grpc, http, .. } = &self.settings;
+        let ports = grpc.iter().map(|grpc| &grpc.port).chain(http.iter().map(|http| &http.port));
+        // An authenticator tells who it is, of which components may know more than of headers.
+        ports.map(|port| &port.access).any(|access| access.include_metadata || access.authenticator.is_some())
+    }
+
     fn bind(&self, lanes: usize) -> Result<(), StartError> {
         let mut bound = Bound::default();
         if let Some(grpc) = &self.settings.grpc {

@@ -50,6 +50,7 @@ use self::route::Plan;
 use super::components::{ConnectorFactory, Section};
 use crate::batch::Batch;
 use crate::channel::Inlet;
+use crate::condition::Context;
 use crate::config::{ConfigError, PipelineId};
 use crate::node::{Exporter, Shutdown};
 use crate::receipt::Outcome;
@@ -81,6 +82,10 @@ impl Routing {
 }
 
 impl ConnectorFactory for Routing {
+    fn reads_metadata(&self) -> bool {
+        self.settings.table.iter().any(|row| row.context == Context::Request)
+    }
+
     fn check(&self, targets: &[&PipelineId]) -> Result<(), ConfigError> {
         self.settings.check(targets)
     }
