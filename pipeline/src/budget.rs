@@ -41,7 +41,7 @@ impl Budget {
         }
     }
 
-    /// The most that may be in flight.
+    /// The most that all may have in flight together.
     pub fn limit(&self) -> usize {
         self.limit
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 
-use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
+use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use deltalake::arrow::csv;
 use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
@@ -14,7 +14,7 @@ use deltalake::arrow::util::pretty::pretty_format_batches_with_options;
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A table for people: long texts are cut, and what could steer a terminal is shown as its code.
+    /// A table for people: long texts in columns of text are cut, and what could steer a terminal is shown as its code.
     Table,
     /// A JSON array of objects; decimals are numbers with all their digits.
     Json,
@@ -139,7 +139,13 @@ fn readable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         .zip(&columns)
         .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), field.is_nullable()))
         .collect::<Vec<_>>();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    with_rows(batch, Schema::new(fields), columns)
+}
+
+/// As many rows as `batch` has, also of no columns.
+fn with_rows(batch: &RecordBatch, schema: Schema, columns: Vec<ArrayRef>) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)
 }
 
 fn cut<'a>(column: &ArrayRef, texts: impl Iterator<Item = Option<&'a str>> + Clone) -> ArrayRef {
@@ -185,7 +191,7 @@ fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
             columns.push(Arc::clone(column));
         }
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    with_rows(batch, Schema::new(fields), columns)
 }
 
 fn json_texts(name: &str, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
@@ -243,6 +249,10 @@ mod tests {
         assert_eq!(written(&parts, Format::Json), "[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"c,d\"}]\n");
         assert_eq!(written(&[batch(&[])], Format::Csv), "name\n");
         assert_eq!(written(&[batch(&[])], Format::Json), "[]\n");
+        // An answer of no columns is one too.
+        for format in [Format::Table, Format::Csv, Format::Json] {
+            assert!(written(&[], format).len() < 10, "{format:?}");
+        }
     }
 
     #[test]

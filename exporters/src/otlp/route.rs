@@ -103,10 +103,10 @@ impl Route {
         }
         let HttpEndpoint { uri, host, port, .. } = stop.endpoint.clone();
         let tls = match deadline {
-            None => self.tls(&stop.endpoint).await,
+            None => self.tls(stop).await,
             Some(deadline) => {
                 let late = |_| Err("the files of `tls` were not read in time".to_owned());
-                tokio::time::timeout_at(deadline, self.tls(&stop.endpoint)).await.unwrap_or_else(late)
+                tokio::time::timeout_at(deadline, self.tls(stop)).await.unwrap_or_else(late)
             }
         };
         let unreachable = |why: String| Failure::transient(format!("it sends us to {}: {why}", stop.endpoint.shown()));
@@ -125,14 +125,19 @@ impl Route {
     }
 
     /// TLS for a place: that of the configured one if the host is the same, which the user may know by another name.
-    async fn tls(&self, endpoint: &HttpEndpoint) -> Result<Option<Arc<Tls>>, String> {
+    async fn tls(&self, stop: &Stop) -> Result<Option<Arc<Tls>>, String> {
+        let endpoint = &stop.endpoint;
         let Target { host, tls, protocol, .. } = &self.home.target;
         match tls {
             _ if !endpoint.is_https => Ok(None),
-            Some(tls) if endpoint.host.eq_ignore_ascii_case(host) => Ok(Some(Arc::clone(tls))),
+            Some(tls) if stop.is_trusted && endpoint.host.eq_ignore_ascii_case(host) => Ok(Some(Arc::clone(tls))),
             _ => {
                 let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| e.to_string())?;
-                let (settings, alpn) = (self.settings.tls.clone(), protocol.alpn());
+                let (mut settings, alpn) = (self.settings.tls.clone(), protocol.alpn());
+                if !stop.is_trusted {
+                    // Whom we were sent to learns nothing of who we are.
+                    settings.identity = None;
+                }
                 // Reads files.
                 let built = tokio::task::spawn_blocking(move || Tls::new(settings, name, alpn)).await;
                 built.map_err(|e| e.to_string())?.map(|tls| Some(Arc::new(tls))).map_err(|e| e.to_string())

@@ -162,8 +162,9 @@ impl ParquetExporterFactory {
         let limits = Settings {
             max_age: settings.max_age,
             max_bytes: settings.max_bytes.max(1),
-            // One flush that fills, one that is encoded, one that is committed, and some to spare.
-            max_buffered_bytes: settings.max_bytes.saturating_mul(4).max(16 << 20),
+            // Of which one table may have three quarters: one flush that fills, one that is encoded, one that is
+            // committed, and some to spare.
+            max_buffered_bytes: settings.max_bytes.saturating_mul(5).max(16 << 20),
             ..Settings::default()
         };
         let root = Root::open(&settings.url, &settings.storage)?;

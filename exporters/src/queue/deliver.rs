@@ -11,8 +11,8 @@
 //!
 //! `batch::max_size` in records is kept to before anything is encoded, whatever way the batch came.
 //!
-//! Where somebody waits for the outcome, there are no attempts any more once all of them have gone: they send the data
-//! again, and it would be delivered as often as they did.
+//! Where somebody waits for the outcome, an attempt that failed is not repeated once all of them have gone: they send the
+//! data again, and it would be delivered as often as they did.
 //!
 //! Two limits are not the same. `max_request_size` holds for everything: a record above it is dropped. What the
 //! destination once refused, and `batch::max_size` in bytes, only say where to cut: a single record above them is sent.
@@ -124,6 +124,11 @@ impl<D: Destination> Inner<D> {
         parts.reverse();
         while let Some((part, is_smallest)) = parts.pop() {
             let records = part.len();
+            // What is in the log is as safe there as an attempt could make it.
+            if self.queue.storage.is_some() && self.shutdown.is_requested() {
+                tally.kept += records;
+                continue;
+            }
             let sent = self.deliver_part(&part, is_smallest, receipts, &mut tally).await;
             let Err(too_large) = sent else { continue };
             match (halves(part), too_large) {
@@ -225,10 +230,6 @@ impl<D: Destination> Inner<D> {
         let mut backoff = Backoff::new(retry);
         let mut is_stopping = false;
         loop {
-            if Receipt::are_abandoned(receipts) {
-                let message = "whoever sent them has stopped waiting".to_owned();
-                return Err(GivenUp { kind: Kind::Abandoned, message, after: None });
-            }
             is_stopping |= self.shutdown.is_requested();
             let (delay, message) = match self.destination.attempt(payload).await {
                 Ok(accepted) => return Ok(accepted),
@@ -248,6 +249,10 @@ impl<D: Destination> Inner<D> {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = shutdown.requested() => is_stopping = true,
+            }
+            if Receipt::are_abandoned(receipts) {
+                let message = format!("whoever sent them has stopped waiting: {message}");
+                return Err(GivenUp { kind: Kind::Abandoned, message, after: None });
             }
         }
     }

@@ -46,6 +46,8 @@
 //!   secret, and are as readable as the data. A disk that takes no more makes the client come again.
 //! * From the moment the shutdown is requested nothing is held back to be joined, and each request gets one more
 //!   attempt, at once; it is not retried. What is in a log stays there.
+//! * Where receipts settle by the result, what failed is not tried again once nobody waits for it any more
+//!   ([`Receipt::is_abandoned`](weir_pipeline::receipt::Receipt::is_abandoned)), and is counted as `abandoned`.
 //!
 //! # One destination that is away
 //!

@@ -134,6 +134,11 @@ impl Seat {
         state.make_way();
     }
 
+    /// Whether that is what it is about.
+    pub(super) fn is_at(&self, stage: Stage) -> bool {
+        self.room.state().taken.get(&self.number).is_some_and(|taken| taken.stage == stage)
+    }
+
     /// Resolves when somebody else needs the seat more.
     pub(super) async fn is_needed(&self) {
         self.leave.notified().await;

@@ -197,9 +197,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Seat, pages: Arc<
         }
         () = seat.is_needed() => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(LEAVE_PATIENCE, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return tracing::debug!("a connection was closed for another"),
+            loop {
+                match tokio::time::timeout(LEAVE_PATIENCE, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    // Its request was complete after all.
+                    Err(_) if seat.is_at(Stage::Answering) => {}
+                    Err(_) => return tracing::debug!("a connection was closed for another"),
+                }
             }
         }
     };

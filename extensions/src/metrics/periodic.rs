@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use weir_pipeline::host::Host;
-use weir_pipeline::telemetry::{Level, PushError, Temporality};
+use weir_pipeline::telemetry::{Level, PushError};
 
 use super::collect::Collected;
 use super::config::Periodic;
@@ -106,13 +106,19 @@ impl Source {
         let mut ticks = interval_at(Instant::now() + self.reader.interval, self.reader.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let next = async {
-                ticks.tick().await;
-                self.send(self.reader.timeout).await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = stopped.wait_for(|stop| *stop) => break,
+            }
+            // What is on its way may have been taken: it is waited for, lest it be told again.
+            let ends = async {
+                // An error means that nobody is left to stop it, nor to wait.
+                let _ = stopped.wait_for(|stop| *stop).await;
+                sleep(LAST).await;
             };
             tokio::select! {
-                () = next => {}
-                _ = stopped.wait_for(|stop| *stop) => break,
+                () = self.send(self.reader.timeout) => {}
+                () = ends => break,
             }
         }
         self.send(self.reader.timeout.min(LAST)).await;
@@ -136,8 +142,9 @@ impl Source {
             Ok(pushed) => pushed,
             Err(_) => Err(PushError::Refused(format!("no answer within {limit:?}"))),
         };
-        // What was refused is part of the next numbers.
-        if push.temporality() != Temporality::Cumulative && !matches!(pushed, Err(PushError::Refused(_))) {
+        // What was refused is part of the next numbers. A reader that counts from the start keeps these books too: after
+        // a reload it may be another.
+        if !matches!(pushed, Err(PushError::Refused(_))) {
             collected.be_known_to(&mut since, now_unix_nanos);
         }
         if let Err(error) = pushed {

@@ -326,7 +326,7 @@ async fn metrics_are_sent_at_intervals_and_once_more_at_the_end() {
     assert_eq!(attribute(resource, "service.instance.id"), Some(&*instance), "the process is the same");
 }
 
-/// Takes what is sent for delta sums, but refuses every other request and loses the answer to none.
+/// Of three requests it refuses one and takes one in part.
 #[derive(Debug)]
 struct Fickle {
     temporality: Temporality,

@@ -13,6 +13,9 @@ const LOG_PATH: &[&[u32]] = &[&[1], &[2], &[2]];
 /// The same for metrics: resource, scope, metric, its data of whatever kind, data point.
 const METRIC_PATH: &[&[u32]] = &[&[1], &[2], &[2], &[5, 7, 9, 10, 11], &[1]];
 
+/// How many times the bytes of a batch its parts may have in addition.
+const MAX_GROWTH: usize = 8;
+
 impl Batch {
     /// Splits off the records after the first `at` ones; both parts hold branches of the receipts and the leases.
     pub fn split_off(&mut self, at: usize) -> Self {
@@ -34,15 +37,27 @@ impl Batch {
     }
 
     /// The batch in parts of at most `max` records each, in order; as it is if `max` is 0.
-    pub fn split_into(mut self, max: usize, out: &mut dyn FnMut(Self)) {
-        let len = self.len();
-        if max == 0 || len <= max {
+    ///
+    /// What is around a cut is in both parts, and in metrics and logs it is copied. Where that is most of the data, the
+    /// parts stay larger: all of them together have no more than [`MAX_GROWTH`] times the bytes.
+    pub fn split_into(self, max: usize, out: &mut dyn FnMut(Self)) {
+        let mut room = self.size_hint().saturating_mul(MAX_GROWTH);
+        self.split_within(max, &mut room, out);
+    }
+
+    fn split_within(mut self, max: usize, room: &mut usize, out: &mut dyn FnMut(Self)) {
+        let (len, bytes) = (self.len(), self.size_hint());
+        let copies = self.signal() != Signal::Traces;
+        if max == 0 || len <= max || copies && *room == 0 {
             return out(self);
         }
         // In the middle, so that nothing is written anew more often than the logarithm of the number of parts says.
         let rest = self.split_off(len.div_ceil(max) / 2 * max);
-        self.split_into(max, out);
-        rest.split_into(max, out);
+        if copies {
+            *room = room.saturating_sub((self.size_hint() + rest.size_hint()).saturating_sub(bytes));
+        }
+        self.split_within(max, room, out);
+        rest.split_within(max, room, out);
     }
 }
 
@@ -282,6 +297,20 @@ mod tests {
             let resources = read(&first).resource_metrics.len() + read(&rest).resource_metrics.len();
             assert_eq!(resources, if at == 0 { 2 } else { 3 }, "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_around_the_records_is_not_copied_without_end() {
+        let mut request = logs(&[vec![10_000]]);
+        request.resource_logs[0].schema_url = "s".repeat(1 << 20);
+        let whole = decode(Signal::Logs, &request);
+        let bytes = whole.size_hint();
+        let (mut parts, mut sum, mut records) = (0, 0, 0);
+        whole.split_into(10, &mut |part| {
+            (parts, sum, records) = (parts + 1, sum + part.size_hint(), records + part.len());
+        });
+        assert_eq!(records, 10_000);
+        assert!(parts > 5 && sum <= (MAX_GROWTH + 2) * bytes, "{parts} {sum}");
     }
 
     #[tokio::test]

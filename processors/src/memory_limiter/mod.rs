@@ -20,7 +20,8 @@
 //! `RESOURCE_EXHAUSTED`): its client would come again for ever.
 //!
 //! Decision: the bytes in flight may be half of the soft limit (limit less spike), because a request that a processor
-//! changed exists twice while it is encoded again.
+//! changed exists twice while it is encoded again. Only a request that is alone and larger than that may exceed the soft
+//! limit for that moment, by what it is larger.
 
 mod config;
 

@@ -20,13 +20,15 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     tails: BTreeMap<Identity, Tail>,
+    /// How many of them are open.
+    open: usize,
 }
 
 impl Followed {
     /// Takes note of the names that match now. Returns the files to read: those that have lost their names, whose content
     /// is the oldest, then the others in the order of their names. New ones are read from their end if `at_end`.
     pub(super) fn look(&mut self, paths: BTreeSet<PathBuf>, at_end: bool, now: Instant) -> Vec<Identity> {
-        let mut open = self.tails.values().filter(|tail| tail.is_open()).count();
+        let mut open = self.open;
         let (mut named, mut due) = (BTreeSet::new(), Vec::new());
         for path in paths {
             let Ok(metadata) = path.metadata() else { continue };
@@ -41,7 +43,7 @@ impl Followed {
             let was_open = tail.is_open();
             // What cannot be opened is said when it is read.
             if is_new && at_end {
-                let _ = tail.skip_to_end();
+                let _ = tail.skip_to_end(metadata.len());
             } else if open < MAX_OPEN {
                 let _ = tail.open();
             }
@@ -56,6 +58,7 @@ impl Followed {
                 due.push(id);
             }
         }
+        self.open = open;
         let mut nameless = Vec::new();
         for (id, tail) in &mut self.tails {
             if !named.contains(id) {
@@ -71,17 +74,21 @@ impl Followed {
 
     /// A file, to be read and [put back](Self::put).
     pub(super) fn take(&mut self, id: &Identity) -> Option<Tail> {
-        self.tails.remove(id)
+        let tail = self.tails.remove(id)?;
+        self.open -= usize::from(tail.is_open());
+        Some(tail)
     }
 
     /// Puts a file back. If too many are open, the one is closed that has not grown for longest.
     pub(super) fn put(&mut self, id: Identity, tail: Tail) {
+        self.open += usize::from(tail.is_open());
         self.tails.insert(id, tail);
-        if self.tails.len() > MAX_OPEN && self.tails.values().filter(|tail| tail.is_open()).count() > MAX_OPEN {
+        if self.open > MAX_OPEN {
             let open = self.tails.values_mut().filter(|tail| tail.is_open());
             // One that has no name cannot be opened again.
             if let Some(tail) = open.min_by_key(|tail| (tail.gone_since.is_some(), tail.grew_at)) {
                 tail.close();
+                self.open -= 1;
             }
         }
     }
@@ -89,7 +96,9 @@ impl Followed {
     /// Lets the files go that have had no name for long enough.
     pub(super) fn let_go(&mut self, now: Instant) -> Vec<Tail> {
         let is_over = |tail: &Tail| tail.gone_since.is_some_and(|since| now.duration_since(since) >= GRACE);
-        self.tails.extract_if(.., |_, tail| is_over(tail)).map(|(_, tail)| tail).collect()
+        let gone: Vec<Tail> = self.tails.extract_if(.., |_, tail| is_over(tail)).map(|(_, tail)| tail).collect();
+        self.open -= gone.iter().filter(|tail| tail.is_open()).count();
+        gone
     }
 }
 

@@ -106,7 +106,9 @@ impl Tail {
     }
 
     /// Goes to the end of the file as it is now. Half a line that is there is passed over with its other half.
-    pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
+    pub(super) fn skip_to_end(&mut self, length: u64) -> io::Result<()> {
+        // What is there now is passed over even if it cannot be read yet.
+        self.offset = length;
         self.open()?;
         let Some(mut file) = self.file.as_ref() else { return Ok(()) };
         let length = file.metadata()?.len();
@@ -211,7 +213,7 @@ impl Tail {
             let is_end = fresh.len() < size;
             let framing = self.framing.or_else(|| fresh.first().map(|first| Framing::of(*first)));
             if let Some(framing) = framing {
-                let mut chunk = self.split(framing, fresh, is_end);
+                let mut chunk = self.split(framing, fresh, is_end, metadata.len().saturating_sub(self.offset));
                 if chunk.taken > 0 {
                     let end = known + usize::try_from(chunk.taken).unwrap_or(fresh.len());
                     chunk.known = bytes.get(end.saturating_sub(KNOWN)..end).unwrap_or_default().to_vec();
@@ -232,7 +234,8 @@ impl Tail {
         self.rewind();
     }
 
-    fn split(&self, framing: Framing, bytes: &[u8], is_end: bool) -> Chunk {
+    /// Takes the records in `bytes`, of which the file has so many in all.
+    fn split(&self, framing: Framing, bytes: &[u8], is_end: bool, in_file: u64) -> Chunk {
         let (known, skips_line) = (Vec::new(), self.skips_line);
         let mut chunk = Chunk { framing, records: Vec::new(), too_large: 0, taken: 0, known, skips_line };
         let mut rest = bytes;
@@ -250,6 +253,9 @@ impl Tail {
                 }
                 Next::Incomplete if chunk.skips_line => rest.len(),
                 Next::Incomplete => break,
+                // It is not all there, or what is taken for its length is none: beyond its end the file would seem to
+                // have been cut, and be read anew.
+                Next::TooLarge(Some(step)) if (taken + step) as u64 > in_file => break,
                 Next::TooLarge(Some(step)) => {
                     chunk.too_large += usize::from(!chunk.skips_line);
                     chunk.skips_line = false;
@@ -292,6 +298,20 @@ mod tests {
         // A file system's clock may not have gone on since the last look.
         let file = File::options().append(true).open(path).unwrap();
         file.set_modified(SystemTime::now() + std::time::Duration::from_secs(text.len() as u64)).unwrap();
+    }
+
+    #[test]
+    fn a_length_that_leads_beyond_the_file_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // What a writer that died within a record, and then went on, makes of the next length.
+        let torn = [&[0, 0, 0, 3][..], b"one", b"zzzz", b"more"].concat();
+        std::fs::write(&path, &torn).unwrap();
+        let mut tail = tail(&path);
+        assert_eq!(read(&mut tail), ["one"]);
+        assert!(tail.is_torn());
+        std::fs::write(&path, [&torn[..], b"more"].concat()).unwrap();
+        assert!(read(&mut tail).is_empty(), "nothing is read twice");
     }
 
     #[test]
@@ -364,7 +384,7 @@ mod tests {
         ] {
             write(&path, &text);
             let mut tail = tail(&path);
-            tail.skip_to_end().unwrap();
+            tail.skip_to_end(path.metadata().unwrap().len()).unwrap();
             assert_eq!((read(&mut tail), tail.is_torn()), (vec![], false));
             write(&path, &format!("{text}{more}"));
             assert_eq!(read(&mut tail), lines);

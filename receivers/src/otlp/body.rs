@@ -85,6 +85,24 @@ impl Hold {
         Ok(())
     }
 
+    /// Takes `bytes` in all, or as many as a request can have if those are more than `least`; returns how many. For a
+    /// buffer whose size is a guess: that it could be larger than allowed is no reason to refuse what may fit.
+    pub(super) fn cover_about(&mut self, bytes: usize, least: usize) -> Result<usize, Refused> {
+        let refused = match self.cover(bytes) {
+            Ok(()) => return Ok(bytes),
+            Err(refused) => refused,
+        };
+        match refused.most.map(|most| most.saturating_sub(self.beside)) {
+            Some(most) if most >= least && most < bytes => self.cover(most).map(|()| most),
+            _ => Err(refused),
+        }
+    }
+
+    /// The same bytes, now that the other form which they were held [beside](Self::beside) is gone.
+    pub(super) fn alone(self) -> Self {
+        Self { beside: 0, ..self }
+    }
+
     /// As [`cover`](Self::cover) for a buffer of unknown final size of at most `max` bytes: takes whole steps, as long as
     /// there is room for them.
     pub(super) fn cover_growing(&mut self, bytes: usize, max: usize) -> Result<(), Refused> {

@@ -202,7 +202,8 @@ impl Parcel {
         if encoding != Encoding::Identity {
             let mut larger = Hold::beside(&hold);
             message = encoding.decode(message, max, &mut larger)?;
-            hold = larger;
+            // The compressed form is given back here.
+            hold = larger.alone();
         }
         if format == Format::Json {
             let mut protobuf = Hold::beside(&hold);
@@ -210,7 +211,7 @@ impl Parcel {
             protobuf.cover(message.len())?;
             message = to_protobuf(message_of(signal), &message, Limits { max_bytes: max })?.into();
             protobuf.cover(message.len())?;
-            hold = protobuf;
+            hold = protobuf.alone();
         }
         let batch = Batch::decode(signal, message)?;
         let held = hold.bytes();

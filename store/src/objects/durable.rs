@@ -4,20 +4,20 @@
 //! told that it is there, and does not send it again: so each file is made durable before the call that wrote it returns,
 //! and with it the directories that name it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 /// Directories that are remembered.
@@ -27,9 +27,12 @@ const KNOWN: usize = 10_000;
 #[derive(Debug, Clone)]
 pub(super) struct Durable {
     files: Arc<LocalFileSystem>,
-    /// Directories that are themselves durable.
-    known: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Directories that are themselves durable. One that is made again is another.
+    known: Arc<Mutex<HashMap<PathBuf, Identity>>>,
 }
+
+/// What tells a directory from another one of the same name.
+type Identity = Option<(u64, u64)>;
 
 impl Durable {
     /// All files of the machine.
@@ -41,52 +44,113 @@ impl Durable {
     async fn persist(&self, location: &Path) -> Result<()> {
         let path = self.files.path_to_filesystem(location)?;
         let this = self.clone();
-        let synced = tokio::task::spawn_blocking(move || this.sync(&path)).await;
-        let failed = |error: io::Error| Error::Generic { store: "LocalFileSystem", source: Box::new(error) };
-        synced.map_err(|error| failed(io::Error::other(error)))?.map_err(|error| {
-            failed(io::Error::new(error.kind(), format!("{location} cannot be made durable: {error}")))
+        blocking(move || {
+            match File::options().read(true).write(cfg!(windows)).open(&path) {
+                Ok(file) => file.sync_all()?,
+                // Somebody has cleaned up meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            this.sync_directories(&path)
         })
+        .await
+        .map_err(|error| failed(&error, location))
     }
 
-    fn sync(&self, path: &FilePath) -> io::Result<()> {
-        match File::open(path) {
-            Ok(file) => file.sync_all()?,
-            // Somebody has cleaned up meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
+    /// Creates a file that is not there yet, which nobody sees before it is durable: a log entry that is there counts,
+    /// whatever its writer was told.
+    async fn create(&self, location: &Path, payload: PutPayload) -> Result<PutResult> {
+        let path = self.files.path_to_filesystem(location)?;
+        let this = self.clone();
+        let created = blocking(move || {
+            let Some(directory) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
+            std::fs::create_dir_all(directory)?;
+            // Such names are nobody's object: see `LocalFileSystem`.
+            let mut staged = path.clone().into_os_string();
+            staged.push(format!("#{}", uuid::Uuid::new_v4().as_u128()));
+            let written = (|| {
+                let mut file = File::options().write(true).create_new(true).open(&staged)?;
+                payload.iter().try_for_each(|part| file.write_all(part))?;
+                file.sync_all()?;
+                std::fs::hard_link(&staged, &path)
+            })();
+            let removed = std::fs::remove_file(&staged);
+            written?;
+            removed?;
+            this.sync_directories(&path)
+        });
+        match created.await {
+            Ok(()) => {
+                let ObjectMeta { e_tag, version, .. } = self.files.head(location).await?;
+                Ok(PutResult { e_tag, version })
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: Box::new(error) })
+            }
+            Err(error) => Err(failed(&error, location)),
         }
-        let mut is_own = true;
+    }
+
+    /// Makes durable that a file has its name, and that each directory above it that is not known yet has its own.
+    fn sync_directories(&self, path: &FilePath) -> io::Result<()> {
+        let mut fresh = Vec::new();
         for directory in path.ancestors().skip(1) {
-            if !is_own && self.known().contains(directory) {
+            let identity = identity(directory);
+            let is_known = self.known().get(directory) == Some(&identity);
+            if is_known && !fresh.is_empty() {
                 break;
             }
             match sync_directory(directory) {
+                Ok(()) => {}
                 // Those above the store may be anybody's, and were there before.
-                Err(error) if is_own => return Err(error),
-                _ => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !fresh.is_empty() => break,
+                Err(error) => return Err(error),
             }
-            let mut known = self.known();
-            if known.len() >= KNOWN {
-                known.clear();
-            }
-            let is_new = known.insert(directory.to_owned());
-            // Whatever names a directory that is known was made durable with it.
-            if !is_new {
+            if is_known {
                 break;
             }
-            is_own = false;
+            fresh.push((directory.to_owned(), identity));
         }
+        let mut known = self.known();
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.extend(fresh);
         Ok(())
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Identity>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn failed(error: &io::Error, location: &Path) -> Error {
+    let source = io::Error::new(error.kind(), format!("{location} cannot be written durably: {error}"));
+    Error::Generic { store: "LocalFileSystem", source: Box::new(source) }
+}
+
+#[cfg(unix)]
+fn identity(directory: &FilePath) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    directory.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &FilePath) -> Identity {
+    None
+}
+
 #[cfg(unix)]
 fn sync_directory(directory: &FilePath) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    match File::open(directory)?.sync_all() {
+        // Some network file systems cannot, and need not.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
 }
 
 /// Directories cannot be opened here, and the system looks after them itself.
@@ -104,6 +168,9 @@ impl fmt::Display for Durable {
 #[async_trait]
 impl ObjectStore for Durable {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if options.mode == PutMode::Create {
+            return self.create(location, payload).await;
+        }
         let put = self.files.put_opts(location, payload, options).await?;
         self.persist(location).await?;
         Ok(put)
@@ -180,8 +247,6 @@ impl MultipartUpload for Upload {
 
 #[cfg(test)]
 mod tests {
-    use object_store::{ObjectStoreExt, PutMode};
-
     use super::*;
 
     #[tokio::test]
@@ -204,7 +269,13 @@ mod tests {
         for directory in ["", "a", "a/b", "a/c"] {
             // As a path without a last slash.
             let directory: PathBuf = folder.path().join(directory).components().collect();
-            assert!(known.contains(&directory), "{directory:?} of {known:?}");
+            assert!(known.contains_key(&directory), "{directory:?} of {known:?}");
         }
+        // Nothing is left beside them, and a directory that is made again is not taken for known.
+        let names = |name: &str| std::fs::read_dir(folder.path().join(name)).unwrap().count();
+        assert_eq!((names("a/b"), names("a/c"), names("")), (1, 1, 2));
+        std::fs::remove_dir_all(folder.path().join("a/b")).unwrap();
+        store.put_opts(&one, PutPayload::from_static(b"3"), PutMode::Create.into()).await.unwrap();
+        assert_eq!(store.get(&one).await.unwrap().bytes().await.unwrap(), "3");
     }
 }

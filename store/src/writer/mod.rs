@@ -8,7 +8,7 @@
 //! * Batches are taken while there is room in bytes; the room comes back when a batch is settled. So memory is bounded
 //!   and a slow store is felt as back-pressure. One table has three quarters of it at most, and once its log cannot be
 //!   read or it cannot be opened, its clients are told to come again as soon as these are used up: the tables of others
-//!   go on.
+//!   go on, unless several are in trouble, which between them may have all of it.
 //! * The buffer is flushed when it is large or old enough, at once on [`Writer::drain`] and after [`Writer::hurry`].
 //!   While one flush is encoded and another committed, the next fills.
 //! * Encoding runs on the writer's own threads, never on the caller's lane.

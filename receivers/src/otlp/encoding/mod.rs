@@ -153,9 +153,11 @@ fn inflate(encoding: Encoding, input: &[u8], max: usize, hold: &mut Hold) -> Res
     let is_zlib = matches!(input, [cmf, flags, ..]
         if cmf & 0x0f == 8 && (u16::from(*cmf) << 8 | u16::from(*flags)).is_multiple_of(31));
     // Neither form tells its size, so the output grows until it fits.
-    let mut room = input.len().saturating_mul(GUESS).max(MIN_OUTPUT).min(max);
+    let (mut room, mut least) = (input.len().saturating_mul(GUESS).max(MIN_OUTPUT).min(max), 1);
     loop {
-        hold.cover(room)?;
+        let taken = hold.cover_about(room, least)?;
+        let is_most = taken < room;
+        (room, least) = (taken, taken.saturating_add(1));
         let mut out = vec![0; room];
         let written = DEFLATE.with_borrow_mut(|inflater| {
             if is_zlib {
@@ -169,6 +171,8 @@ fn inflate(encoding: Encoding, input: &[u8], max: usize, hold: &mut Hold) -> Res
                 out.truncate(written);
                 return Ok(out.into());
             }
+            // No request can have more.
+            Err(DecompressionError::InsufficientSpace) if is_most => hold.cover(least)?,
             Err(DecompressionError::InsufficientSpace) if room < max => room = room.saturating_mul(4).min(max),
             Err(DecompressionError::InsufficientSpace) => return Err(Refusal::TooLarge { limit: max }),
             Err(DecompressionError::BadData) => return Err(encoding.broken(&"corrupt or cut short")),
@@ -210,12 +214,18 @@ fn stream(encoding: Encoding, mut decoder: impl Read, max: usize, hold: &mut Hol
     let mut out: Vec<u8> = Vec::new();
     loop {
         let next = out.len().saturating_mul(2).max(MIN_OUTPUT).min(max.saturating_add(1));
-        hold.cover(next.min(max))?;
-        let room = next - out.len();
+        let wanted = next.min(max);
+        let taken = hold.cover_about(wanted, out.len())?;
+        // Reading one byte more tells whether there is more.
+        let next = if taken < wanted { taken.saturating_add(1) } else { next };
+        let room = next.saturating_sub(out.len());
         out.reserve_exact(room);
         let read = (&mut decoder).take(room as u64).read_to_end(&mut out).map_err(|error| encoding.broken(&error))?;
         if out.len() > max {
             return Err(Refusal::TooLarge { limit: max });
+        }
+        if out.len() > taken {
+            hold.cover(out.len())?;
         }
         if read < room {
             return Ok(out.into());
