@@ -28,7 +28,7 @@ pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode
     let host = Host::of_trial(Telemetry::default(), &Environment::system());
     let (graph, warnings) = collecting(|| -> anyhow::Result<_> {
         configuration.telemetry(Some(&host))?;
-        Ok(configuration.try_out(&host)?)
+        configuration.try_out(&host)
     });
     let graph = graph?;
     let mut out = String::new();
