@@ -129,6 +129,8 @@ fn every_sample_configuration_is_covered_by_a_test() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
-        assert!(text.contains("OK means") && !text.contains("warning"), "{}: {text}", path.display());
+        // That a sample's prices grow old is no fault of the sample.
+        let is_fault = |line: &str| line.contains("warning") && !line.contains("days old");
+        assert!(text.contains("OK means") && !text.lines().any(is_fault), "{}: {text}", path.display());
     }
 }

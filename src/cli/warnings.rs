@@ -23,20 +23,27 @@ pub(super) fn collecting<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
 impl<S: Subscriber> Layer<S> for Warnings {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= Level::WARN {
-            let mut message = Message(String::new());
+            let mut message = Message::default();
             event.record(&mut message);
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.0);
+            let Message { text, fields } = message;
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text + &fields);
         }
     }
 }
 
-/// The text of an event.
-struct Message(String);
+/// The text of an event, and what else it says, as the log has it.
+#[derive(Default)]
+struct Message {
+    text: String,
+    fields: String,
+}
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            self.text = format!("{value:?}");
+        } else {
+            self.fields.push_str(&format!(" {}={value:?}", field.name()));
         }
     }
 }
