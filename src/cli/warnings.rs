@@ -1,12 +1,12 @@
 //! What components warn of while a configuration is only looked at, when there is no log.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use crate::logging::Fields;
 
 /// Warnings in the order they came.
 #[derive(Clone, Default)]
@@ -23,27 +23,10 @@ pub(super) fn collecting<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
 impl<S: Subscriber> Layer<S> for Warnings {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= Level::WARN {
-            let mut message = Message::default();
-            event.record(&mut message);
-            let Message { text, fields } = message;
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text + &fields);
-        }
-    }
-}
-
-/// The text of an event, and what else it says, as the log has it.
-#[derive(Default)]
-struct Message {
-    text: String,
-    fields: String,
-}
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.text = format!("{value:?}");
-        } else {
-            self.fields.push_str(&format!(" {}={value:?}", field.name()));
+            let (mut fields, mut line) = (Fields::default(), String::new());
+            event.record(&mut fields);
+            fields.put(&mut line, &[]);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
     }
 }

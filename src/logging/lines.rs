@@ -118,7 +118,7 @@ impl Output {
 
 /// What an event says.
 #[derive(Default)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     pub(super) message: String,
     pub(super) others: Vec<(&'static str, Value)>,
 }
@@ -138,6 +138,17 @@ impl Value {
 }
 
 impl Fields {
+    /// Adds the message and, behind these, the other fields to a line for a person.
+    pub(crate) fn put(&self, line: &mut String, initial: &[(String, String)]) {
+        one_line(line, &self.message);
+        let initial = initial.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in initial.chain(self.others.iter().map(|(name, value)| (*name, value.text()))) {
+            // Writing to a string cannot fail.
+            let _ = write!(line, " {name}=");
+            one_line(line, value);
+        }
+    }
+
     fn plain(&mut self, field: &Field, value: impl fmt::Display) {
         self.others.push((field.name(), Value::Plain(value.to_string())));
     }
@@ -230,13 +241,7 @@ pub(super) fn console(
     } else {
         format!("{time} {level:>5} ")
     };
-    one_line(&mut line, &fields.message);
-    let initial = initial.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in initial.chain(fields.others.iter().map(|(name, value)| (*name, value.text()))) {
-        // Writing to a string cannot fail.
-        let _ = write!(line, " {name}=");
-        one_line(&mut line, value);
-    }
+    fields.put(&mut line, initial);
     line.push('\n');
     line
 }

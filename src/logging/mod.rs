@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 pub(crate) use self::config::{LogsConfig, Settings};
+pub(crate) use self::lines::Fields;
 use self::lines::{Lines, Setup};
 
 /// What libraries below have to say at `info` is of no use to the person who runs Weir.

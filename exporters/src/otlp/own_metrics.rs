@@ -70,7 +70,7 @@ pub struct OwnMetricsConfig {
     client_certificate: Option<PathBuf>,
     client_key: Option<PathBuf>,
     #[serde(default)]
-    temporality_preference: TemporalityPreference,
+    temporality_preference: Temporality,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -87,26 +87,6 @@ enum OwnCompression {
     #[default]
     None,
     Gzip,
-}
-
-/// From when sums count; see [`Temporality`].
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum TemporalityPreference {
-    #[default]
-    Cumulative,
-    Delta,
-    LowMemory,
-}
-
-impl From<TemporalityPreference> for Temporality {
-    fn from(preference: TemporalityPreference) -> Self {
-        match preference {
-            TemporalityPreference::Cumulative => Self::Cumulative,
-            TemporalityPreference::Delta => Self::Delta,
-            TemporalityPreference::LowMemory => Self::LowMemory,
-        }
-    }
 }
 
 fn ten_seconds() -> u64 {
@@ -191,7 +171,7 @@ impl OwnMetrics {
             auth: None,
             waits_for_ready: false,
         };
-        let temporality = config.temporality_preference.into();
+        let temporality = config.temporality_preference;
         let headers = config.headers.validate(node, path)?;
         if config.protocol == OwnProtocol::Http {
             let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());

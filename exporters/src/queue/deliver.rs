@@ -25,7 +25,6 @@ use weir_pipeline::batch::Batch;
 use weir_pipeline::receipt::{Outcome, Receipt};
 
 use super::backoff::Backoff;
-use super::halves::halves;
 use super::report::Kind;
 use super::settings::BatchSizer;
 use super::{Accepted, Destination, Failure, Inner, Queue};
@@ -256,6 +255,16 @@ impl<D: Destination> Inner<D> {
             }
         }
     }
+}
+
+/// Two batches with about as many records each, or the batch itself if it has but one.
+fn halves(mut batch: Batch) -> Result<(Batch, Batch), Batch> {
+    let at = batch.len() / 2;
+    if at == 0 {
+        return Err(batch);
+    }
+    let rest = batch.split_off(at);
+    Ok((batch, rest))
 }
 
 impl Queue {

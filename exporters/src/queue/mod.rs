@@ -73,7 +73,6 @@ pub(crate) mod capacity;
 pub(crate) mod config;
 mod deliver;
 mod forming;
-mod halves;
 mod holding;
 pub(crate) mod log;
 mod report;
@@ -423,10 +422,6 @@ impl<D: Destination> Inner<D> {
 
     async fn serve(&self, Item { mut batch, holding }: Item) {
         let (records, receipts) = (batch.len(), batch.take_receipts());
-        // What is in the log is as safe there as an attempt could make it.
-        if self.shutdown.is_requested() && holding.number().is_some() {
-            return holding.end(0, records);
-        }
         let delivered = self.deliver(batch, &receipts).await;
         receipts.into_iter().for_each(|receipt| receipt.settle(delivered.outcome.clone()));
         holding.end(records - delivered.kept, delivered.kept);

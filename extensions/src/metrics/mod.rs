@@ -65,7 +65,7 @@ use weir_pipeline::telemetry::Level;
 
 pub(crate) use self::collect::{Collected, shown_name};
 pub use self::config::{MetricsConfig, OpenPush, Periodic, Reader, Settings};
-use self::periodic::{Before, Sending};
+use self::periodic::Sending;
 use self::text::Resource;
 use crate::http::{Ask, ListenError, Page, Pages, Server, page};
 
@@ -146,11 +146,9 @@ impl Metrics {
             if settings.has_instance_id {
                 resource.insert(INSTANCE_ID.to_owned(), self.instance_id.clone());
             }
-            let before = former.map_or(Before::Start, |former| {
-                let address = reader.push.address();
-                Before::Reload(former, self.sending.iter().filter(|sending| sending.address() == address).count())
-            });
-            self.sending.push(Sending::start(reader.clone(), host.clone(), settings.level, resource, before));
+            let address = reader.push.address();
+            let nth = self.sending.iter().filter(|sending| sending.address() == address).count();
+            self.sending.push(Sending::start(reader.clone(), host.clone(), settings.level, resource, former, nth));
         }
         Ok(())
     }

@@ -38,39 +38,28 @@ struct Source {
     since: Arc<tokio::sync::Mutex<Since>>,
 }
 
-/// What a reader's destination knows before it is sent anything.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Before<'a> {
-    /// The process starts, and nothing was counted.
-    Start,
-    /// Readers ran before. One goes on where the former one of its destination is; of several, where that of the same
-    /// number among them is.
-    Reload(&'a [Sending], usize),
-}
-
 impl Sending {
-    /// Starts a task of the runtime that this is called in.
+    /// Starts a task of the runtime that this is called in. `former` are those that ran before, if the process does not
+    /// just start: a reader goes on where the former one of its destination is, of several the `nth`.
     pub(super) fn start(
         reader: Periodic,
         host: Host,
         level: Level,
         resource: BTreeMap<String, String>,
-        before: Before<'_>,
+        former: Option<&[Self]>,
+        nth: usize,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let address = reader.push.address();
-        let since = match before {
-            Before::Start => Arc::new(tokio::sync::Mutex::new(Since::start(host.started_unix_nanos()))),
-            Before::Reload(former, nth) => match former.iter().filter(|former| former.address == address).nth(nth) {
-                Some(former) => Arc::clone(&former.since),
-                None => {
-                    let mut since = Since::default();
-                    let now = now(&host);
-                    Collected::now(&host, Level::Detailed).be_known_to(&mut since, now);
-                    Arc::new(tokio::sync::Mutex::new(since))
-                }
-            },
-        };
+        let same = former.and_then(|former| former.iter().filter(|former| former.address == address).nth(nth));
+        let since = same.map(|former| Arc::clone(&former.since)).unwrap_or_else(|| {
+            let mut since = Since::start(host.started_unix_nanos());
+            if former.is_some() {
+                let now = now(&host);
+                Collected::now(&host, Level::Detailed).be_known_to(&mut since, now);
+            }
+            Arc::new(tokio::sync::Mutex::new(since))
+        });
         let source = Source { reader, host, level, resource, since: Arc::clone(&since) };
         let task = tokio::spawn(source.send_until(stopped));
         Self { address, since, stop, task: Mutex::new(Some(task)) }

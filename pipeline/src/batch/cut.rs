@@ -73,49 +73,53 @@ impl Chunk {
             second.iter().for_each(|id| self.alive.clear(*id));
             return tail;
         }
-        let path = if signal == Signal::Metrics { METRIC_PATH } else { LOG_PATH };
         let mut left = at;
-        let (first, second) = split(&self.bytes, path, &mut left);
-        for (chunk, Side { bytes, records }) in [(self, first), (&mut tail, second)] {
-            (chunk.bytes, chunk.alive, chunk.records) = (bytes.into(), Alive::all(records), records);
+        let (first, second) = split(&self.bytes, path(signal), &mut left);
+        for (chunk, bytes) in [(self, first), (&mut tail, second)] {
+            (chunk.bytes, chunk.alive) = (bytes.into(), Alive::all(chunk.records));
         }
         tail
     }
 }
 
-/// One side of a cut message.
-#[derive(Default)]
-struct Side {
-    bytes: Vec<u8>,
-    records: usize,
+/// Data points or log records of a request.
+pub(super) fn count_records(signal: Signal, request: &[u8]) -> usize {
+    count(request, path(signal))
+}
+
+/// Fields that lead from a request to its records. Spans have an index and need none.
+fn path(signal: Signal) -> &'static [&'static [u32]] {
+    match signal {
+        Signal::Metrics => METRIC_PATH,
+        Signal::Traces | Signal::Logs => LOG_PATH,
+    }
 }
 
 /// Cuts a message behind the `left`-th record that `path` leads to. Fields off the path, such as the resource, go to both
 /// sides; a message without records, such as a metric without data, to the side that is reached.
-fn split(message: &[u8], path: &[&[u32]], left: &mut usize) -> (Side, Side) {
-    let (mut first, mut second) = (Side::default(), Side::default());
+fn split(message: &[u8], path: &[&[u32]], left: &mut usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
     let Some((numbers, below)) = path.split_first() else { return (first, second) };
     for field in Fields::new(message) {
         let raw = message.get(field.start..field.end).unwrap_or_default();
         if !numbers.contains(&field.number) || field.wire_type != LEN {
-            first.bytes.extend_from_slice(raw);
-            second.bytes.extend_from_slice(raw);
+            first.extend_from_slice(raw);
+            second.extend_from_slice(raw);
             continue;
         }
-        let is_first = *left > 0;
+        if *left == 0 {
+            second.extend_from_slice(raw);
+            continue;
+        }
         let records = count(field.bytes, below);
-        if records > *left && is_first {
+        if records > *left {
             let (a, b) = split(field.bytes, below, left);
-            for (side, part) in [(&mut first, a), (&mut second, b)] {
-                put_bytes(&mut side.bytes, field.number, &part.bytes);
-                side.records += part.records;
-            }
-            continue;
+            put_bytes(&mut first, field.number, &a);
+            put_bytes(&mut second, field.number, &b);
+        } else {
+            first.extend_from_slice(raw);
+            *left -= records;
         }
-        let side = if is_first { &mut first } else { &mut second };
-        side.bytes.extend_from_slice(raw);
-        side.records += records;
-        *left -= records.min(*left);
     }
     (first, second)
 }

@@ -54,7 +54,7 @@ pub use self::resource::AttributesMut;
 use self::rewrite::Rewritten;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
-use self::{alive::Alive, encoded::Encoder, index::Index, overlay::Overlay, view::Resource, wire::Fields};
+use self::{alive::Alive, encoded::Encoder, index::Index, overlay::Overlay, view::Resource};
 use crate::budget::Lease;
 use crate::metadata::Metadata;
 use crate::otlp::schema;
@@ -107,7 +107,7 @@ impl Batch {
             }
             Signal::Metrics | Signal::Logs => {
                 validate::validate(message, &bytes)?;
-                (None, count_records(signal, &bytes))
+                (None, cut::count_records(signal, &bytes))
             }
         };
         let chunk = Chunk { bytes, alive: Alive::all(records), index, overlay: None, records, tenant: None };
@@ -355,7 +355,7 @@ impl Chunk {
             Rewritten::Changed(bytes) | Rewritten::Emptied(bytes) => bytes.into(),
             Rewritten::Dropped => Bytes::new(),
         };
-        self.records = count_records(signal, &self.bytes);
+        self.records = cut::count_records(signal, &self.bytes);
         self.alive = Alive::all(self.records);
     }
 
@@ -379,24 +379,4 @@ pub fn message_of(signal: Signal) -> &'static schema::Message {
         Signal::Metrics => &schema::METRICS,
         Signal::Logs => &schema::LOGS,
     }
-}
-
-/// Data points or log records of a request.
-fn count_records(signal: Signal, bytes: &[u8]) -> usize {
-    match signal {
-        Signal::Traces => 0,
-        Signal::Metrics => count_data_points(bytes),
-        Signal::Logs => count_at(bytes, &[1, 2, 2]),
-    }
-}
-
-/// Messages found by following field numbers down.
-fn count_at(bytes: &[u8], path: &[u32]) -> usize {
-    let Some((number, rest)) = path.split_first() else { return 1 };
-    Fields::new(bytes).filter(|f| f.number == *number).map(|f| count_at(f.bytes, rest)).sum()
-}
-
-/// Data points of an ExportMetricsServiceRequest: whatever kind of metric, its points are field 1.
-fn count_data_points(bytes: &[u8]) -> usize {
-    [5, 7, 9, 10, 11].iter().map(|kind| count_at(bytes, &[1, 2, 2, *kind, 1])).sum()
 }

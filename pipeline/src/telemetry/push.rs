@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
 
 /// A place that one's own metrics are sent to.
 #[async_trait]
@@ -24,7 +25,8 @@ pub trait Push: Debug + Send + Sync + 'static {
 }
 
 /// From when a sum counts (OTLP, `AggregationTemporality`), by what counts it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Temporality {
     /// All from the start of the process.
     #[default]
