@@ -1,12 +1,13 @@
 //! One lane's connections to one server.
 //!
-//! The connections live on the lane's runtime. Over HTTP/2 there is one for all requests, over HTTP/1.1 as many as there
-//! are requests under way. A connection that failed is replaced when it is next needed.
+//! The connections live on the lane's runtime. Over HTTP/2 there is one for all requests, or one to each address of the
+//! server's name ([`Backends`]); over HTTP/1.1 as many as there are requests under way. A connection that failed is
+//! replaced when it is next needed.
 
 use std::error::Error as _;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::response::Parts;
@@ -15,8 +16,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
+use super::backends::Backends;
 use super::body::{Answer, Payload, collect};
 use super::connect::{Proxy, open};
+use super::dial::Names;
 use super::headers::Edit;
 use super::pool::{Pool, Pooled, Sender};
 use super::tls::Tls;
@@ -64,16 +67,23 @@ pub(super) struct Keepalive {
 pub(super) struct Target {
     pub(super) host: String,
     pub(super) port: u16,
+    /// A Unix socket to be connected to instead.
+    pub(super) socket: Option<PathBuf>,
     /// `None`: plain text.
     pub(super) tls: Option<Arc<Tls>>,
-    /// Over HTTP/1.1 in plain text, and for the way to a server with TLS.
+    /// Is asked for what is sent over HTTP/1.1 in plain text, else for a way to the server.
     pub(super) proxy: Option<Proxy>,
+    pub(super) names: Names,
+    /// Whether all addresses of the name are used in turn, which HTTP/2 can.
+    pub(super) is_balanced: bool,
     pub(super) protocol: Protocol,
     pub(super) keepalive: Option<Keepalive>,
     /// For the connection including TLS; `None`: no limit but that of the attempt.
     pub(super) connect_timeout: Option<Duration>,
     /// How long a connection is kept without a request; `None`: as long as the server keeps it.
     pub(super) idle_timeout: Option<Duration>,
+    /// How many are kept without a request.
+    pub(super) max_idle: Option<usize>,
     /// Whether a connection is used for more than one request.
     pub(super) is_kept_alive: bool,
 }
@@ -123,9 +133,14 @@ pub(super) enum ClientError {
 pub(super) struct Client {
     target: Target,
     template: Template,
-    pool: Arc<Pool>,
+    connections: Connections,
     connecting: tokio::sync::Mutex<Gate>,
-    last_id: AtomicU64,
+}
+
+/// Those that are kept.
+enum Connections {
+    Pool(Arc<Pool>),
+    Backends(Arc<Backends>),
 }
 
 /// Keeps those who need a connection to a server that is away from storming it.
@@ -138,13 +153,13 @@ struct Gate {
 impl Client {
     /// A client without connections; they are made when needed.
     pub(super) fn new(target: Target, template: Template) -> Self {
-        Self {
-            pool: Pool::new(target.idle_timeout),
-            target,
-            template,
-            connecting: tokio::sync::Mutex::default(),
-            last_id: AtomicU64::new(0),
-        }
+        // Whom a proxy connects us to is the proxy's affair.
+        let is_named = target.proxy.is_none() && target.socket.is_none();
+        let connections = match target.is_balanced && target.protocol == Protocol::Http2 && is_named {
+            true => Connections::Backends(Backends::new(target.clone())),
+            false => Connections::Pool(Pool::new(target.idle_timeout, target.max_idle)),
+        };
+        Self { target, template, connections, connecting: tokio::sync::Mutex::default() }
     }
 
     /// Sends a request; [`Self::read`] reads what comes back. `used` is set to the connection it went out on, for
@@ -197,26 +212,43 @@ impl Client {
         let answer = read.unwrap_or_else(|e| broken(self.broken(&e).to_string()));
         // Over HTTP/1 the rest of a cut answer would be in the way of the next one.
         let is_whole = !answer.is_cut && answer.broken.is_none();
-        if matches!(connection.sender, Sender::Http1(_)) && is_whole && self.target.is_kept_alive {
-            self.pool.put(connection);
+        if let (Sender::Http1(_), Connections::Pool(pool)) = (&connection.sender, &self.connections)
+            && is_whole
+            && self.target.is_kept_alive
+        {
+            pool.put(connection);
         }
         Reply { status: head.status, headers: head.headers, answer }
     }
 
     /// Stops using a connection, on which a request got no answer in time: it may be dead without having been closed.
     pub(super) fn discard(&self, id: Option<u64>) {
-        self.pool.discard(id);
+        match &self.connections {
+            Connections::Pool(pool) => pool.discard(id),
+            Connections::Backends(backends) => backends.discard(id),
+        }
     }
 
     /// Connections without a request.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.pool.len()
+        match &self.connections {
+            Connections::Pool(pool) => pool.len(),
+            Connections::Backends(backends) => backends.len(),
+        }
+    }
+
+    /// One that is open.
+    fn take(&self) -> Option<Pooled> {
+        match &self.connections {
+            Connections::Pool(pool) => pool.take(),
+            Connections::Backends(backends) => backends.take(),
+        }
     }
 
     /// A connection, and whether it has been there before.
     async fn connection(&self) -> Result<(Pooled, bool), ClientError> {
-        match self.pool.take() {
+        match self.take() {
             Some(pooled) => Ok((pooled, true)),
             // Boxed, because the handshakes would make the future of every request several times as large.
             None => Box::pin(self.connect()).await,
@@ -226,7 +258,7 @@ impl Client {
     async fn connect(&self) -> Result<(Pooled, bool), ClientError> {
         let asked = Instant::now();
         let mut gate = self.connecting.lock().await;
-        if let Some(pooled) = self.pool.take() {
+        if let Some(pooled) = self.take() {
             return Ok((pooled, true));
         }
         if let Some((at, error)) = &gate.last_failure {
@@ -244,15 +276,17 @@ impl Client {
             },
         };
         match opened {
-            Ok(sender) => {
+            Ok((sender, peer)) => {
                 *gate = Gate::default();
-                let id = self.last_id.fetch_add(1, Ordering::Relaxed);
-                if let Sender::Http2(shared) = &sender
-                    && self.target.is_kept_alive
-                {
-                    self.pool.put(Pooled { id, sender: Sender::Http2(shared.clone()) });
+                let opened = Pooled::new(sender);
+                if let Some(shared) = opened.share().filter(|_| self.target.is_kept_alive) {
+                    match (&self.connections, peer) {
+                        (Connections::Pool(pool), _) => pool.put(shared),
+                        (Connections::Backends(backends), Some(peer)) => backends.put(peer, shared),
+                        (Connections::Backends(_), None) => {}
+                    }
                 }
-                Ok((Pooled { id, sender }, false))
+                Ok((opened, false))
             }
             Err(error) => {
                 gate.pause = (gate.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -301,9 +335,12 @@ impl Sender {
 }
 
 impl Target {
-    /// `host:port`, for messages.
+    /// `host:port` or the path of a socket, for messages.
     pub(super) fn address(&self) -> String {
-        address(&self.host, self.port)
+        match &self.socket {
+            Some(path) => format!("unix:{}", path.display().to_string().replace('\0', "@")),
+            None => address(&self.host, self.port),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use weir_pipeline::host::Host;
 
 use super::client::{Keepalive, Protocol, Target};
 use super::compress::Compression;
+use super::dial::Names;
 use super::tls::{Pem, Tls, TlsError, TlsSettings, TlsVersion};
 use crate::queue::config::error_at;
 
@@ -201,12 +202,16 @@ pub(super) fn plain(host: String, port: u16, protocol: Protocol, timeout: Option
     Target {
         host,
         port,
+        socket: None,
         tls: None,
         proxy: None,
+        names: Names::System,
+        is_balanced: false,
         protocol,
         keepalive: None,
         connect_timeout: connect_timeout(timeout),
         idle_timeout: None,
+        max_idle: None,
         is_kept_alive: true,
     }
 }

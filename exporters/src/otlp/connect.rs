@@ -1,6 +1,8 @@
 //! Making one connection: TCP, through a proxy if there is one, TLS, HTTP.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
@@ -8,6 +10,10 @@ use http::{Method, Request, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+#[cfg(unix)]
+use tokio::net::unix;
 use tokio_rustls::TlsConnector;
 
 use super::body::Payload;
@@ -35,32 +41,62 @@ pub(super) struct Proxy {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// Opens a connection.
-pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
+/// Opens a connection to whichever address of the target, or of its proxy, answers first; and tells to which, unless
+/// it is a Unix socket.
+pub(super) async fn open(target: &Target) -> Result<(Sender, Option<SocketAddr>), ClientError> {
+    if let Some(path) = &target.socket {
+        let failed = |e: io::Error| ClientError::Connect(target.address(), Arc::new(e));
+        return Ok((secure(target, Gathering::new(unix(path).await.map_err(failed)?)).await?, None));
+    }
     let (host, port) = match &target.proxy {
         Some(proxy) => (proxy.host.as_str(), proxy.port),
         None => (target.host.as_str(), target.port),
     };
     let failed = |e: io::Error| ClientError::Connect(address(host, port), Arc::new(e));
-    let stream = dial(host, port).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
+    let stream = dial(&target.names, host, port).await.map_err(failed)?;
+    let peer = stream.peer_addr().map_err(failed)?;
+    Ok((converse(target, stream).await?, Some(peer)))
+}
+
+/// The halves of a connection to a Unix socket.
+#[cfg(unix)]
+async fn unix(path: &Path) -> io::Result<(unix::OwnedReadHalf, unix::OwnedWriteHalf)> {
+    Ok(tokio::net::UnixStream::connect(path).await?.into_split())
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &Path) -> io::Result<(tokio::io::Empty, tokio::io::Empty)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Opens a connection to one address of a target without a proxy.
+pub(super) async fn open_at(target: &Target, at: SocketAddr) -> Result<Sender, ClientError> {
+    let failed = |e: io::Error| ClientError::Connect(format!("{} at {at}", target.address()), Arc::new(e));
+    converse(target, TcpStream::connect(at).await.map_err(failed)?).await
+}
+
+/// Makes an HTTP connection of one over TCP.
+async fn converse(target: &Target, stream: TcpStream) -> Result<Sender, ClientError> {
+    stream.set_nodelay(true).map_err(|e| ClientError::Connect(target.address(), Arc::new(e)))?;
+    let is_http2 = target.protocol == Protocol::Http2;
     // Plain requests carry the whole URL, and the proxy sends them on.
-    if target.tls.is_none() && target.protocol != Protocol::Http2 {
+    if target.tls.is_none() && !is_http2 {
         return handshake(target, Joining::new(stream), false).await;
     }
-    let stream = Gathering::new(stream);
+    let stream = Gathering::new(stream.into_split());
     match (&target.tls, &target.proxy) {
-        (None, _) => handshake(target, stream, true).await,
+        (None, None) => handshake(target, stream, is_http2).await,
+        (None, Some(proxy)) => handshake(target, tunnel(target, proxy, stream).await?, is_http2).await,
         (Some(_), None) => secure(target, stream).await,
         (Some(_), Some(proxy)) => secure(target, tunnel(target, proxy, stream).await?).await,
     }
 }
 
-/// Asks a proxy for a connection to the server, in which TLS is then spoken with the server itself.
+/// Asks a proxy for a connection to the server, on which TLS or HTTP/2 is then spoken with the server itself.
 async fn tunnel(
     target: &Target,
     proxy: &Proxy,
-    stream: Gathering,
+    stream: Gathering<OwnedReadHalf>,
 ) -> Result<TokioIo<hyper::upgrade::Upgraded>, ClientError> {
     let through = format!("{} through the proxy {}", target.address(), address(&proxy.host, proxy.port));
     let failed = |e: hyper::Error| ClientError::Http(through.clone(), Arc::new(e));

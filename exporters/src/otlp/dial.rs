@@ -1,7 +1,7 @@
 //! The first of a host's addresses that takes a connection (RFC 8305, "Happy Eyeballs").
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -11,10 +11,36 @@ use tokio::time::timeout;
 /// How long an address is waited for before the next one is tried beside it; the RFC recommends this.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// What names stand for.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Names {
+    /// What the system says.
+    #[default]
+    System,
+    /// These addresses, whatever the name, which a test can change.
+    #[cfg(test)]
+    Fixed(std::sync::Arc<std::sync::Mutex<Vec<SocketAddr>>>),
+}
+
+impl Names {
+    /// The addresses of a host, in the order in which they are to be tried.
+    pub(super) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(interleaved(tokio::net::lookup_host((host, port)).await?)),
+            #[cfg(test)]
+            Self::Fixed(addresses) => Ok(addresses.lock().unwrap().clone()),
+        }
+    }
+
+    /// Whether a host is always at the same address.
+    pub(super) fn is_fixed(host: &str) -> bool {
+        host.parse::<IpAddr>().is_ok()
+    }
+}
+
 /// Connects to a host, by whichever of its addresses answers first: one family may lead nowhere.
-pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((host, port)).await?;
-    race(interleaved(addresses), TcpStream::connect).await
+pub(super) async fn dial(names: &Names, host: &str, port: u16) -> io::Result<TcpStream> {
+    race(names.look_up(host, port).await?, TcpStream::connect).await
 }
 
 /// The addresses in their order, which is the system's preference, but with the families in turn.

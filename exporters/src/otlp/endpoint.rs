@@ -1,5 +1,7 @@
 //! Endpoints as the Collector reads them.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::uri::Scheme;
@@ -14,18 +16,29 @@ use super::connect::Proxy;
 #[error("{0}")]
 pub(super) struct InvalidEndpoint(String);
 
+impl InvalidEndpoint {
+    /// The same of a proxy that a variable of the environment names.
+    pub(super) fn of(self, variable: &str) -> Self {
+        Self(format!("needs a proxy, by the environment, but {variable} {self}, or the host into NO_PROXY"))
+    }
+}
+
 /// An address for gRPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GrpcEndpoint {
     /// Name or address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
+    /// The path of a Unix socket, which is connected to instead; beginning with a zero if it is a name (unix(7),
+    /// "abstract").
+    pub(super) socket: Option<PathBuf>,
     /// `https://` was written, which asks for TLS whatever `tls::insecure` says.
     pub(super) is_https: bool,
 }
 
 impl GrpcEndpoint {
-    /// Reads `host:port`, optionally after `http://`, `https://`, `dns:///` or `passthrough:///`.
+    /// Reads `host:port`, optionally after `http://`, `https://`, `dns:///` or `passthrough:///`; or a Unix socket
+    /// after `unix:` or `unix-abstract:` (gRPC's document "naming").
     ///
     /// A scheme does not choose between TLS and plain text, except that `https://` asks for TLS.
     pub(super) fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
@@ -33,12 +46,17 @@ impl GrpcEndpoint {
         if text.is_empty() {
             return Err(invalid("must be specified"));
         }
+        if let Some(socket) = socket(text) {
+            let socket =
+                socket.map_err(|what| InvalidEndpoint(format!("{what}: write it as unix:///run/otlp.sock")))?;
+            return Ok(Self { host: "localhost".to_owned(), port: 0, socket: Some(socket), is_https: false });
+        }
         let is_https = text.starts_with("https://");
         let rest = ["http://", "https://", "dns:///", "passthrough:///"]
             .iter()
             .find_map(|scheme| text.strip_prefix(scheme))
             .unwrap_or(text);
-        if rest.contains("://") || rest.starts_with("unix:") || rest.starts_with("dns:") {
+        if rest.contains("://") || rest.starts_with("dns:") {
             return Err(InvalidEndpoint(
                 "has a scheme that is not supported: write it as host:port, optionally after http://, https:// or dns:///"
                     .to_owned(),
@@ -55,17 +73,35 @@ impl GrpcEndpoint {
         }
         let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(|| invalid("has no valid port"))?;
         let host = if host.is_empty() { "localhost" } else { host };
-        Ok(Self { host: host.to_owned(), port, is_https })
+        Ok(Self { host: host.to_owned(), port, socket: None, is_https })
     }
 
-    /// `host:port` as it stands in `:authority`.
+    /// `host:port` as it stands in `:authority`; of a socket the host alone.
     pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') {
+        if self.socket.is_some() {
+            self.host.clone()
+        } else if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// The path of a Unix socket, if that is what is written, or what is wrong with it.
+fn socket(text: &str) -> Option<Result<PathBuf, &'static str>> {
+    let (path, lead) = match (text.strip_prefix("unix:"), text.strip_prefix("unix-abstract:")) {
+        (Some(path), _) => (path.strip_prefix("//").unwrap_or(path), ""),
+        (None, Some(name)) => (name, "\0"),
+        (None, None) => return None,
+    };
+    Some(match path {
+        "" => Err("names no socket"),
+        path if path.contains('\0') => Err("is no path"),
+        // After `unix://` there may be an authority, of which there is none.
+        path if text.starts_with("unix://") && !path.starts_with('/') => Err("is no absolute path"),
+        path => Ok(PathBuf::from(format!("{lead}{path}"))),
+    })
 }
 
 /// A URL to post to.
@@ -174,6 +210,15 @@ mod tests {
         assert_eq!(grpc("[::1]:4317"), Ok(("::1".to_owned(), 4317, false)));
         assert_eq!(grpc(":4317"), Ok(("localhost".to_owned(), 4317, false)));
         assert_eq!(GrpcEndpoint::parse("[::1]:1").unwrap().authority(), "[::1]:1");
+        for (text, path) in [
+            ("unix:///run/x.sock", "/run/x.sock"),
+            ("unix:/run/x.sock", "/run/x.sock"),
+            ("unix:x.sock", "x.sock"),
+            ("unix-abstract:x", "\0x"),
+        ] {
+            let endpoint = GrpcEndpoint::parse(text).unwrap();
+            assert_eq!((endpoint.socket.as_deref(), endpoint.authority().as_str()), (Some(path.as_ref()), "localhost"));
+        }
         for text in [
             "",
             "tempo",
@@ -186,7 +231,9 @@ mod tests {
             "tempo:4317/",
             "a/b:1",
             "u@h:1",
-            "unix:///tmp/x:1",
+            "unix:",
+            "unix://tmp/x",
+            "unix-abstract:",
             "ftp://h:1",
             "dns://8.8.8.8/h:1",
         ] {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_LENGTH, ETAG, HOST, IF_NONE_MATCH, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -16,8 +16,10 @@ use weir_pipeline::fetch::{Fetch, FetchError, FetchRequest, Fetched};
 use super::body::Payload;
 use super::client::{Protocol, Target, address};
 use super::connect::open;
+use super::dial::Names;
 use super::endpoint::HttpEndpoint;
 use super::pool::Sender;
+use super::proxies::Proxies;
 use super::route::location;
 use super::tls::{Tls, TlsSettings};
 
@@ -28,18 +30,19 @@ const MAX_REDIRECTS: usize = 5;
 #[derive(Debug, Clone, Default)]
 pub struct HttpFetch {
     tls: TlsSettings,
+    proxies: Proxies,
 }
 
 impl HttpFetch {
     /// One that trusts what the system trusts.
     pub fn new() -> Self {
-        Self::default()
+        Self { tls: TlsSettings::default(), proxies: Proxies::of_environment() }
     }
 
     /// One that trusts other roots, for tests.
     #[cfg(test)]
     pub(super) fn with_tls(tls: TlsSettings) -> Self {
-        Self { tls }
+        Self { tls, proxies: Proxies::None }
     }
 
     fn block_on(&self, request: &FetchRequest<'_>) -> Result<Fetched, String> {
@@ -77,18 +80,31 @@ impl HttpFetch {
         let destination = Target {
             host: endpoint.host.clone(),
             port: endpoint.port,
+            socket: None,
             tls,
-            proxy: None,
+            proxy: self
+                .proxies
+                .find(&endpoint.host, endpoint.port, endpoint.is_https)
+                .map_err(|e| format!("the URL {e}"))?,
+            names: Names::System,
+            is_balanced: false,
             protocol: Protocol::Http1,
             keepalive: None,
             connect_timeout: None,
             idle_timeout: None,
+            max_idle: None,
             is_kept_alive: false,
         };
         let mut request = Request::new(Payload::plain(Bytes::new().into()));
         *request.method_mut() = Method::GET;
         let path = endpoint.uri.path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = Uri::try_from(path).map_err(|e| e.to_string())?;
+        let path = Uri::try_from(path).map_err(|e| e.to_string())?;
+        // Such a proxy reads the request itself, and needs the whole URL.
+        let reader = destination.proxy.as_ref().filter(|_| destination.tls.is_none());
+        *request.uri_mut() = if reader.is_some() { endpoint.uri.clone() } else { path };
+        if let Some(authorization) = reader.and_then(|proxy| proxy.authorization.clone()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+        }
         let host = endpoint.uri.authority().map_or_else(String::new, ToString::to_string);
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::try_from(host).map_err(|e| e.to_string())?);
@@ -100,11 +116,11 @@ impl HttpFetch {
         }
         let address = address(&endpoint.host, endpoint.port);
         match open(&destination).await.map_err(|e| e.to_string())? {
-            Sender::Http1(mut sender) => {
+            (Sender::Http1(mut sender), _) => {
                 sender.ready().await.map_err(|e| broken(&address, &e))?;
                 sender.send_request(request).await.map_err(|e| broken(&address, &e))
             }
-            Sender::Http2(_) => Err(format!("{address} speaks HTTP/2 without having been asked to")),
+            (Sender::Http2(_), _) => Err(format!("{address} speaks HTTP/2 without having been asked to")),
         }
     }
 }

@@ -20,8 +20,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use weir_pipeline::copy::append;
 
@@ -34,8 +32,8 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The connection as HTTP and TLS see it.
 #[derive(Debug)]
-pub(super) struct Gathering {
-    socket: OwnedReadHalf,
+pub(super) struct Gathering<R> {
+    socket: R,
     shared: Arc<Shared>,
 }
 
@@ -66,10 +64,12 @@ enum Phase {
     Failed(Option<io::Error>),
 }
 
-impl Gathering {
-    /// Takes a socket over. Its task ends with it.
-    pub(super) fn new(stream: TcpStream) -> Self {
-        let (socket, sending) = stream.into_split();
+impl<R> Gathering<R> {
+    /// Takes over the halves of a socket. Its task ends with it.
+    pub(super) fn new<W>((socket, sending): (R, W)) -> Self
+    where
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let shared = Arc::new(Shared::default());
         tokio::spawn(send(Arc::clone(&shared), sending));
         Self { socket, shared }
@@ -96,13 +96,13 @@ impl Gathering {
     }
 }
 
-impl AsyncRead for Gathering {
+impl<R: AsyncRead + Unpin> AsyncRead for Gathering<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Gathering {
+impl<R: Unpin> AsyncWrite for Gathering<R> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.gather(cx, |gathered| {
             append(gathered, buf);
@@ -145,7 +145,7 @@ impl AsyncWrite for Gathering {
     }
 }
 
-impl Drop for Gathering {
+impl<R> Drop for Gathering<R> {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.waiting = None;
@@ -197,7 +197,7 @@ impl Shared {
 }
 
 /// Sends what is gathered until the connection is closed.
-async fn send(shared: Arc<Shared>, mut socket: OwnedWriteHalf) {
+async fn send(shared: Arc<Shared>, mut socket: impl AsyncWrite + Unpin) {
     let mut under_way = Vec::new();
     loop {
         let is_open = shared.take(&mut under_way);
@@ -227,14 +227,15 @@ async fn send(shared: Arc<Shared>, mut socket: OwnedWriteHalf) {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::tcp::OwnedReadHalf;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    async fn pair() -> (Gathering, TcpStream) {
+    async fn pair() -> (Gathering<OwnedReadHalf>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (Gathering::new(near.unwrap()), far.unwrap().0)
+        (Gathering::new(near.unwrap().into_split()), far.unwrap().0)
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 //! ```yaml
 //! exporters:
 //!   otlp_grpc:
-//!     endpoint: tempo:4317       # host:port; http://, https:// and dns:/// in front are tolerated
+//!     endpoint: tempo:4317       # host:port; http://, https:// and dns:/// in front are tolerated; or unix:///path
+//!     balancer_name: round_robin # each of the name's addresses in turn; or pick_first: the one that answers first
 //!     headers: {authorization: "Bearer ${env:TOKEN}"}
 //!     auth: {authenticator: bearertokenauth}   # an extension; asked for each request
 //!     compression: gzip          # gzip (default) | zstd | snappy | none
@@ -30,7 +31,8 @@
 //!
 //! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
 //! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection
-//! per lane and signal.
+//! per lane, signal and server; which servers there are is looked up while requests go out (see `backends`). A proxy that
+//! the environment names is used as for an https:// URL (see `proxies`); it chooses the server then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,9 +53,10 @@ use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
 use super::config::{KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings};
-use super::endpoint::GrpcEndpoint;
+use super::endpoint::{GrpcEndpoint, InvalidEndpoint};
 use super::exchange::{Exchange, Outgoing, exchange};
 use super::headers::{AuthConfig, Headers};
+use super::proxies::Proxies;
 use super::queues::Queues;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
@@ -70,6 +73,7 @@ struct GrpcConfig {
     tls: TlsConfig,
     keepalive: Optional<KeepaliveConfig>,
     authority: Option<String>,
+    balancer_name: Balancer,
     user_agent: Option<String>,
     auth: Option<AuthConfig>,
     wait_for_ready: bool,
@@ -82,6 +86,18 @@ struct GrpcConfig {
     retry_on_failure: RetryConfig,
 }
 
+/// `balancer_name`: which of the servers that a name stands for is sent to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+enum Balancer {
+    /// All in turn.
+    #[default]
+    #[serde(rename = "round_robin", alias = "")]
+    RoundRobin,
+    /// The one that answers first.
+    #[serde(rename = "pick_first")]
+    PickFirst,
+}
+
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
@@ -92,6 +108,7 @@ impl Default for GrpcConfig {
             tls: TlsConfig::default(),
             keepalive: Optional::default(),
             authority: None,
+            balancer_name: Balancer::default(),
             user_agent: None,
             auth: None,
             wait_for_ready: false,
@@ -132,7 +149,9 @@ impl GrpcSettings {
         let config: GrpcConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
-        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
+        let invalid = |e: InvalidEndpoint| error("endpoint", &e.to_string());
+        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(invalid)?;
+        let proxy = Proxies::of_environment().find(&endpoint.host, endpoint.port, true).map_err(invalid)?;
         let is_known = matches!(
             config.compression,
             Compression::Gzip | Compression::Zstd | Compression::Snappy | Compression::None
@@ -155,6 +174,8 @@ impl GrpcSettings {
         }
         let timeout = limit(config.timeout);
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, timeout);
+        (target.proxy, target.socket) = (proxy, endpoint.socket);
+        target.is_balanced = config.balancer_name == Balancer::RoundRobin;
         target.keepalive = config.keepalive.into_inner().map(|k| k.validate(node, path)).transpose()?;
         if endpoint.is_https || !config.tls.is_plain() {
             config.tls.secure(&mut target, node, path, &context.host)?;

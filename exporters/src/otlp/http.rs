@@ -13,8 +13,9 @@
 //!     compression: gzip          # gzip (default) | zstd | zlib | deflate | snappy | x-snappy-framed | lz4 | none
 //!     compression_params: {level: 1}   # gzip, zlib, deflate: -1 to 9; zstd: any; by default 1
 //!     timeout: 30s               # of one attempt; 0: none
-//!     proxy_url: http://user:password@proxy:3128   # http:// only; by default no proxy, whatever the environment says
+//!     proxy_url: http://user:password@proxy:3128   # http:// only; by default what the environment says, see `proxies`
 //!     idle_conn_timeout: 90s     # 0: connections are kept as long as the server keeps them
+//!     max_idle_conns_per_host: 0 # connections without a request that each lane keeps; 0: no limit; or `max_idle_conns`
 //!     disable_keep_alives: false # one connection per request
 //!     force_attempt_http2: true  # false: HTTP/1.1 only
 //!     http2_read_idle_timeout: 0s      # silence before an HTTP/2 ping; 0: no pings
@@ -52,9 +53,10 @@ use super::compress::{Compress, Compression, INLINE};
 use super::config::{
     CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings,
 };
-use super::endpoint::{HttpEndpoint, proxy};
+use super::endpoint::{HttpEndpoint, InvalidEndpoint, proxy};
 use super::exchange::{Exchange, Outgoing};
 use super::headers::{AuthConfig, Headers};
+use super::proxies::Proxies;
 use super::queues::Queues;
 use super::route::Route;
 use super::tls::TlsSettings;
@@ -77,6 +79,8 @@ struct HttpConfig {
     proxy_url: Secret,
     #[serde(deserialize_with = "units::duration")]
     idle_conn_timeout: Duration,
+    max_idle_conns: usize,
+    max_idle_conns_per_host: usize,
     disable_keep_alives: bool,
     force_attempt_http2: bool,
     #[serde(deserialize_with = "units::duration")]
@@ -129,6 +133,8 @@ impl Default for HttpConfig {
             compression_params: CompressionParams::default(),
             proxy_url: Secret::default(),
             idle_conn_timeout: Duration::from_secs(90),
+            max_idle_conns: 0,
+            max_idle_conns_per_host: 0,
             disable_keep_alives: false,
             force_attempt_http2: true,
             http2_read_idle_timeout: Duration::ZERO,
@@ -161,6 +167,7 @@ pub(super) struct HttpSettings {
     pub(super) encoding: Encoding,
     /// For other hosts than the configured ones, if they send us there.
     pub(super) tls: TlsSettings,
+    pub(super) proxies: Proxies,
     pub(super) exchange: Exchange,
 }
 
@@ -185,9 +192,9 @@ impl HttpSettings {
         warn_of_moot_settings(node, path);
         let timeout = limit(config.timeout);
         let keepalive = config.keepalive(node, path)?;
-        let proxy = match config.proxy_url.expose() {
-            url if url.is_empty() => None,
-            url => Some(proxy(url).map_err(|e| error_at(node, path, &["proxy_url"], e.to_string()))?),
+        let proxies = match config.proxy_url.expose() {
+            url if url.is_empty() => Proxies::of_environment(),
+            url => Proxies::Always(proxy(url).map_err(|e| error_at(node, path, &["proxy_url"], e.to_string()))?),
         };
         let protocol = if config.force_attempt_http2 { Protocol::Negotiated } else { Protocol::Http1 };
         let target = |signal: Signal, own: &Option<String>| {
@@ -201,11 +208,15 @@ impl HttpSettings {
                 }
                 (None, None) => return Ok(None),
             };
-            let endpoint = endpoint.map_err(|e| error_at(node, path, &[key], e.to_string()))?;
+            let invalid = |e: InvalidEndpoint| error_at(node, path, &[key], e.to_string());
+            let endpoint = endpoint.map_err(invalid)?;
+            let proxy = proxies.find(&endpoint.host, endpoint.port, endpoint.is_https).map_err(invalid)?;
             let mut target = plain(endpoint.host, endpoint.port, protocol, timeout);
             target.keepalive = keepalive.clone();
-            target.proxy = proxy.clone();
+            target.proxy = proxy;
             target.idle_timeout = limit(config.idle_conn_timeout);
+            target.max_idle =
+                [config.max_idle_conns, config.max_idle_conns_per_host].into_iter().filter(|n| *n > 0).min();
             target.is_kept_alive = !config.disable_keep_alives;
             if endpoint.is_https {
                 config.tls.secure(&mut target, node, path, &context.host)?;
@@ -230,7 +241,7 @@ impl HttpSettings {
             auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
             waits_for_ready: false,
         };
-        Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, tls, exchange })
+        Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, tls, proxies, exchange })
     }
 }
 

@@ -1,6 +1,7 @@
 //! OTLP exporters.
 
 mod answer;
+mod backends;
 mod body;
 mod client;
 mod compress;
@@ -17,6 +18,7 @@ mod http;
 mod joining;
 mod own_metrics;
 mod pool;
+mod proxies;
 mod queues;
 mod route;
 #[cfg(test)]

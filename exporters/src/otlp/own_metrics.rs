@@ -41,11 +41,12 @@ use weir_pipeline::telemetry::{Push, PushError, Temporality};
 use super::client::{Protocol, Target};
 use super::compress::Compression;
 use super::config::{MAX_REQUEST_SIZE, given, plain, request_limit, secure_with, warn_of_moot};
-use super::endpoint::{GrpcEndpoint, HttpEndpoint};
+use super::endpoint::{GrpcEndpoint, HttpEndpoint, InvalidEndpoint};
 use super::exchange::Exchange;
 use super::grpc::{GrpcDestination, GrpcSettings};
 use super::headers::Headers;
 use super::http::{Encoding, HttpDestination, HttpSettings, HttpTarget};
+use super::proxies::Proxies;
 use super::tls::{Pem, TlsSettings};
 use crate::queue::config::{RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure};
@@ -173,8 +174,8 @@ impl OwnMetrics {
         };
         let temporality = config.temporality_preference;
         let headers = config.headers.validate(node, path)?;
+        let (invalid, proxies) = (|e: InvalidEndpoint| error("endpoint", &e.to_string()), Proxies::of_environment());
         if config.protocol == OwnProtocol::Http {
-            let invalid = |e: super::endpoint::InvalidEndpoint| error("endpoint", &e.to_string());
             // As in the Collector, `insecure` is for endpoints that do not say it.
             let url = match (config.endpoint.contains("://") || config.endpoint.is_empty(), config.insecure) {
                 (true, _) => config.endpoint.clone(),
@@ -185,7 +186,9 @@ impl OwnMetrics {
             if endpoint.uri.path() == "/" && endpoint.uri.query().is_none() {
                 endpoint = HttpEndpoint::below(&url, Signal::Metrics).map_err(invalid)?;
             }
+            let proxy = proxies.find(&endpoint.host, endpoint.port, endpoint.is_https).map_err(invalid)?;
             let mut target = plain(endpoint.host, endpoint.port, Protocol::Negotiated, exchange.timeout);
+            target.proxy = proxy;
             if endpoint.is_https {
                 config.secure(&mut target, node, path, host)?;
             } else if let Some(key) = config.certificate_key() {
@@ -194,17 +197,20 @@ impl OwnMetrics {
             let address = target.address();
             let metrics = Some(HttpTarget { target, uri: endpoint.uri });
             let (tls, encoding) = (config.tls(node, path)?, Encoding::Proto);
-            let settings = HttpSettings { traces: None, metrics, logs: None, headers, encoding, tls, exchange };
+            let settings =
+                HttpSettings { traces: None, metrics, logs: None, headers, encoding, tls, proxies, exchange };
             let destination = HttpDestination::new(&settings, Signal::Metrics, Environment::system());
             return Ok(Self { address, temporality, destination: OwnDestination::Http(destination) });
         }
-        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(|e| error("endpoint", &e.to_string()))?;
+        let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(invalid)?;
+        let proxy = proxies.find(&endpoint.host, endpoint.port, true).map_err(invalid)?;
         let authority =
             Authority::try_from(endpoint.authority()).map_err(|_| error("endpoint", "is not a host and a port"))?;
         // Unlike in `otlp_grpc`, the scheme decides, unless there are certificates; both as in the Collector.
         let says_plain = config.endpoint.starts_with("http://") || !endpoint.is_https && config.insecure;
         let is_plain = says_plain && config.certificate_key().is_none();
         let mut target = plain(endpoint.host, endpoint.port, Protocol::Http2, exchange.timeout);
+        target.proxy = proxy;
         if !is_plain {
             config.secure(&mut target, node, path, host)?;
         }

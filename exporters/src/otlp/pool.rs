@@ -1,5 +1,6 @@
 //! Connections between requests.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,24 @@ pub(super) struct Pooled {
     pub(super) sender: Sender,
 }
 
+impl Pooled {
+    /// A connection that was just made.
+    pub(super) fn new(sender: Sender) -> Self {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        Self { id: LAST_ID.fetch_add(1, Ordering::Relaxed), sender }
+    }
+
+    /// Another handle on the connection if it is open and can be shared.
+    pub(super) fn share(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http2(sender) if !sender.is_closed() => {
+                Some(Self { id: self.id, sender: Sender::Http2(sender.clone()) })
+            }
+            Sender::Http1(_) | Sender::Http2(_) => None,
+        }
+    }
+}
+
 /// The way into a connection. Over HTTP/2 it can be shared.
 pub(super) enum Sender {
     Http1(http1::SendRequest<Payload>),
@@ -26,6 +45,8 @@ pub(super) struct Pool {
     state: Mutex<State>,
     /// `None`: connections are kept as long as the server keeps them.
     idle_timeout: Option<Duration>,
+    /// How many are kept; `None`: all.
+    max_idle: Option<usize>,
 }
 
 #[derive(Default)]
@@ -36,30 +57,33 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Option<Duration>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), idle_timeout })
+    pub(super) fn new(idle_timeout: Option<Duration>, max_idle: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), idle_timeout, max_idle })
     }
 
     /// A connection that is open: over HTTP/2 a handle on the one that all share.
     pub(super) fn take(&self) -> Option<Pooled> {
         let mut state = self.state();
         while let Some((pooled, _)) = state.connections.pop() {
-            match &pooled.sender {
-                Sender::Http1(sender) if !sender.is_closed() => return Some(pooled),
-                Sender::Http2(sender) if !sender.is_closed() => {
-                    let shared = Pooled { id: pooled.id, sender: Sender::Http2(sender.clone()) };
-                    state.connections.push((pooled, Instant::now()));
-                    return Some(shared);
-                }
-                Sender::Http1(_) | Sender::Http2(_) => {}
+            if let Sender::Http1(sender) = &pooled.sender
+                && !sender.is_closed()
+            {
+                return Some(pooled);
+            }
+            if let Some(shared) = pooled.share() {
+                state.connections.push((pooled, Instant::now()));
+                return Some(shared);
             }
         }
         None
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for the next request, unless there are enough of them.
     pub(super) fn put(self: &Arc<Self>, pooled: Pooled) {
         let mut state = self.state();
+        if self.max_idle.is_some_and(|most| state.connections.len() >= most) {
+            return;
+        }
         state.connections.push((pooled, Instant::now()));
         if let (Some(idle_timeout), false) = (self.idle_timeout, state.is_watched) {
             state.is_watched = true;

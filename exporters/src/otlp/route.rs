@@ -110,7 +110,9 @@ impl Route {
             }
         };
         let unreachable = |why: String| Failure::transient(format!("it sends us to {}: {why}", stop.endpoint.shown()));
-        let target = Target { host, port, tls: tls.map_err(unreachable)?, ..self.home.target.clone() };
+        let proxy = self.settings.proxies.find(&host, port, stop.endpoint.is_https);
+        let (tls, proxy) = (tls.map_err(unreachable)?, proxy.map_err(|e| unreachable(e.to_string()))?);
+        let target = Target { host, port, tls, proxy, ..self.home.target.clone() };
         let headers = if stop.is_trusted { &self.settings.headers } else { &HeaderMap::new() };
         let to = HttpTarget { target, uri };
         let client = Arc::new(Client::new(to.target.clone(), template(&to, &self.settings, headers)));

@@ -39,14 +39,8 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
     let is_beside = |other: &str| known.contains(&other);
     Some(match key {
         "read_buffer_size" | "write_buffer_size" => "Weir sizes its network buffers itself: remove the key",
-        "enforcement_policy" => {
-            "the HTTP/2 implementation answers clients' pings itself, and limits them: remove the key"
-        }
-        "balancer_name" => {
-            "one connection at a time carries the data: let a load balancer spread it, and remove the key"
-        }
-        "max_idle_conns" | "max_idle_conns_per_host" | "max_conns_per_host" => {
-            "connections are opened as `sending_queue::num_consumers` needs them: remove the key"
+        "max_conns_per_host" => {
+            "connections are opened as requests need them: set `sending_queue::num_consumers` to so many"
         }
         "cookies" => "no cookies are kept: remove the key",
         "storage" => {

@@ -82,8 +82,8 @@
 //! ```
 //!
 //! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
-//! Collector makes. `keepalive::enforcement_policy` is not there: the HTTP/2 implementation answers clients' pings by
-//! itself and tells nobody of them. Messages may be compressed with gzip, zstd, snappy or deflate.
+//! Collector makes. So is `keepalive::enforcement_policy`: clients may send pings as often as they like, of which the
+//! HTTP/2 implementation tells nobody. Messages may be compressed with gzip, zstd, snappy or deflate.
 //!
 //! # HTTP
 //!

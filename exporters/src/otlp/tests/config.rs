@@ -209,7 +209,7 @@ fn errors_say_what_is_wrong_and_where() {
         ("{endpoint: 'h:1', retry_on_failure: {randomization_factor: 2}}", "randomization_factor: must be from 0 to 1"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 1s}}", "must not be less than `initial_interval`"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 10s}}", "must not be less than `max_interval`"),
-        ("{endpoint: 'h:1', balancer_name: pick_first}", "balancer_name"),
+        ("{endpoint: 'h:1', balancer_name: pick_last}", "balancer_name: unknown value `pick_last`"),
     ];
     for (yaml, text) in expected {
         let error = grpc(yaml).unwrap_err();

@@ -1,11 +1,13 @@
 //! Exporters against servers on loopback sockets.
 
+mod balancing;
 mod config;
 mod fan_out;
 mod fetch;
 mod grpc;
 mod http;
 mod own_metrics;
+mod proxies;
 mod recipes;
 mod redirects;
 mod settings;
@@ -25,9 +27,11 @@ use weir_pipeline::telemetry::Telemetry;
 
 use super::client::{Protocol, Target};
 use super::compress::Compression;
+use super::dial::Names;
 use super::exchange::Exchange;
 use super::grpc::{GrpcSettings, OtlpGrpc};
 use super::http::{Encoding, HttpSettings, HttpTarget, OtlpHttp};
+use super::proxies::Proxies;
 use super::tls::TlsSettings;
 use crate::queue::settings::{QueueSettings, RetrySettings};
 use crate::testing::{batch, context};
@@ -51,12 +55,16 @@ fn target(address: SocketAddr, protocol: Protocol) -> Target {
     Target {
         host: address.ip().to_string(),
         port: address.port(),
+        socket: None,
         tls: None,
         proxy: None,
+        names: Names::System,
+        is_balanced: false,
         protocol,
         keepalive: None,
         connect_timeout: Some(Duration::from_secs(20)),
         idle_timeout: None,
+        max_idle: None,
         is_kept_alive: true,
     }
 }
@@ -82,6 +90,7 @@ fn http_settings(address: SocketAddr) -> HttpSettings {
         headers: HeaderMap::new(),
         encoding: Encoding::Proto,
         tls: TlsSettings::default(),
+        proxies: Proxies::None,
         exchange: exchange(),
     }
 }

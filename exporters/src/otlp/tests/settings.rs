@@ -1,15 +1,12 @@
 //! What single settings change about requests and connections.
 
-use ::http::header::HeaderValue;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::Node;
 use weir_pipeline::extension::{Extension, Extensions, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::receipt::Receipt;
 
-use super::super::connect::Proxy;
+use super::super::client::{Client, Template};
 use super::stub::{Answer, Stub};
 use super::*;
 use crate::testing::{dropped, request, settled};
@@ -178,6 +175,30 @@ async fn without_keep_alives_each_request_has_its_connection() {
     assert!(stub.arrived().iter().all(|a| a.header("connection") == "close"));
 }
 
+/// A client without headers.
+fn client(to: Target) -> Client {
+    let uri: ::http::Uri = format!("http://{}:{}/", to.host, to.port).parse().unwrap();
+    Client::new(to, Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, HeaderMap::new()) })
+}
+
+#[tokio::test]
+async fn as_many_idle_connections_are_kept_as_may_be() {
+    for (max_idle, kept) in [(None, 3), (Some(2), 2)] {
+        let stub = Stub::http([]).await;
+        let client = client(Target { max_idle, ..target(stub.address, Protocol::Negotiated) });
+        let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x").into());
+        // Each has its connection while none has been read.
+        let mut responses = Vec::new();
+        for _ in 0..3 {
+            responses.push(client.send(&body, &[], &mut None).await.unwrap());
+        }
+        for response in responses {
+            client.read(response, 1 << 10, None).await;
+        }
+        assert_eq!((client.idle(), stub.connections()), (kept, 3));
+    }
+}
+
 #[tokio::test]
 async fn idle_connections_are_closed() {
     for is_grpc in [false, true] {
@@ -185,10 +206,7 @@ async fn idle_connections_are_closed() {
         let protocol = if is_grpc { Protocol::Http2 } else { Protocol::Negotiated };
         let mut to = target(stub.address, protocol);
         to.idle_timeout = Some(Duration::from_millis(20));
-        let uri: ::http::Uri = format!("http://{}/", stub.address).parse().unwrap();
-        let template =
-            super::super::client::Template { http1: (uri.clone(), HeaderMap::new()), http2: (uri, HeaderMap::new()) };
-        let client = super::super::client::Client::new(to, template);
+        let client = client(to);
         let body = super::super::body::Payload::plain(bytes::Bytes::from_static(b"x").into());
         let post = async || {
             let response = client.send(&body, &[], &mut None).await.unwrap();
@@ -226,80 +244,39 @@ async fn wait_for_ready_waits_for_a_server_that_comes_up() {
     assert!(reason.contains("no answer within 100ms: cannot connect to"), "{reason}");
 }
 
-/// A proxy: answers CONNECT with `answer` and, if that is a success, passes bytes on; keeps the head of each request.
-async fn proxy(answer: &'static str, heads: Arc<std::sync::Mutex<Vec<String>>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_connected_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("otlp.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let stub = Stub::grpc([]).await;
+    let to = stub.address;
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(client.read_u8().await.unwrap());
-            }
-            let head = String::from_utf8(head).unwrap();
-            heads.lock().unwrap().push(head.clone());
-            client.write_all(answer.as_bytes()).await.unwrap();
-            let to = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
-            if let (Some(to), true) = (to, answer.contains(" 200 ")) {
-                let mut server = TcpStream::connect(to).await.unwrap();
-                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await.is_ok() });
-            }
+            let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await.is_ok() });
         }
     });
-    address
-}
-
-fn through(address: SocketAddr) -> Option<Proxy> {
-    let authorization = Some(HeaderValue::from_static("Basic bWU6cHc="));
-    Some(Proxy { host: address.ip().to_string(), port: address.port(), authorization })
-}
-
-#[tokio::test]
-async fn tls_goes_through_a_tunnel_of_the_proxy() {
-    let heads = Arc::default();
-    let address = proxy("HTTP/1.1 200 OK\r\n\r\n", Arc::clone(&heads)).await;
-    let (stub, tls) = super::tls::https_stub().await;
-    let mut settings = http_settings(stub.address);
-    let to = settings.traces.as_mut().unwrap();
-    to.uri = format!("https://{}/v1/traces", stub.address).parse().unwrap();
-    (to.target.tls, to.target.proxy) = (Some(tls), through(address));
-    let rig = Rig::http(settings);
+    let yaml = format!(
+        "{{endpoint: 'unix://{}', tls: {{insecure: true}}, sending_queue: {{enabled: false}}}}",
+        path.display()
+    );
+    let node = Node::parse("weir.yaml", &yaml).unwrap();
+    let context = context();
+    let telemetry = context.telemetry.clone();
+    let factory = OtlpGrpc::from_config(&node, "exporters::x", &context).unwrap();
+    assert!(factory.promise().contains(&format!("unix:{}", path.display())), "{}", factory.promise());
+    let rig = Rig::of(&factory, telemetry);
     for _ in 0..2 {
         assert_eq!(rig.export(1).await, Outcome::Done);
     }
-    assert!(stub.arrived().iter().all(|a| a.path == "/v1/traces" && a.header("proxy-authorization").is_empty()));
-    let heads = heads.lock().unwrap();
-    let connect = format!("CONNECT {} HTTP/1.1\r\n", stub.address);
-    assert!(heads.len() == 1 && heads[0].starts_with(&connect), "{heads:?}");
-    assert!(heads[0].contains("proxy-authorization: Basic bWU6cHc=\r\n"), "{heads:?}");
-}
+    assert_eq!((stub.arrived().len(), stub.connections()), (2, 1));
+    assert!(stub.arrived().iter().all(|arrived| arrived.authority == "localhost"));
 
-#[tokio::test]
-async fn a_proxy_that_refuses_is_named() {
-    let address =
-        proxy("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n", Arc::default()).await;
-    let (stub, tls) = super::tls::https_stub().await;
-    let mut settings = http_settings(stub.address);
-    settings.exchange.retry.enabled = false;
-    let to = settings.traces.as_mut().unwrap();
-    (to.target.tls, to.target.proxy) = (Some(tls), through(address));
-    let Outcome::Retry { reason, .. } = Rig::http(settings).export(1).await else { panic!("the proxy refuses") };
-    assert!(reason.contains(&format!("through the proxy {address}")) && reason.contains("407"), "{reason}");
-}
-
-#[tokio::test]
-async fn plain_requests_are_given_to_the_proxy_with_the_whole_url() {
-    let heads = Arc::default();
-    let address = proxy("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Arc::clone(&heads)).await;
-    let yaml = format!("{{endpoint: 'http://collector.test:4318', proxy_url: 'http://me:pw@{address}'}}");
-    let context = context();
-    let telemetry = context.telemetry.clone();
-    let node = Node::parse("weir.yaml", &yaml).unwrap();
-    let rig = Rig::of(&OtlpHttp::from_config(&node, "exporters::x", &[], &context).unwrap(), telemetry);
-    rig.export(1).await;
-    rig.exporter.drain().await;
-    let heads = heads.lock().unwrap();
-    assert!(heads[0].starts_with("POST http://collector.test:4318/v1/traces HTTP/1.1\r\n"), "{heads:?}");
-    assert!(heads[0].contains("host: collector.test:4318\r\n") && heads[0].contains("Basic bWU6cHc="), "{heads:?}");
-    settled(&rig.telemetry, 1, 0, 0);
+    // Nobody listens on this one.
+    let mut settings = grpc_settings(stub.address);
+    (settings.target.socket, settings.exchange.retry.enabled) = (Some(folder.path().join("none.sock")), false);
+    let Outcome::Retry { reason, .. } = Rig::grpc(settings).export(1).await else { panic!("there is no such socket") };
+    assert!(reason.contains("none.sock") && reason.contains("No such file"), "{reason}");
 }

@@ -231,6 +231,11 @@ fn grpc_settings(config: GrpcConfig, at: &At<'_>, extensions: &Extensions) -> Re
             tracing::warn!("{}", at.key(key).error("has no effect: there is no copy that it could size"));
         }
     }
+    let keepalive = config.keepalive.0.unwrap_or_default();
+    if keepalive.enforcement_policy.0.is_some() {
+        let policy = at.key("keepalive").key("enforcement_policy");
+        tracing::warn!("{}", policy.error("has no effect: clients may send pings as often as they like"));
+    }
     let mut access = Access { include_metadata: config.include_metadata, ..Access::default() };
     if let Some(auth) = config.auth.0 {
         access.authenticator = Some(authenticator(&auth.authenticator, &at.key("auth"), extensions)?);
@@ -247,12 +252,7 @@ fn grpc_settings(config: GrpcConfig, at: &At<'_>, extensions: &Extensions) -> Re
             0 => DEFAULT_STREAMS,
             streams => streams,
         },
-        lifetime: config
-            .keepalive
-            .0
-            .and_then(|k| k.server_parameters.0)
-            .as_ref()
-            .map_or_else(Lifetime::default, lifetime),
+        lifetime: keepalive.server_parameters.0.as_ref().map_or_else(Lifetime::default, lifetime),
     })
 }
 

@@ -47,6 +47,17 @@ pub(super) struct GrpcConfig {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KeepaliveConfig {
     pub(super) server_parameters: Optional<ServerParametersConfig>,
+    pub(super) enforcement_policy: Optional<EnforcementPolicyConfig>,
+}
+
+/// `protocols::grpc::keepalive::enforcement_policy`
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct EnforcementPolicyConfig {
+    #[serde(rename = "min_time")]
+    _min_time: GoDuration,
+    #[serde(rename = "permit_without_stream")]
+    _permit_without_stream: bool,
 }
 
 /// `protocols::grpc::keepalive::server_parameters`; zero stands for the default.

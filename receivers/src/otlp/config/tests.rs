@@ -180,8 +180,8 @@ fn what_is_wrong_is_named() {
             "1:51: receivers::otlp::protocols::grpc::middlewares[1]::id: this extension limits no memory",
         ),
         (
-            "protocols: {grpc: {keepalive: {enforcement_policy: {}}}}",
-            "1:32: receivers::otlp::protocols::grpc::keepalive: unknown key `enforcement_policy`",
+            "protocols: {grpc: {keepalive: {enforcement_policy: {max_time: 1s}}}}",
+            "1:53: receivers::otlp::protocols::grpc::keepalive::enforcement_policy: unknown key `max_time`",
         ),
     ] {
         let error = settings(yaml).unwrap_err();
