@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::trace::v1 as otel;
 use proptest::prelude::*;
 use prost::Message;
 use weir_pipeline::batch::view::{Attributes, Value};
+use weir_pipeline::batch::wire::{Fault, put_bytes};
 use weir_pipeline::batch::{AttributeBlock, Batch, NewValue, Span};
 use weir_pipeline::receipt::{Outcome, Receipt};
 use weir_pipeline::signal::Signal;
@@ -417,7 +418,7 @@ proptest! {
             (Ok(_), Ok(_)) => drop(assert_views_equal(&bytes, "mutated")),
             (Ok(_), Err(e)) => prop_assert!(false, "prost refuses: {e}"),
             (Err(e), Ok(_)) => prop_assert!(
-                matches!(e.fault, weir_pipeline::batch::wire::Fault::Twice),
+                matches!(e.fault, Fault::Twice | Fault::IdLength(..)),
                 "prost accepts what is {e}"
             ),
             (Err(e), Err(_)) => prop_assert!(e.offset <= bytes.len()),
@@ -503,6 +504,50 @@ fn a_malformed_request_names_byte_and_path() {
     for (bytes, expected) in cases {
         let error = Batch::decode(Signal::Traces, bytes.into()).unwrap_err();
         assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn ids_have_their_length_or_none() {
+    let field = |number: u32, body: &[u8]| {
+        let mut out = Vec::new();
+        put_bytes(&mut out, number, body);
+        out
+    };
+    let within = |numbers: &[u32], body: Vec<u8>| numbers.iter().fold(body, |body, number| field(*number, &body));
+    // Of spans as encoders write them and otherwise, of links, log records and exemplars of numbers and histograms.
+    let places: &[(Signal, &[u32], u32, usize)] = &[
+        (Signal::Traces, &[2, 2, 1], 1, 16),
+        (Signal::Traces, &[2, 2, 1], 2, 8),
+        (Signal::Traces, &[2, 2, 1], 4, 8),
+        (Signal::Traces, &[13, 2, 2, 1], 1, 16),
+        (Signal::Traces, &[13, 2, 2, 1], 2, 8),
+        (Signal::Logs, &[2, 2, 1], 9, 16),
+        (Signal::Logs, &[2, 2, 1], 10, 8),
+        (Signal::Metrics, &[5, 1, 5, 2, 2, 1], 5, 16),
+        (Signal::Metrics, &[5, 1, 5, 2, 2, 1], 4, 8),
+        (Signal::Metrics, &[8, 1, 9, 2, 2, 1], 5, 16),
+        (Signal::Metrics, &[11, 1, 10, 2, 2, 1], 4, 8),
+    ];
+    for (signal, containers, number, usual) in places {
+        for len in 0..40 {
+            let request = within(containers, field(*number, &vec![1; len]));
+            let judged = Batch::decode(*signal, request.into());
+            assert_eq!(judged.is_ok(), len == 0 || len == *usual, "{signal} {containers:?} {number}: {len}");
+            if let Err(error) = judged {
+                assert_eq!(error.fault, Fault::IdLength(len, *usual as u8));
+                assert!(error.path.ends_with("_id"), "{error}");
+            }
+        }
+        let usual_ones = [field(1, &[1; 16]), field(2, &[2; 8]), field(4, &[3; 8]), field(5, b"name")].concat();
+        if *signal == Signal::Traces && containers.len() == 3 {
+            // The last one counts, and each is looked at.
+            for wrong in [usual - 1, usual + 1] {
+                let span = [usual_ones.clone(), field(*number, &vec![1; wrong])].concat();
+                let error = Batch::decode(*signal, within(containers, span).into()).unwrap_err();
+                assert_eq!(error.fault, Fault::IdLength(wrong, *usual as u8));
+            }
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub(crate) struct SpanEntry {
 /// What tells a span apart from others: where its ids are, and when it was.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SpanHead {
-    /// Where the ids begin; 0 where one is absent or not of the usual length.
+    /// Where the ids begin; 0 where one is absent or empty.
     pub(crate) trace_id: u32,
     pub(crate) span_id: u32,
     pub(crate) parent_span_id: u32,
@@ -132,15 +132,16 @@ impl SpanHead {
         Some(head)
     }
 
-    /// Takes an id of this field number and length; of several the last counts.
+    /// Takes an id of this field number and length; of several the last counts. False if no id is so long.
     #[inline]
-    fn take_id(&mut self, number: u32, len: usize, start: usize) {
+    fn take_id(&mut self, number: u32, len: usize, start: usize) -> bool {
         let (place, usual) = match number {
             1 => (&mut self.trace_id, 16),
             2 => (&mut self.span_id, 8),
             _ => (&mut self.parent_span_id, 8),
         };
         *place = if len == usual { start as u32 } else { 0 };
+        len == usual || len == 0
     }
 }
 
@@ -277,8 +278,10 @@ impl<'b> Builder<'b> {
                     }
                 }
                 // What is kept of a span: ids and times, where they do not stand as usual.
-                Ok((number @ (1 | 2 | 4), LEN)) if let Ok(id) = ahead.len_delimited() => {
-                    head.take_id(number, id.len(), base + ahead.pos() - id.len());
+                Ok((number @ (1 | 2 | 4), LEN))
+                    if let Ok(id) = ahead.len_delimited()
+                        && head.take_id(number, id.len(), base + ahead.pos() - id.len()) =>
+                {
                     reader = ahead;
                 }
                 Ok((7, FIXED64)) if let Ok(time) = ahead.fixed64() => {

@@ -5,7 +5,8 @@
 //!
 //! Decision: two things that protobuf allows and no OTLP encoder does are refused, because they would make a field mean
 //! something else than its bytes say: a singular *message* field that occurs twice (protobuf would merge the two), and
-//! a second member of a `oneof`. A scalar that occurs twice is fine: the last one counts.
+//! a second member of a `oneof`. A scalar that occurs twice is fine: the last one counts. Ids of another length than OTLP
+//! gives them are refused too, as the Collector does: it would refuse whatever else they had been joined with.
 
 use std::fmt;
 
@@ -153,7 +154,13 @@ pub(super) fn check_field(
             let body = reader.len_delimited().map_err(at)?;
             check(inner, body, depth - 1).map_err(|(offset, fault)| (reader.pos() - body.len() + offset, fault))?;
         }
-        Kind::Bytes | Kind::Id => drop(reader.len_delimited().map_err(at)?),
+        Kind::Id(len) => {
+            let body = reader.len_delimited().map_err(at)?;
+            if !body.is_empty() && body.len() != usize::from(len) {
+                return Err(at(Fault::IdLength(body.len(), len)));
+            }
+        }
+        Kind::Bytes => drop(reader.len_delimited().map_err(at)?),
         _ => reader.skip_value(wire_type, number, 0).map_err(at)?,
     }
     Ok(())

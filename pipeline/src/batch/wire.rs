@@ -40,6 +40,8 @@ pub enum Fault {
     TooDeep,
     /// A singular message field that occurs twice, or a second member of a oneof.
     Twice,
+    /// An id of a length that no id has: (found, expected).
+    IdLength(usize, u8),
     /// A packed list whose length is no multiple of its element's size.
     PackedLength,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for Fault {
             Self::Utf8 => write!(f, "the string is not valid UTF-8"),
             Self::TooDeep => write!(f, "messages are nested deeper than {} levels", super::validate::MAX_DEPTH),
             Self::Twice => write!(f, "the field occurs twice"),
+            Self::IdLength(found, want) => write!(f, "an id of {found} bytes where {want}, or none, are expected"),
             Self::PackedLength => write!(f, "the packed list's length does not fit its elements"),
         }
     }

@@ -68,8 +68,9 @@ pub enum Kind {
     String,
     /// `bytes`, base64 in JSON.
     Bytes,
-    /// `bytes` that hold a trace or span id: hexadecimal in JSON (OTLP specification, "JSON Protobuf Encoding").
-    Id,
+    /// `bytes` that hold a trace or span id of this length, or nothing: hexadecimal in JSON (OTLP specification, "JSON
+    /// Protobuf Encoding").
+    Id(u8),
     /// A nested message.
     Message(&'static Message),
 }
@@ -80,7 +81,7 @@ impl Kind {
         match self {
             Self::Bool | Self::Int32 | Self::Int64 | Self::Uint32 | Self::Uint64 | Self::Sint32 | Self::Enum(_) => 0,
             Self::Fixed64 | Self::Sfixed64 | Self::Double => 1,
-            Self::String | Self::Bytes | Self::Id | Self::Message(_) => 2,
+            Self::String | Self::Bytes | Self::Id(_) | Self::Message(_) => 2,
             Self::Fixed32 => 5,
         }
     }
@@ -113,8 +114,14 @@ impl Message {
     }
 }
 
-/// Whether `json` is the lowerCamelCase form of `snake`. The snake form itself is not accepted (OTLP: "snake_case is invalid").
+/// Whether `json` names the field `snake` in JSON: by its lowerCamelCase form, or as it is.
+///
+/// Decision: OTLP says that the names of the `.proto` file are not valid in JSON, but who uses them means these fields. To
+/// skip them as unknown would be to lose the data with an OK; the Collector reads them too.
 pub fn json_name_eq(snake: &str, json: &str) -> bool {
+    if snake == json {
+        return true;
+    }
     let mut want = snake.bytes();
     let mut have = json.bytes();
     loop {
@@ -162,6 +169,11 @@ const fn either(number: u32, name: &'static str, kind: Kind) -> Field {
 use Kind::{
     Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int32, Int64, Sfixed64, Sint32, String as Str, Uint32, Uint64,
 };
+
+/// Bytes of a trace id.
+const TRACE_ID: u8 = 16;
+/// Bytes of a span id.
+const SPAN_ID: u8 = 8;
 
 const fn msg(message: &'static Message) -> Kind {
     Kind::Message(message)
@@ -278,10 +290,10 @@ pub static SPAN: Message = Message {
     name: "Span",
     usual: Usual::Attributes(9 << 3 | 2),
     fields: &[
-        one(1, "trace_id", Id),
-        one(2, "span_id", Id),
+        one(1, "trace_id", Id(TRACE_ID)),
+        one(2, "span_id", Id(SPAN_ID)),
         one(3, "trace_state", Str),
-        one(4, "parent_span_id", Id),
+        one(4, "parent_span_id", Id(SPAN_ID)),
         one(5, "name", Str),
         one(6, "kind", Enum(SPAN_KINDS)),
         one(7, "start_time_unix_nano", Fixed64),
@@ -314,8 +326,8 @@ pub static LINK: Message = Message {
     name: "Link",
     usual: Usual::Attributes(4 << 3 | 2),
     fields: &[
-        one(1, "trace_id", Id),
-        one(2, "span_id", Id),
+        one(1, "trace_id", Id(TRACE_ID)),
+        one(2, "span_id", Id(SPAN_ID)),
         one(3, "trace_state", Str),
         many(4, "attributes", msg(&KEY_VALUE)),
         one(5, "dropped_attributes_count", Uint32),
@@ -489,8 +501,8 @@ static EXEMPLAR: Message = Message {
     fields: &[
         one(2, "time_unix_nano", Fixed64),
         either(3, "as_double", Double),
-        one(4, "span_id", Id),
-        one(5, "trace_id", Id),
+        one(4, "span_id", Id(SPAN_ID)),
+        one(5, "trace_id", Id(TRACE_ID)),
         either(6, "as_int", Sfixed64),
         many(7, "filtered_attributes", msg(&KEY_VALUE)),
     ],
@@ -558,8 +570,8 @@ pub static LOG_RECORD: Message = Message {
         many(6, "attributes", msg(&KEY_VALUE)),
         one(7, "dropped_attributes_count", Uint32),
         one(8, "flags", Fixed32),
-        one(9, "trace_id", Id),
-        one(10, "span_id", Id),
+        one(9, "trace_id", Id(TRACE_ID)),
+        one(10, "span_id", Id(SPAN_ID)),
         one(11, "observed_time_unix_nano", Fixed64),
         one(12, "event_name", Str),
     ],

@@ -94,8 +94,8 @@ fn doubles() -> impl Strategy<Value = f64> {
     prop_oneof![prop::sample::select(special.to_vec()), any::<f64>().prop_filter("one NaN is enough", |v| !v.is_nan())]
 }
 
-fn bytes(len: usize) -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![4 => vec(any::<u8>(), len), 1 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..20)]
+fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![4 => vec(any::<u8>(), len), 1 => Just(Vec::new())]
 }
 
 /// An enumeration's number, now and then one that has no name.
@@ -113,7 +113,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
         1 => any::<bool>().prop_map(|v| Some(Value::BoolValue(v))),
         2 => i64s().prop_map(|v| Some(Value::IntValue(v))),
         2 => doubles().prop_map(|v| Some(Value::DoubleValue(v))),
-        1 => bytes(5).prop_map(|v| Some(Value::BytesValue(v))),
+        1 => vec(any::<u8>(), 0..20).prop_map(|v| Some(Value::BytesValue(v))),
         1 => i32s().prop_map(|v| Some(Value::StringValueStrindex(v))),
     ];
     leaf.prop_map(|value| AnyValue { value }).prop_recursive(4, 12, 3, |inner| {
@@ -162,7 +162,7 @@ fn span() -> impl Strategy<Value = Span> {
             dropped_attributes_count,
         },
     );
-    let link = (bytes(16), bytes(8), text(), attributes(), u32s(), u32s()).prop_map(
+    let link = (id(16), id(8), text(), attributes(), u32s(), u32s()).prop_map(
         |(trace_id, span_id, trace_state, attributes, dropped_attributes_count, flags)| Link {
             trace_id,
             span_id,
@@ -173,7 +173,7 @@ fn span() -> impl Strategy<Value = Span> {
         },
     );
     let status = (text(), number(2)).prop_map(|(message, code)| Status { message, code });
-    let ids = (bytes(16), bytes(8), bytes(8), text(), u32s());
+    let ids = (id(16), id(8), id(8), text(), u32s());
     let base = (text(), number(5), u64s(), u64s(), option::of(status));
     let lists = (attributes(), u32s(), vec(event, 0..3), u32s(), vec(link, 0..3), u32s());
     (ids, base, lists).prop_map(|(ids, base, lists)| Span {
@@ -220,7 +220,7 @@ fn metric() -> impl Strategy<Value = Metric> {
 
 fn exemplar() -> impl Strategy<Value = Exemplar> {
     let value = prop_oneof![doubles().prop_map(exemplar::Value::AsDouble), i64s().prop_map(exemplar::Value::AsInt)];
-    (attributes(), u64s(), bytes(8), bytes(16), option::of(value)).prop_map(
+    (attributes(), u64s(), id(8), id(16), option::of(value)).prop_map(
         |(filtered_attributes, time_unix_nano, span_id, trace_id, value)| Exemplar {
             filtered_attributes,
             time_unix_nano,
@@ -314,7 +314,7 @@ fn summary_point() -> impl Strategy<Value = SummaryDataPoint> {
 
 fn log_record() -> impl Strategy<Value = LogRecord> {
     let base = (u64s(), u64s(), number(24), text(), text());
-    let rest = (option::of(any_value()), attributes(), u32s(), u32s(), bytes(16), bytes(8));
+    let rest = (option::of(any_value()), attributes(), u32s(), u32s(), id(16), id(8));
     (base, rest).prop_map(|(base, rest)| LogRecord {
         time_unix_nano: base.0,
         observed_time_unix_nano: base.1,

@@ -72,9 +72,12 @@ impl Check<'_> {
         Ok(self.raw.key.clone())
     }
 
-    /// Refuses fields that the action does not use.
+    /// Refuses fields that the action does not use. A name or pattern that is empty is as good as none.
     fn unused(&self, keys: &[&str]) -> Result<(), ConfigError> {
-        match keys.iter().find(|key| self.node.get(key).is_some_and(|value| !value.is_null())) {
+        let is_used = |key: &str, value: &Node| {
+            !value.is_null() && (key.ends_with("value") || value.text().is_none_or(|text| !text.is_empty()))
+        };
+        match keys.iter().find(|key| self.node.get(key).is_some_and(|value| is_used(key, value))) {
             None => Ok(()),
             Some(key) => Err(self.error(key, format!("action {:?} does not use `{key}`", self.raw.action))),
         }
@@ -83,15 +86,15 @@ impl Check<'_> {
     fn sourced(&self, action: fn(String, Source) -> Action) -> Result<Action, ConfigError> {
         let key = self.key()?;
         self.unused(&["pattern", "converted_type"])?;
-        let raw = self.raw;
-        let given =
-            [raw.value.is_some(), !raw.from_attribute.is_empty(), !raw.from_context.is_empty()].map(usize::from);
-        let kind = match (given.iter().sum(), &raw.value) {
+        let (raw, value) = (self.raw, self.value("value", &self.raw.value));
+        let default = self.value("default_value", &raw.default_value);
+        let given = [value.is_some(), !raw.from_attribute.is_empty(), !raw.from_context.is_empty()].map(usize::from);
+        let kind = match (given.iter().sum(), value) {
             (2.., _) => {
                 let message = "only one of `value`, `from_attribute` and `from_context` can be given";
                 return Err(self.error("key", message));
             }
-            (_, Some(value)) => SourceKind::Value(value.clone()),
+            (_, Some(value)) => SourceKind::Value(value),
             (1, _) if !raw.from_attribute.is_empty() => SourceKind::Attribute(raw.from_attribute.clone()),
             (1, _) if raw.from_context == "client.address" => {
                 let message = "the client's address is not kept with its data";
@@ -99,21 +102,32 @@ impl Check<'_> {
                 return Err(self.error("from_context", message).with_hint(hint));
             }
             (1, _) => SourceKind::Context(raw.from_context.clone()),
-            _ if raw.default_value.is_some() => SourceKind::Nothing,
+            _ if default.is_some() => SourceKind::Nothing,
             _ => {
                 let message = "one of `value`, `from_attribute`, `from_context` and `default_value` must be given";
                 return Err(self.error("key", message));
             }
         };
-        Ok(action(key, Source { kind, default: raw.default_value.clone() }))
+        Ok(action(key, Source { kind, default }))
+    }
+
+    /// A value; what a variable that is empty takes the place of is an empty text, unlike nothing.
+    fn value(&self, key: &str, given: &Option<ConfiguredValue>) -> Option<ConfiguredValue> {
+        let is_empty = |node: &&Node| node.is_null() && node.text() == Some("");
+        given.clone().or_else(|| self.node.get(key).filter(is_empty).map(|_| ConfiguredValue::text("")))
+    }
+
+    /// The pattern, unless it is empty, which would match everything.
+    fn given_pattern(&self) -> Option<&Node> {
+        self.raw.pattern.as_ref().filter(|node| node.text().is_none_or(|text| !text.is_empty()))
     }
 
     fn keys(&self) -> Result<Keys, ConfigError> {
         self.unused(&["value", "from_attribute", "from_context", "default_value", "converted_type"])?;
-        if self.raw.key.is_empty() && self.raw.pattern.is_none() {
+        if self.raw.key.is_empty() && self.given_pattern().is_none() {
             return Err(self.error("key", "at least one of `key` and `pattern` must be given"));
         }
-        let pattern = self.raw.pattern.as_ref().map(|node| self.pattern(node)).transpose()?;
+        let pattern = self.given_pattern().map(|node| self.pattern(node)).transpose()?;
         Ok(Keys { key: self.raw.key.clone(), pattern })
     }
 
@@ -124,7 +138,7 @@ impl Check<'_> {
     fn extract(&self) -> Result<Action, ConfigError> {
         let key = self.key()?;
         self.unused(&["value", "from_attribute", "from_context", "default_value", "converted_type"])?;
-        let Some(node) = &self.raw.pattern else {
+        let Some(node) = self.given_pattern() else {
             return Err(self.error("key", "missing required field `pattern` for action \"extract\""));
         };
         let pattern = self.pattern(node)?;

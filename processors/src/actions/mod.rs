@@ -12,8 +12,10 @@
 //!
 //! They run in the order of the list. `from_context` reads what the client said: `metadata.x-tenant` (several values
 //! are joined with `;`), `auth.username`. Where the source has no value, `default_value` takes its place, and without
-//! one nothing happens. Hashing covers texts, booleans and numbers, these as eight bytes, little endian; an empty text
-//! and a list, mapping or bytes become an empty text, as in the Collector.
+//! one nothing happens. Hashing covers texts, booleans and numbers, these as eight bytes, little endian; a list, mapping
+//! or bytes become an empty text, as in the Collector. A key that is named and that the pattern matches is hashed once,
+//! and of several attributes with one key the last counts and is left alone with it; the Collector hashes the one twice,
+//! and takes the first of the other.
 
 mod config;
 mod number;
@@ -270,7 +272,7 @@ impl Keys {
         matching.clear();
         if let Some(pattern) = &self.pattern {
             attributes.matching(pattern, matching);
-            matching.retain(|key| *key != self.key);
+            matching.retain(|key| self.key.is_empty() || *key != self.key);
             matching.sort_unstable();
             matching.dedup();
         }
@@ -284,11 +286,11 @@ impl Keys {
 /// The SHA-256 of a value in hexadecimal.
 fn hash(value: Value<'_>) -> String {
     let digest = match value {
-        Value::Str(text) if !text.is_empty() => Sha256::digest(text.as_bytes()),
+        Value::Str(text) => Sha256::digest(text.as_bytes()),
         Value::Bool(value) => Sha256::digest([u8::from(value)]),
         Value::Int(value) => Sha256::digest(value.to_le_bytes()),
         Value::Double(value) => Sha256::digest(value.to_bits().to_le_bytes()),
-        Value::Empty | Value::Str(_) | Value::Bytes(_) | Value::Array(_) | Value::KvList(_) => return String::new(),
+        Value::Empty | Value::Bytes(_) | Value::Array(_) | Value::KvList(_) => return String::new(),
     };
     Hex(&digest).to_string()
 }

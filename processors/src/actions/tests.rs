@@ -121,10 +121,16 @@ fn delete_and_hash_take_keys_and_patterns() {
         (V::S("john@example.com"), "855f96e983f1f8e8be944692b6f719fd54329826cb62e98015efee8e2e071dd4"),
         (V::I(1), "7c9fa136d4413fa6173637e883b6998d32e1d675f88cddff9dcbcf331820f4b8"),
         (V::B(true), "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"),
-        (V::S(""), ""),
+        (V::S(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ] {
         check("[{key: user.email, action: hash}]", &[("user.email", value)], &[&format!("user.email=Str({hash:?})")]);
     }
+    // A variable that is empty is no pattern, and the empty key is a key.
+    let before = [("", V::I(1)), ("a", V::I(2)), ("b", V::I(3))];
+    check("[{key: a, pattern: '', action: delete}]", &before, &["=Int(1)", "b=Int(3)"]);
+    check("[{key: a, pattern: '', action: hash}]", &before[2..], &["b=Int(3)"]);
+    check("[{pattern: '.*', action: delete}]", &before, &[]);
+    check("[{pattern: '^$', action: delete}]", &before, &["a=Int(2)", "b=Int(3)"]);
     let both = acted(
         "[{key: a, pattern: '^a|b', action: hash}]",
         &[("a", V::S("x")), ("ab", V::S("x")), ("c", V::S("x"))],
@@ -221,7 +227,7 @@ fn what_is_wrong_is_named_where_it_stands() {
             "{key: k, action: delete, value: 1}",
             "44: processors::it::actions[0]: action \"delete\" does not use `value`",
         ),
-        ("{action: hash}", "12: processors::it::actions[0]: at least one of `key` and `pattern`"),
+        ("{action: hash, pattern: ''}", "12: processors::it::actions[0]: at least one of `key` and `pattern`"),
         (
             "{action: delete, pattern: '('}",
             "38: processors::it::actions[0]: \"(\" is not a valid pattern: unclosed group",

@@ -11,6 +11,13 @@ use weir_pipeline::batch::wire::{FIXED64, put_bytes, put_tag, put_uint};
 pub(crate) struct ConfiguredValue(Vec<u8>);
 
 impl ConfiguredValue {
+    /// A text.
+    pub(crate) fn text(text: &str) -> Self {
+        let mut bytes = Vec::new();
+        put_bytes(&mut bytes, 1, text.as_bytes());
+        Self(bytes)
+    }
+
     /// The encoded `AnyValue`.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -67,7 +74,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<ConfiguredValue, E> {
-        Self::build(|out| put_bytes(out, 1, value.as_bytes()))
+        Ok(ConfiguredValue::text(value))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<ConfiguredValue, E> {

@@ -107,9 +107,13 @@ impl Writer {
                     put_bytes(&mut self.out, field.number, quoted.as_bytes());
                 }
             }
-            Kind::Id => {
+            Kind::Id(len) => {
                 let start = self.open(field.number);
                 scalar::hex_into(raw, &mut self.out)?;
+                let read = self.out.len() - start;
+                if read != 0 && read != usize::from(len) {
+                    return Err(scalar::found(raw));
+                }
                 self.close(start);
             }
             Kind::Bytes => {

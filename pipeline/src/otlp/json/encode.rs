@@ -128,7 +128,7 @@ impl<'a> Encoder<'a, '_> {
                 Err(_) => self.json(&String::from_utf8_lossy(raw.bytes)),
             },
             Kind::Bytes => self.json(&STANDARD.encode(raw.bytes)),
-            Kind::Id => {
+            Kind::Id(_) => {
                 self.out.push(b'"');
                 hex::append(self.out, raw.bytes);
                 self.out.push(b'"');
@@ -151,7 +151,7 @@ impl<'a> Encoder<'a, '_> {
                 f64::NEG_INFINITY => self.json("-Infinity"),
                 v => self.json(&v),
             },
-            Kind::String | Kind::Bytes | Kind::Id | Kind::Message(_) => self.json(&()),
+            Kind::String | Kind::Bytes | Kind::Id(_) | Kind::Message(_) => self.json(&()),
         }
     }
 

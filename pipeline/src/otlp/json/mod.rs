@@ -6,9 +6,9 @@
 //!
 //! # What is accepted
 //!
-//! * Names in lowerCamelCase. Every other name, the snake_case ones included, is an unknown field: skipped, whatever its
-//!   value, at any depth.
-//! * `traceId`, `spanId` and `parentSpanId` in hexadecimal of either case; other `bytes` in base64, standard or
+//! * Names in lowerCamelCase, or as the `.proto` files have them. Every other name is an unknown field: skipped, whatever
+//!   its value, at any depth.
+//! * `traceId`, `spanId` and `parentSpanId` in hexadecimal of either case, of their length or empty; other `bytes` in base64, standard or
 //!   URL-safe, padded or not.
 //! * Integers as numbers or as strings, also in exponent form while they are whole (`1e3`, `"1.50e1"`); exact, and
 //!   checked against the field's range. Doubles as numbers, as numeric strings or as `"NaN"`, `"Infinity"` and

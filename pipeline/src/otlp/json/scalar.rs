@@ -27,7 +27,8 @@ pub(super) const fn expectation(kind: Kind) -> &'static str {
         Kind::Double => r#"a number, "NaN", "Infinity" or "-Infinity""#,
         Kind::String => "a string",
         Kind::Bytes => "a string in base64",
-        Kind::Id => "a string with an even number of hexadecimal digits",
+        Kind::Id(16) => "a string of 32 hexadecimal digits, or of none",
+        Kind::Id(_) => "a string of 16 hexadecimal digits, or of none",
         Kind::Message(_) => "an object",
     }
 }
@@ -127,7 +128,7 @@ pub(super) fn bits(kind: Kind, raw: &str) -> Result<u64, Found> {
                 None => integer::<i32>(raw).map(|v| i64::from(v) as u64),
             }
         }
-        Kind::String | Kind::Bytes | Kind::Id | Kind::Message(_) => Err(found(raw)),
+        Kind::String | Kind::Bytes | Kind::Id(_) | Kind::Message(_) => Err(found(raw)),
     }
 }
 

@@ -58,13 +58,18 @@ fn scalars_are_taken_in_every_spelling() {
         ),
         (r#"{"stringValue":null,"intValue":"7"}"#, r#"{"intValue":"7"}"#),
         (r#"{"bytesValue":null,"boolValue":null,"intValue":null,"doubleValue":null,"arrayValue":null}"#, "{}"),
-        (r#"{"string_value":"x","nope":[{"a":[1e999]}],"intValue":0}"#, r#"{"intValue":"0"}"#),
+        (r#"{"String_value":"x","nope":[{"a":[1e999]}],"intValue":0}"#, r#"{"intValue":"0"}"#),
+        (
+            r#"{"kvlist_value":{"values":[{"value":{"int_value":7}}]}}"#,
+            r#"{"kvlistValue":{"values":[{"value":{"intValue":"7"}}]}}"#,
+        ),
         (r#" { "kvlistValue" : { "values" : [ ] } } "#, r#"{"kvlistValue":{}}"#),
     ] {
         assert_eq!(canonical(&ANY_VALUE, given), want, "{given}");
     }
     for (given, want) in [
-        (r#"{"traceId":"AbCdEf","spanId":""}"#, r#"{"traceId":"abcdef","spanId":""}"#),
+        (r#"{"spanId":"","parentSpanId":"0123456789AbCdEf"}"#, r#"{"spanId":"","parentSpanId":"0123456789abcdef"}"#),
+        (r#"{"start_time_unix_nano":"7","flags":1}"#, r#"{"startTimeUnixNano":"7","flags":1}"#),
         (r#"{"kind":"SPAN_KIND_CLIENT","flags":"257"}"#, r#"{"kind":3,"flags":257}"#),
         (r#"{"kind":-7,"status":{"code":"2"}}"#, r#"{"kind":-7,"status":{"code":2}}"#),
         (r#"{"startTimeUnixNano":18446744073709551615}"#, r#"{"startTimeUnixNano":"18446744073709551615"}"#),
@@ -114,15 +119,15 @@ fn what_does_not_fit_is_refused_with_place_and_reason() {
         ),
         (
             r#"{"traceId":"abc"}"#,
-            "traceId: expected a string with an even number of hexadecimal digits, found a string of 3 bytes (line 1, column 17)",
+            "traceId: expected a string of 32 hexadecimal digits, or of none, found a string of 3 bytes (line 1, column 17)",
         ),
         (
             r#"{"traceId":"abcz"}"#,
-            "traceId: expected a string with an even number of hexadecimal digits, found a string of 4 bytes (line 1, column 18)",
+            "traceId: expected a string of 32 hexadecimal digits, or of none, found a string of 4 bytes (line 1, column 18)",
         ),
         (
             r#"{"parentSpanId":12}"#,
-            "parentSpanId: expected a string with an even number of hexadecimal digits, found a number (line 1, column 19)",
+            "parentSpanId: expected a string of 16 hexadecimal digits, or of none, found a number (line 1, column 19)",
         ),
         (r#"{"name":true}"#, "name: expected a string, found a boolean (line 1, column 13)"),
         (r#"{"name":"bad \q"}"#, "name: not valid JSON: invalid escape (line 1, column 15)"),
