@@ -14,9 +14,10 @@
 //!     compression_params: {level: 1}   # gzip, zlib, deflate: -1 to 9; zstd: any; by default 1
 //!     timeout: 30s               # of one attempt; 0: none
 //!     proxy_url: http://user:password@proxy:3128   # http:// only; by default what the environment says, see `proxies`
-//!     idle_conn_timeout: 90s     # 0: connections are kept as long as the server keeps them
-//!     max_idle_conns_per_host: 0 # connections without a request that each lane keeps; 0: no limit; or `max_idle_conns`
-//!     disable_keep_alives: false # one connection per request
+//!     keepalive:                 # `enabled: false`: one connection per request; formerly `disable_keep_alives: true`
+//!       idle_conn_timeout: 90s   # 0: connections are kept as long as the server keeps them; formerly outside
+//!       max_idle_conns_per_host: 0   # connections without a request that each lane keeps, likewise `max_idle_conns`; 0:
+//!                                    # no limit; formerly outside
 //!     force_attempt_http2: true  # false: HTTP/1.1 only
 //!     http2_read_idle_timeout: 0s      # silence before an HTTP/2 ping; 0: no pings
 //!     http2_ping_timeout: 15s          # silence after it before the connection is given up
@@ -40,7 +41,7 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node, Secret, units, units::ByteSize};
+use weir_pipeline::config::{ConfigError, Node, Optional, Secret, units, units::ByteSize};
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::otlp::json::to_json;
@@ -63,6 +64,22 @@ use super::tls::TlsSettings;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
 use crate::queue::{Accepted, Destination, Failure, Lane};
 
+/// `keepalive`, which has taken the place of keys beside it.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct HttpKeepaliveConfig {
+    #[serde(deserialize_with = "units::duration")]
+    idle_conn_timeout: Duration,
+    max_idle_conns: usize,
+    max_idle_conns_per_host: usize,
+}
+
+impl Default for HttpKeepaliveConfig {
+    fn default() -> Self {
+        Self { idle_conn_timeout: Duration::from_secs(90), max_idle_conns: 0, max_idle_conns_per_host: 0 }
+    }
+}
+
 /// `otlp_http`, as it is written.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -82,6 +99,7 @@ struct HttpConfig {
     max_idle_conns: usize,
     max_idle_conns_per_host: usize,
     disable_keep_alives: bool,
+    keepalive: Optional<HttpKeepaliveConfig>,
     force_attempt_http2: bool,
     #[serde(deserialize_with = "units::duration")]
     http2_read_idle_timeout: Duration,
@@ -136,6 +154,7 @@ impl Default for HttpConfig {
             max_idle_conns: 0,
             max_idle_conns_per_host: 0,
             disable_keep_alives: false,
+            keepalive: Optional::default(),
             force_attempt_http2: true,
             http2_read_idle_timeout: Duration::ZERO,
             http2_ping_timeout: Duration::from_secs(15),
@@ -191,7 +210,8 @@ impl HttpSettings {
         let config: HttpConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
         let timeout = limit(config.timeout);
-        let keepalive = config.keepalive(node, path)?;
+        let keepalive = config.pings(node, path)?;
+        let between_requests = config.between_requests(node, path)?;
         let proxies = match config.proxy_url.expose() {
             url if url.is_empty() => Proxies::of_environment(),
             url => Proxies::Always(proxy(url).map_err(|e| error_at(node, path, &["proxy_url"], e.to_string()))?),
@@ -214,10 +234,12 @@ impl HttpSettings {
             let mut target = plain(endpoint.host, endpoint.port, protocol, timeout);
             target.keepalive = keepalive.clone();
             target.proxy = proxy;
-            target.idle_timeout = limit(config.idle_conn_timeout);
-            target.max_idle =
-                [config.max_idle_conns, config.max_idle_conns_per_host].into_iter().filter(|n| *n > 0).min();
-            target.is_kept_alive = !config.disable_keep_alives;
+            target.is_kept_alive = between_requests.is_some();
+            if let Some(kept) = &between_requests {
+                let limits = [kept.max_idle_conns, kept.max_idle_conns_per_host];
+                target.max_idle = limits.into_iter().filter(|most| *most > 0).min();
+                target.idle_timeout = limit(kept.idle_conn_timeout);
+            }
             if endpoint.is_https {
                 config.tls.secure(&mut target, node, path, &context.host)?;
             }
@@ -246,8 +268,25 @@ impl HttpSettings {
 }
 
 impl HttpConfig {
+    /// What becomes of connections between requests: by `keepalive`, or by the keys that it has taken the place of.
+    fn between_requests(&self, node: &Node, path: &str) -> Result<Option<HttpKeepaliveConfig>, ConfigError> {
+        let former = ["idle_conn_timeout", "max_idle_conns", "max_idle_conns_per_host", "disable_keep_alives"];
+        if node.get("keepalive").is_none() {
+            let (max_idle_conns, max_idle_conns_per_host) = (self.max_idle_conns, self.max_idle_conns_per_host);
+            let idle_conn_timeout = self.idle_conn_timeout;
+            let former = HttpKeepaliveConfig { idle_conn_timeout, max_idle_conns, max_idle_conns_per_host };
+            return Ok((!self.disable_keep_alives).then_some(former));
+        }
+        match former.into_iter().find(|key| node.get(key).is_some()) {
+            Some(key) => {
+                Err(error_at(node, path, &[key], "cannot be set beside `keepalive`, which has taken its place"))
+            }
+            None => Ok(self.keepalive.0.clone()),
+        }
+    }
+
     /// HTTP/2 pings, if they are wanted.
-    fn keepalive(&self, node: &Node, path: &str) -> Result<Option<Keepalive>, ConfigError> {
+    fn pings(&self, node: &Node, path: &str) -> Result<Option<Keepalive>, ConfigError> {
         let Some(time) = limit(self.http2_read_idle_timeout) else { return Ok(None) };
         match limit(self.http2_ping_timeout) {
             Some(timeout) => Ok(Some(Keepalive { time, timeout, permit_without_stream: true })),

@@ -103,8 +103,9 @@
 //! read_timeout: 1m                  # for a request, from its first byte to its last
 //! read_header_timeout: 10s          # for its head; default read_timeout
 //! write_timeout: 30s                # for the answer; and then for the client to read it
-//! idle_timeout: 90s                 # between requests; default read_timeout, else 2m (HTTP/2: no limit)
-//! keep_alives_enabled: true         # false: one request a connection
+//! keepalive:
+//!   enabled: true                   # false: one request a connection; formerly keep_alives_enabled
+//!   idle_timeout: 90s               # between requests; default read_timeout, else 2m (HTTP/2: no limit); formerly outside
 //! ```
 //!
 //! What the Traceloop SDKs ask for beside, when they start, is answered so that they start (`traceloop`).

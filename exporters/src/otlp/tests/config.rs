@@ -220,6 +220,10 @@ fn errors_say_what_is_wrong_and_where() {
         ("endpoint: h:4318", "endpoint"),
         ("traces_endpoint: h", "traces_endpoint: has neither"),
         ("{endpoint: 'http://h', encoding: xml}", "encoding"),
+        (
+            "{endpoint: 'http://h', keepalive: {}, max_idle_conns: 5}",
+            "max_idle_conns: cannot be set beside `keepalive`",
+        ),
         ("{endpoint: 'http://h', compression_params: {level: 10}}", "compression_params::level: cannot be 10: use -1"),
         (
             "{endpoint: 'http://h', compression: lz4, compression_params: {level: 1}}",
@@ -230,7 +234,7 @@ fn errors_say_what_is_wrong_and_where() {
             "{endpoint: 'http://h', http2_read_idle_timeout: 1s, http2_ping_timeout: 0}",
             "http2_ping_timeout: must be positive",
         ),
-        ("{endpoint: 'http://h', keepalive: {}}", "keepalive"),
+        ("{endpoint: 'http://h', keepalive: {time: 1s}}", "keepalive: unknown key `time`"),
     ];
     for (yaml, text) in expected {
         let error = http(yaml).unwrap_err();

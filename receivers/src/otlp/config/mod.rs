@@ -267,6 +267,7 @@ fn lifetime(config: &ServerParametersConfig) -> Lifetime {
 }
 
 fn http_settings(config: HttpConfig, at: &At<'_>, extensions: &Extensions) -> Result<HttpSettings, ConfigError> {
+    let (idle_timeout, keep_alives_enabled) = keep_alives(&config, at)?;
     let mut access = Access { include_metadata: config.include_metadata, ..Access::default() };
     if let Some(auth) = config.auth.0 {
         access.authenticator = Some(authenticator(&auth.authenticator, &at.key("auth"), extensions)?);
@@ -291,7 +292,7 @@ fn http_settings(config: HttpConfig, at: &At<'_>, extensions: &Extensions) -> Re
             unknown.with_hint("valid values: \"\" (none), gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed")
         })?,
     };
-    let HttpConfig { read_timeout, read_header_timeout, write_timeout, idle_timeout, .. } = config;
+    let HttpConfig { read_timeout, read_header_timeout, write_timeout, .. } = config;
     Ok(HttpSettings {
         port: PortSettings {
             address: Address::parse(config.transport, &config.endpoint).map_err(|e| at.key("endpoint").error(e))?,
@@ -308,9 +309,24 @@ fn http_settings(config: HttpConfig, at: &At<'_>, extensions: &Extensions) -> Re
             read: unless_zero(read_timeout),
             read_header: unless_zero(read_header_timeout).or(unless_zero(read_timeout)),
             write: unless_zero(write_timeout),
-            idle: unless_zero(idle_timeout).or(unless_zero(read_timeout)),
+            idle: idle_timeout.or(unless_zero(read_timeout)),
         },
-        keep_alives_enabled: config.keep_alives_enabled,
+        keep_alives_enabled,
+    })
+}
+
+/// How long a connection may be idle, and whether it may have more than one request: by `keepalive`, or by the keys that
+/// it has taken the place of.
+fn keep_alives(config: &HttpConfig, at: &At<'_>) -> Result<(Option<Duration>, bool), ConfigError> {
+    if at.node().get("keepalive").is_none() {
+        return Ok((unless_zero(config.idle_timeout), config.keep_alives_enabled));
+    }
+    if let Some(former) = ["idle_timeout", "keep_alives_enabled"].into_iter().find(|key| at.node().get(key).is_some()) {
+        return Err(at.key(former).error("cannot be set beside `keepalive`, which has taken its place"));
+    }
+    Ok(match &config.keepalive.0 {
+        Some(keepalive) => (unless_zero(keepalive.idle_timeout), true),
+        None => (None, false),
     })
 }
 

@@ -116,9 +116,17 @@ pub(super) struct HttpConfig {
     pub(super) write_timeout: GoDuration,
     pub(super) idle_timeout: GoDuration,
     pub(super) keep_alives_enabled: bool,
+    pub(super) keepalive: Optional<HttpKeepaliveConfig>,
     pub(super) middlewares: Vec<MiddlewareConfig>,
     #[serde(deserialize_with = "without_defaults")]
     pub(super) tls: Optional<TlsConfig>,
+}
+
+/// `protocols::http::keepalive`, which has taken the place of `idle_timeout` and `keep_alives_enabled`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HttpKeepaliveConfig {
+    pub(super) idle_timeout: GoDuration,
 }
 
 /// `protocols::http::cors`
@@ -169,6 +177,7 @@ impl Default for HttpConfig {
             write_timeout: zero,
             idle_timeout: zero,
             keep_alives_enabled: true,
+            keepalive: Optional(None),
             middlewares: Vec::new(),
             tls: Optional(None),
         }

@@ -180,12 +180,31 @@ fn what_is_wrong_is_named() {
             "1:51: receivers::otlp::protocols::grpc::middlewares[1]::id: this extension limits no memory",
         ),
         (
+            "protocols: {http: {keepalive: {idle_timeout: 1s}, idle_timeout: 2s}}",
+            "1:66: receivers::otlp::protocols::http::idle_timeout: cannot be set beside `keepalive`",
+        ),
+        (
             "protocols: {grpc: {keepalive: {enforcement_policy: {max_time: 1s}}}}",
             "1:53: receivers::otlp::protocols::grpc::keepalive::enforcement_policy: unknown key `max_time`",
         ),
     ] {
         let error = settings(yaml).unwrap_err();
         assert!(error.starts_with(&format!("weir.yaml:{want}")), "{error}");
+    }
+}
+
+#[test]
+fn keepalive_has_taken_the_place_of_two_keys() {
+    let http = |yaml: &str| settings(&format!("protocols: {{http: {{{yaml}}}}}")).unwrap().http.unwrap();
+    for (yaml, idle, is_enabled) in [
+        ("", None, true),
+        ("keepalive: ", None, true),
+        ("keepalive: {idle_timeout: 3s}", Some(Duration::from_secs(3)), true),
+        ("keepalive: {enabled: false, idle_timeout: 3s}", None, false),
+        ("idle_timeout: 3s, keep_alives_enabled: false", Some(Duration::from_secs(3)), false),
+    ] {
+        let http = http(yaml);
+        assert_eq!((http.timeouts.idle, http.keep_alives_enabled), (idle, is_enabled), "{yaml}");
     }
 }
 
