@@ -375,6 +375,10 @@ impl<'a> SpanMut<'a> {
 
     /// Removes every attribute with this key.
     pub fn remove(&mut self, key: &str) {
+        // Without notes nobody has looked whether it is there.
+        if self.index.attributes.is_none() && self.view().raw_attr(key).is_none() {
+            return;
+        }
         let is = self.hide_own(key);
         self.overlay.remove(self.id, self.index.spans.len(), key, is);
     }

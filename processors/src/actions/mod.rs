@@ -23,10 +23,11 @@ mod number;
 mod tests;
 mod value;
 
+use foldhash::{HashMap, HashMapExt as _};
 use regex::Regex;
 use sha2::{Digest, Sha256};
 use weir_pipeline::batch::view::{KeyValue, Value};
-use weir_pipeline::batch::{AttributesMut, NewValue, SpanMut};
+use weir_pipeline::batch::{AttributeEdit, AttributesMut, NewValue, SpanMut};
 use weir_pipeline::config::{ConfigError, Node};
 use weir_pipeline::hex::Hex;
 use weir_pipeline::metadata::Metadata;
@@ -46,6 +47,8 @@ pub(crate) trait Editable {
     fn insert_absent(&mut self, key: &str, value: NewValue<'_>);
     /// Removes an attribute.
     fn remove(&mut self, key: &str);
+    /// Does with each attribute what `edit` says, in linear time.
+    fn edit_each(&mut self, edit: &mut dyn FnMut(KeyValue<'_>) -> AttributeEdit);
 }
 
 impl Editable for SpanMut<'_> {
@@ -69,6 +72,10 @@ impl Editable for SpanMut<'_> {
     fn remove(&mut self, key: &str) {
         self.remove(key);
     }
+
+    fn edit_each(&mut self, edit: &mut dyn FnMut(KeyValue<'_>) -> AttributeEdit) {
+        self.edit_attributes(edit);
+    }
 }
 
 impl Editable for AttributesMut<'_> {
@@ -91,6 +98,10 @@ impl Editable for AttributesMut<'_> {
 
     fn remove(&mut self, key: &str) {
         self.remove(key);
+    }
+
+    fn edit_each(&mut self, edit: &mut dyn FnMut(KeyValue<'_>) -> AttributeEdit) {
+        self.edit_each(edit);
     }
 }
 
@@ -217,15 +228,8 @@ impl Run<'_> {
                         attributes.set(key, NewValue::Raw(&self.value));
                     }
                 }
-                Action::Delete(keys) => keys.for_each(attributes, &mut self.keys, |attributes, key| {
-                    attributes.remove(key);
-                }),
-                Action::Hash(keys) => keys.for_each(attributes, &mut self.keys, |attributes, key| {
-                    let hashed = attributes.raw_attr(key).map(|kv| hash(kv.value()));
-                    if let Some(hashed) = hashed {
-                        attributes.set(key, NewValue::Str(&hashed));
-                    }
-                }),
+                Action::Delete(keys) => keys.change(attributes, &mut self.keys, Change::Delete),
+                Action::Hash(keys) => keys.change(attributes, &mut self.keys, Change::Hash),
                 Action::Extract { key, pattern, names } => extract(attributes, key, pattern, names),
                 Action::Convert { key, to } => convert(attributes, key, *to),
             }
@@ -266,20 +270,62 @@ impl Source {
     }
 }
 
+/// As many attributes are changed one by one; each may mean a walk over all of them.
+const FEW: usize = 4;
+
 impl Keys {
-    /// Calls `change` for each of the keys that are there, once. `matching` is scratch space.
-    fn for_each<E: Editable>(&self, attributes: &mut E, matching: &mut Vec<String>, change: impl Fn(&mut E, &str)) {
+    /// Changes each of the attributes, once. `matching` is scratch space.
+    fn change(&self, attributes: &mut impl Editable, matching: &mut Vec<String>, change: Change) {
+        if !self.key.is_empty() {
+            change.one(attributes, &self.key);
+        }
+        let Some(pattern) = &self.pattern else { return };
         matching.clear();
-        if let Some(pattern) = &self.pattern {
-            attributes.matching(pattern, matching);
-            matching.retain(|key| self.key.is_empty() || *key != self.key);
-            matching.sort_unstable();
-            matching.dedup();
+        attributes.matching(pattern, matching);
+        matching.retain(|key| self.key.is_empty() || *key != self.key);
+        if matching.len() > FEW {
+            return change.many(attributes, matching);
         }
-        if !self.key.is_empty() && attributes.raw_attr(&self.key).is_some() {
-            change(attributes, &self.key);
+        matching.sort_unstable();
+        matching.dedup();
+        matching.iter().for_each(|key| change.one(attributes, key));
+    }
+}
+
+/// What becomes of attributes that are found.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Delete,
+    Hash,
+}
+
+impl Change {
+    /// Changes the attribute with this key, if there is one.
+    fn one(self, attributes: &mut impl Editable, key: &str) {
+        match self {
+            Self::Delete => attributes.remove(key),
+            Self::Hash => {
+                let hashed = attributes.raw_attr(key).map(|kv| hash(kv.value()));
+                if let Some(hashed) = hashed {
+                    attributes.set(key, NewValue::Str(&hashed));
+                }
+            }
         }
-        matching.iter().for_each(|key| change(attributes, key));
+    }
+
+    /// The same for keys of which each is there as often as it occurs among them. In one pass: how many a client sends is
+    /// up to the client.
+    fn many(self, attributes: &mut impl Editable, keys: &[String]) {
+        let mut left: HashMap<&str, usize> = HashMap::with_capacity(keys.len());
+        keys.iter().for_each(|key| *left.entry(key).or_default() += 1);
+        attributes.edit_each(&mut |kv| match (left.get_mut(kv.key.as_str()), self) {
+            (None, _) => AttributeEdit::Keep,
+            (Some(_), Self::Delete) => AttributeEdit::Remove,
+            (Some(left), Self::Hash) => {
+                *left -= 1;
+                if *left > 0 { AttributeEdit::Remove } else { AttributeEdit::Text(hash(kv.value())) }
+            }
+        });
     }
 }
 

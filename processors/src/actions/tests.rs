@@ -145,6 +145,38 @@ fn delete_and_hash_take_keys_and_patterns() {
 }
 
 #[test]
+fn many_keys_are_changed_as_few_are() {
+    const KEYS: [&str; 9] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8"];
+    let hashed = |text: &str| format!("{:?}", Hex(&Sha256::digest(text.as_bytes())).to_string());
+    for count in 1..KEYS.len() {
+        // Each twice, of which the last counts, and one that does not match.
+        let twice = KEYS[..count].iter().flat_map(|key| [(*key, V::S("first")), (*key, V::S("last"))]);
+        let before: Vec<_> = twice.chain([("other", V::I(7))]).collect();
+        let mut after: Vec<String> = KEYS[..count].iter().map(|key| format!("{key}=Str({})", hashed("last"))).collect();
+        after.push("other=Int(7)".to_owned());
+        let after: Vec<&str> = after.iter().map(String::as_str).collect();
+        check("[{pattern: '^k', action: hash}]", &before, &after);
+        check("[{key: k0, pattern: '^k', action: hash}]", &before, &after);
+        check("[{pattern: '^k', action: delete}]", &before, &["other=Int(7)"]);
+        // After other edits too.
+        check(
+            "[{key: other, value: 8, action: update}, {pattern: '^k', action: hash}, {pattern: '^[ko]', action: delete}]",
+            &before,
+            &[],
+        );
+    }
+}
+
+/// An attacker's span; with a pass over all attributes for each this would take hours.
+#[test]
+fn a_hundred_thousand_attributes_are_changed_in_a_moment() {
+    let keys: Vec<&'static str> = (0..100_000).map(|n| &*Box::leak(format!("k{n}").into_boxed_str())).collect();
+    let before: Vec<_> = keys.iter().map(|key| (*key, V::I(1))).collect();
+    let actions = "[{pattern: '^k', action: hash}, {pattern: '1$', action: hash}, {pattern: '^k', action: delete}]";
+    check(actions, &before, &[]);
+}
+
+#[test]
 fn convert_changes_types_where_that_is_possible() {
     for (to, before, after) in [
         ("int", V::S("200"), "Int(200)"),

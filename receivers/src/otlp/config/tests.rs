@@ -181,7 +181,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             "protocols: {http: {keepalive: {idle_timeout: 1s}, idle_timeout: 2s}}",
-            "1:66: receivers::otlp::protocols::http::idle_timeout: cannot be set beside `keepalive`",
+            "1:65: receivers::otlp::protocols::http::idle_timeout: cannot be set beside `keepalive`",
         ),
         (
             "protocols: {grpc: {keepalive: {enforcement_policy: {max_time: 1s}}}}",
