@@ -9,16 +9,30 @@
 //! ```
 //!
 //! Entries are 32-bit offsets: a request is limited to far less than 4 GiB.
+//!
+//! A span takes two bytes on the wire at least, and many times that here and in what processors note of it. So who takes
+//! bytes from strangers has each growth of the index paid for ([`Limits`]), as far as it goes beyond the request's size.
 
 use super::attributes::{Attributes, Recorder};
 use super::overlay::SPAN_ATTRIBUTES;
 use super::validate::{self, Located, MAX_DEPTH, Malformed, Progress};
 use super::view::{Resource, Scope, Text};
-use super::wire::{FIXED32, FIXED64, Fields, LEN, Reader};
+use super::wire::{FIXED32, FIXED64, Fault, Fields, LEN, Reader};
 use crate::otlp::schema;
 
 /// Room is made for so many spans that each has these bytes.
 const SPAN_BYTES: usize = 1024;
+
+/// About what processors note of a span beside what they add to it.
+const NOTED_BYTES: usize = 64;
+
+/// What a request may come to in memory.
+pub(crate) struct Limits<'l> {
+    /// Resources, scopes and spans there may be of each.
+    pub(crate) entries: usize,
+    /// Is told how many bytes are taken beside the request's own, and says whether they can be had.
+    pub(crate) room: &'l mut dyn FnMut(usize) -> bool,
+}
 
 /// A length-delimited field in the bytes: tag at `field`, payload `body..end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +174,11 @@ impl Index {
     ///
     /// The three levels of containers and the attributes of spans are walked here; everything else is checked by
     /// [`check_field`], so that there is one validator.
-    pub(crate) fn build(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn build(bytes: &[u8], limits: Limits<'_>) -> Result<Self, Malformed> {
         let spans = Vec::with_capacity(bytes.len() / SPAN_BYTES);
-        let mut builder = Builder { index: Self { spans, ..Self::default() }, recorder: Recorder::new(bytes) };
+        let mut builder = Builder { index: Self { spans, ..Self::default() }, recorder: Recorder::new(bytes), limits };
         builder.request(bytes).map_err(|located| validate::malformed(&schema::TRACES, bytes, located))?;
-        let Builder { mut index, recorder } = builder;
+        let Builder { mut index, recorder, .. } = builder;
         index.attributes = recorder.finish();
         Ok(index)
     }
@@ -199,12 +213,45 @@ impl Index {
     }
 }
 
-struct Builder<'b> {
+struct Builder<'b, 'l> {
     index: Index,
     recorder: Recorder<'b>,
+    limits: Limits<'l>,
 }
 
-impl<'b> Builder<'b> {
+/// Whether one more would make a list grow.
+fn is_full<T>(list: &Vec<T>) -> bool {
+    list.len() == list.capacity()
+}
+
+impl<'b> Builder<'b, '_> {
+    /// Makes room in the lists that are full, if there may be more and their memory can be had. `at`: whose entry is the
+    /// next.
+    #[cold]
+    fn grow(&mut self, at: Extent) -> Result<(), Located> {
+        let Index { resources, scopes, spans, .. } = &mut self.index;
+        let fault = |fault| (at.field as usize, fault);
+        let wanted = |len: usize, capacity: usize| if len == capacity { (2 * len).max(8) } else { capacity };
+        let capacities = [
+            wanted(resources.len(), resources.capacity()),
+            wanted(scopes.len(), scopes.capacity()),
+            wanted(spans.len(), spans.capacity()),
+        ];
+        if [resources.len(), scopes.len(), spans.len()].iter().any(|len| *len >= self.limits.entries) {
+            return Err(fault(Fault::TooMany(self.limits.entries)));
+        }
+        let sizes = [size_of::<ResourceEntry>(), size_of::<ScopeEntry>(), size_of::<SpanEntry>() + NOTED_BYTES];
+        let bytes: usize = capacities.iter().zip(sizes).map(|(capacity, size)| capacity.saturating_mul(size)).sum();
+        let beside = bytes.saturating_sub(self.recorder.bytes().len());
+        if beside > 0 && !(self.limits.room)(beside) {
+            return Err(fault(Fault::NoRoom));
+        }
+        resources.reserve_exact(capacities[0] - resources.len());
+        scopes.reserve_exact(capacities[1] - scopes.len());
+        spans.reserve_exact(capacities[2] - spans.len());
+        Ok(())
+    }
+
     fn request(&mut self, bytes: &'b [u8]) -> Result<(), Located> {
         walk(&schema::TRACES, bytes, 0, MAX_DEPTH, |number, body, at| match number {
             1 => self.resource_spans(body, at).map(|()| true),
@@ -225,6 +272,9 @@ impl<'b> Builder<'b> {
             _ => Ok(false),
         })?;
         let end_scope = self.index.scopes.len() as u32;
+        if is_full(&self.index.resources) {
+            self.grow(at)?;
+        }
         self.index.resources.push(ResourceEntry { extent: at, resource, first_scope, end_scope });
         Ok(())
     }
@@ -244,6 +294,9 @@ impl<'b> Builder<'b> {
         let end_span = self.index.spans.len() as u32;
         let name = Fields::new(slice(self.recorder.bytes(), scope)).filter(|f| f.number == 1).last();
         let name = name.map_or((0, 0), |f| (scope.0 + f.body as u32, scope.0 + f.end as u32));
+        if is_full(&self.index.scopes) {
+            self.grow(at)?;
+        }
         self.index.scopes.push(ScopeEntry { extent: at, scope, name, resource, first_span, end_span });
         Ok(())
     }
@@ -306,6 +359,9 @@ impl<'b> Builder<'b> {
             }
         }
         let attributes = (first, self.recorder.position());
+        if is_full(&self.index.spans) {
+            self.grow(at)?;
+        }
         self.index.spans.push(SpanEntry { extent: at, scope, attributes, row, head });
         Ok(())
     }

@@ -54,7 +54,7 @@ pub use self::resource::AttributesMut;
 use self::rewrite::Rewritten;
 pub use self::span::{Span, SpanMut};
 pub use self::validate::Malformed;
-use self::{alive::Alive, encoded::Encoder, index::Index, overlay::Overlay, view::Resource};
+use self::{alive::Alive, encoded::Encoder, index::Index, index::Limits, overlay::Overlay, view::Resource};
 use crate::budget::Lease;
 use crate::metadata::Metadata;
 use crate::otlp::schema;
@@ -64,6 +64,10 @@ use crate::tenant::Tenant;
 
 /// Requests above this size are refused by [`Batch::decode`]: offsets in the index are 32 bits wide.
 const MAX_BYTES: usize = u32::MAX as usize;
+
+/// Spans, scopes and resources that a request from strangers may have of each. With ids and times a span has 60 bytes and
+/// more, so that no request within the usual size limit has as many.
+pub const MAX_ENTRIES: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 struct Chunk {
@@ -94,6 +98,20 @@ impl Batch {
     /// # Errors
     /// Names the byte offset and the field path of the first fault.
     pub fn decode(signal: Signal, bytes: Bytes) -> Result<Self, Malformed> {
+        Self::decode_with(signal, bytes, Limits { entries: usize::MAX, room: &mut |_| true })
+    }
+
+    /// The same for bytes from strangers: of spans, and of what holds them, there may be [`MAX_ENTRIES`] each, and `room`
+    /// is told how many bytes the index takes beside the request's own before it takes them, and says whether they can be
+    /// had.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); [`wire::Fault::NoRoom`] if `room` has none.
+    pub fn decode_within(signal: Signal, bytes: Bytes, room: &mut dyn FnMut(usize) -> bool) -> Result<Self, Malformed> {
+        Self::decode_with(signal, bytes, Limits { entries: MAX_ENTRIES, room })
+    }
+
+    fn decode_with(signal: Signal, bytes: Bytes, limits: Limits<'_>) -> Result<Self, Malformed> {
         let message = message_of(signal);
         if bytes.len() > MAX_BYTES {
             let fault = wire::Fault::Overrun(bytes.len() as u64, MAX_BYTES);
@@ -101,7 +119,7 @@ impl Batch {
         }
         let (index, records) = match signal {
             Signal::Traces => {
-                let index = Index::build(&bytes)?;
+                let index = Index::build(&bytes, limits)?;
                 let records = index.spans.len();
                 (Some(Arc::new(index)), records)
             }

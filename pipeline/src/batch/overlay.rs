@@ -37,6 +37,9 @@ impl SpanField {
     }
 }
 
+/// Bytes that room is made for at once at most: how many spans there are is up to a client.
+const MAX_RESERVE: usize = 4 << 20;
+
 /// The end of a span's list of entries.
 const NONE: u32 = u32::MAX;
 
@@ -363,7 +366,7 @@ impl Overlay {
             self.spans.resize(span_count, UNTOUCHED);
             // A processor that changes one span mostly changes all of them.
             self.entries.reserve(span_count);
-            self.arena.reserve(span_count * 384);
+            self.arena.reserve((span_count * 384).min(MAX_RESERVE));
         }
     }
 

@@ -42,6 +42,10 @@ pub enum Fault {
     Twice,
     /// An id of a length that no id has: (found, expected).
     IdLength(usize, u8),
+    /// More containers or spans than one request may have.
+    TooMany(usize),
+    /// There is no memory for what has to be noted of so many spans.
+    NoRoom,
     /// A packed list whose length is no multiple of its element's size.
     PackedLength,
 }
@@ -59,6 +63,8 @@ impl fmt::Display for Fault {
             Self::TooDeep => write!(f, "messages are nested deeper than {} levels", super::validate::MAX_DEPTH),
             Self::Twice => write!(f, "the field occurs twice"),
             Self::IdLength(found, want) => write!(f, "an id of {found} bytes where {want}, or none, are expected"),
+            Self::TooMany(most) => write!(f, "there are more than {most} of it: send fewer at once"),
+            Self::NoRoom => write!(f, "there is no memory for so many"),
             Self::PackedLength => write!(f, "the packed list's length does not fit its elements"),
         }
     }

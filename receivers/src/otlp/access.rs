@@ -26,7 +26,7 @@ pub struct Access {
 #[derive(Clone)]
 pub(super) struct Sender {
     pub(super) metadata: Arc<Metadata>,
-    /// About the memory that it takes.
+    /// About the memory that the headers take which are kept.
     pub(super) bytes: usize,
     /// Whose the data are.
     pub(super) owner: Owner,

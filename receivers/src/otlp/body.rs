@@ -1,4 +1,7 @@
 //! Reading a request's body: contiguous, bounded in size and time, and paid for before it is held.
+//!
+//! Decision: a length that is announced must be to be had, or the request is refused at once; but what is taken from the
+//! limiters is what has come, and as much again. Otherwise a few bytes that announce much would keep everybody else out.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,8 +20,8 @@ use super::refusal::Refusal;
 /// Bytes of a gRPC message's prefix: the compressed flag and the length.
 pub(super) const PREFIX: usize = 5;
 
-/// Memory for a body whose length nobody announced is taken in steps of this size.
-const STEP: usize = 256 << 10;
+/// Memory that is taken for a body at first, unless it is announced to be smaller.
+const FIRST: usize = 4 << 10;
 
 /// An announced length reserves this much at most before the bytes are there.
 const MAX_RESERVE: usize = 8 << 20;
@@ -98,18 +101,24 @@ impl Hold {
         }
     }
 
-    /// The same bytes, now that the other form which they were held [beside](Self::beside) is gone.
-    pub(super) fn alone(self) -> Self {
-        Self { beside: 0, ..self }
+    /// The same bytes, now that the other form is gone which they were held [beside](Self::beside), and only `other` is
+    /// left of that.
+    pub(super) fn beside_again(self, other: &Self) -> Self {
+        Self { beside: other.total(), ..self }
     }
 
-    /// As [`cover`](Self::cover) for a buffer of unknown final size of at most `max` bytes: takes whole steps, as long as
-    /// there is room for them.
+    /// As [`cover`](Self::cover) for a buffer that grows to at most `max` bytes: takes as much again, as long as there is
+    /// room for it.
     pub(super) fn cover_growing(&mut self, bytes: usize, max: usize) -> Result<(), Refused> {
         if bytes <= self.bytes {
             return Ok(());
         }
-        self.cover(bytes.next_multiple_of(STEP).min(max.max(bytes))).or_else(|_| self.cover(bytes))
+        self.cover(bytes.saturating_mul(2).max(FIRST).min(max.max(bytes))).or_else(|_| self.cover(bytes))
+    }
+
+    /// Whether `bytes` in all could be taken now.
+    fn probe(&self, bytes: usize) -> Result<(), Refused> {
+        self.outlet.admit(self.total(), bytes.saturating_sub(self.bytes)).map(drop)
     }
 
     /// The leases, for the batch that holds the buffer.
@@ -170,7 +179,7 @@ where
         Framing::Plain => body.size_hint().exact().map(|announced| within(announced, bounds.size)).transpose()?,
         Framing::Grpc => None,
     };
-    hold.cover(expected.unwrap_or(0))?;
+    hold.probe(expected.unwrap_or(0))?;
 
     let deadline = bounds.deadline.unwrap_or_else(|| Instant::now() + bounds.total);
     let mut gathered = Gathered::default();
@@ -186,19 +195,20 @@ where
         match framing {
             Framing::Plain => {
                 within(len as u64, bounds.size)?;
-                hold.cover_growing(len, bounds.size)?;
+                hold.cover_growing(len, expected.unwrap_or(bounds.size))?;
                 gathered.push(data, expected.unwrap_or(0));
             }
             Framing::Grpc => {
                 gathered.push(data, expected.unwrap_or(0));
                 if let (None, Some(prefix)) = (expected, gathered.prefix()) {
                     let announced = announced(prefix, bounds.size)?;
-                    hold.cover(announced)?;
+                    hold.probe(announced)?;
                     expected = Some(announced);
                 }
                 if expected.is_some_and(|expected| len > expected) {
                     return Err(Refusal::Framing("more bytes than the one message of a unary call".to_owned()));
                 }
+                hold.cover_growing(len, expected.unwrap_or(PREFIX))?;
             }
         }
     }

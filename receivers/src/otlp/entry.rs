@@ -101,22 +101,26 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads a body, until `deadline` if there is one; returns it with the memory that is taken for it.
+    /// Reads a body, until `deadline` if there is one; returns it with the memory that is taken for it, and for what is
+    /// kept of its sender meanwhile.
     pub(super) async fn read<B>(
         &self,
         body: B,
         framing: Framing,
         deadline: Option<Instant>,
-    ) -> Result<(Bytes, Hold), Refusal>
+        sender: Option<&Sender>,
+    ) -> Result<(Bytes, Holds), Refusal>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let mut hold = Hold::new(self.outlet()?);
+        let mut head = Hold::new(self.outlet()?);
+        head.cover(sender.map_or(0, |sender| sender.bytes))?;
+        let mut hold = Hold::beside(&head);
         let Timeouts { body_idle: idle, body_total: total, .. } = self.timeouts;
         let bounds = Bounds { size: self.max_bytes, idle, total, deadline };
         let bytes = body::read(body, framing, bounds, &mut hold).await?;
-        Ok((bytes, hold))
+        Ok((bytes, Holds { head, body: hold }))
     }
 
     /// Unpacks a message, sends it down the pipelines and waits for the receipt, at most until the client's deadline.
@@ -129,13 +133,12 @@ impl Entry {
         let outlet = self.outlet()?;
         let now = Instant::now();
         let parcel = Parcel { signal: self.signal, message, max: self.max_bytes };
-        let (mut batch, held) = parcel.unpack_somewhere().await?;
+        let mut batch = parcel.unpack_somewhere().await?;
         if batch.is_empty() {
             return Ok(());
         }
-        if let Some(Sender { metadata, bytes, owner }) = sender {
-            let leases = outlet.admit(held, bytes)?;
-            batch = leases.into_iter().fold(batch, Batch::with_lease).with_metadata(metadata);
+        if let Some(Sender { metadata, owner, .. }) = sender {
+            batch = batch.with_metadata(metadata);
             batch = self.books.ledger.assign(batch, owner).await?;
         }
         let records = batch.len();
@@ -165,12 +168,20 @@ impl Entry {
     }
 }
 
+/// The memory that a request has taken.
+#[derive(Debug)]
+pub(super) struct Holds {
+    /// For what is kept of its head.
+    head: Hold,
+    /// For its body, in whichever form.
+    body: Hold,
+}
+
 /// A message as it arrived.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) bytes: Bytes,
-    /// Covers the bytes.
-    pub(super) hold: Hold,
+    pub(super) holds: Holds,
     pub(super) encoding: Encoding,
     pub(super) format: Format,
 }
@@ -183,39 +194,71 @@ struct Parcel {
 }
 
 impl Parcel {
-    async fn unpack_somewhere(self) -> Result<(Batch, usize), Refusal> {
+    async fn unpack_somewhere(mut self) -> Result<Batch, Refusal> {
         // An estimate by the measured costs of `benches/load`.
-        let Message { bytes, encoding, format, .. } = &self.message;
-        let decompressed = bytes.len().saturating_mul(if *encoding == Encoding::Identity { 1 } else { 10 });
-        let work = decompressed.saturating_mul(if *format == Format::Json { 8 } else { 1 });
-        if work <= OFFLOAD_ABOVE {
-            return self.unpack();
+        let cost = if self.message.format == Format::Json { 8 } else { 1 };
+        let is_small = |bytes: usize| bytes.saturating_mul(cost) <= OFFLOAD_ABOVE;
+        let is_compressed = self.message.encoding != Encoding::Identity;
+        if is_small(self.message.bytes.len().saturating_mul(if is_compressed { 10 } else { 1 })) {
+            // What a compressed request comes to is only known when it is there: a few bytes can stand for a thousand times
+            // as many.
+            if self.inflate(OFFLOAD_ABOVE / cost)? {
+                return self.unpack();
+            }
         }
         // It only fails when the runtime is going away.
-        tokio::task::spawn_blocking(move || self.unpack()).await.unwrap_or(Err(Refusal::Stopping))
+        let unpacking = move || match self.inflate(self.max)? {
+            true => self.unpack(),
+            false => Err(Refusal::TooLarge { limit: self.max }),
+        };
+        tokio::task::spawn_blocking(unpacking).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// The batch, and the bytes that are held for it.
-    fn unpack(self) -> Result<(Batch, usize), Refusal> {
-        let Self { signal, message: Message { bytes: mut message, mut hold, encoding, format }, max } = self;
-        // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
-        if encoding != Encoding::Identity {
-            let mut larger = Hold::beside(&hold);
-            message = encoding.decode(message, max, &mut larger)?;
-            // The compressed form is given back here.
-            hold = larger.alone();
+    /// Undoes the compression, if there is one; false if that comes to more than `most` bytes, when nothing has changed.
+    fn inflate(&mut self, most: usize) -> Result<bool, Refusal> {
+        let Message { bytes, holds, encoding, .. } = &mut self.message;
+        if *encoding == Encoding::Identity {
+            return Ok(true);
         }
+        // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
+        let most = most.min(self.max);
+        let mut larger = Hold::beside(&holds.body);
+        match encoding.decode(bytes.clone(), most, &mut larger) {
+            Ok(inflated) => *bytes = inflated,
+            Err(Refusal::TooLarge { .. }) => return Ok(false),
+            Err(refusal) => return Err(refusal),
+        }
+        // The compressed form is given back here.
+        holds.body = larger.beside_again(&holds.head);
+        *encoding = Encoding::Identity;
+        Ok(true)
+    }
+
+    /// The batch of a request that is not compressed.
+    fn unpack(self) -> Result<Batch, Refusal> {
+        let Self { signal, message: Message { bytes: mut message, holds, format, .. }, max } = self;
+        let Holds { head, body: mut hold } = holds;
         if format == Format::Json {
             let mut protobuf = Hold::beside(&hold);
             // Nearly always the shorter form.
             protobuf.cover(message.len())?;
             message = to_protobuf(message_of(signal), &message, Limits { max_bytes: max })?.into();
             protobuf.cover(message.len())?;
-            hold = protobuf.alone();
+            hold = protobuf.beside_again(&head);
         }
-        let batch = Batch::decode(signal, message)?;
-        let held = hold.bytes();
-        Ok((hold.into_leases().into_iter().fold(batch, Batch::with_lease), held))
+        let (own, mut refused) = (hold.bytes(), None);
+        let decoded = Batch::decode_within(signal, message, &mut |beside| match hold.cover(own + beside) {
+            Ok(()) => true,
+            Err(why) => {
+                refused = Some(why);
+                false
+            }
+        });
+        if let Some(refused) = refused {
+            return Err(refused.into());
+        }
+        let leases = hold.into_leases().into_iter().chain(head.into_leases());
+        Ok(leases.fold(decoded?, Batch::with_lease))
     }
 }
 

@@ -98,7 +98,7 @@ impl Grpc {
         let encoding = Encoding::parse(headers.get(GRPC_ENCODING), Encodings::GRPC)?;
 
         let entry = self.entries.get(signal);
-        let (framed, hold) = entry.read(request.into_body(), Framing::Grpc, None).await?;
+        let (framed, holds) = entry.read(request.into_body(), Framing::Grpc, None, sender.as_ref()).await?;
         let encoding = match (framed.first(), encoding) {
             (Some(0), _) => Encoding::Identity,
             (_, Encoding::Identity) => {
@@ -108,7 +108,7 @@ impl Grpc {
             }
             (_, encoding) => encoding,
         };
-        let message = Message { bytes: framed.slice(PREFIX..), hold, encoding, format: Format::Protobuf };
+        let message = Message { bytes: framed.slice(PREFIX..), holds, encoding, format: Format::Protobuf };
         entry.deliver(message, sender, timeout).await
     }
 }

@@ -164,8 +164,8 @@ impl Http {
         B::Error: std::fmt::Display,
     {
         let entry = self.entries.get(signal);
-        let (bytes, hold) = entry.read(body, Framing::Plain, deadline).await?;
-        entry.deliver(Message { bytes, hold, encoding, format }, sender, None).await
+        let (bytes, holds) = entry.read(body, Framing::Plain, deadline, sender.as_ref()).await?;
+        entry.deliver(Message { bytes, holds, encoding, format }, sender, None).await
     }
 }
 

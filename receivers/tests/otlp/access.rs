@@ -227,6 +227,22 @@ async fn headers_go_with_the_data_where_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn kept_headers_take_memory_while_the_body_is_waited_for() {
+    let server = Server::start(Options { budget: 2_000, ..options("", "include_metadata: true,") }).await;
+    let request = |bytes: usize| post(TRACES, PROTOBUF).header("x-long", "x".repeat(bytes)).body(endless()).unwrap();
+    let waiting = tokio::spawn(send(server.http, request(1_500)));
+    let taken = async {
+        while server.budget.used() < 1_500 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("the head is there");
+    assert_eq!(send(server.http, request(600)).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    waiting.abort();
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn kept_headers_take_memory_too() {
     let mut server = Server::start(Options { budget: 2_000, ..options("", "include_metadata: true,") }).await;
     server.settle_with(None);

@@ -2,15 +2,20 @@
 
 use std::convert::Infallible;
 use std::io::Read;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http::{Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use weir_pipeline::batch::wire::put_bytes;
 use weir_pipeline::otlp::status::Code;
+use weir_pipeline::receipt::Outcome;
 use weir_pipeline::signal::Signal;
 
 use crate::support::*;
@@ -19,7 +24,7 @@ const TOO_LARGE: &str = "the request is larger than the 67108864 bytes allowed";
 
 fn invalid_utf8() -> Vec<u8> {
     let mut bytes = traces(1);
-    let at = bytes.windows(6).position(|w| w == b"span 0").unwrap();
+    let at = bytes.windows(6).position(|w| w == b"000000").unwrap();
     bytes[at] = 0xff;
     bytes
 }
@@ -42,7 +47,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
         (
             "cut short",
             traces(1)[..20].to_vec(),
-            "malformed ExportTraceServiceRequest at byte 0, resource_spans[0]: a length of 40 bytes is declared but 18 are left",
+            "malformed ExportTraceServiceRequest at byte 0, resource_spans[0]: a length of 337 bytes is declared but 17 are left",
             "resource_spans[0]",
         ),
         (
@@ -60,7 +65,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
         (
             "invalid UTF-8",
             invalid_utf8(),
-            "malformed ExportTraceServiceRequest at byte 34, resource_spans[0].scope_spans[0].spans[0].name: \
+            "malformed ExportTraceServiceRequest at byte 37, resource_spans[0].scope_spans[0].spans[0].name: \
              the string is not valid UTF-8",
             "resource_spans[0].scope_spans[0].spans[0].name",
         ),
@@ -165,6 +170,95 @@ async fn a_bomb_takes_no_more_memory_than_the_limit() {
             server.stop().await;
         }
     }
+}
+
+/// A request of so many spans, of two bytes each.
+fn empty_spans(count: usize) -> Vec<u8> {
+    let spans = [0x12, 0].repeat(count);
+    let mut scope = Vec::new();
+    put_bytes(&mut scope, 2, &spans);
+    let mut request = Vec::new();
+    put_bytes(&mut request, 1, &scope);
+    request
+}
+
+#[tokio::test]
+async fn spans_that_are_less_than_what_is_noted_of_them_are_paid_for() {
+    let mut server = Server::start(Options { budget: 8 << 20, ..Options::default() }).await;
+    server.settle_with(None);
+    // A megabyte, from a kilobyte, and a hundred times as much in memory.
+    let many = empty_spans(500_000);
+    let post = async |body: Vec<u8>| {
+        let request = post(TRACES, PROTOBUF).header("content-encoding", "gzip");
+        send(server.http, request.body(Full::new(gzip(&body).into())).unwrap()).await
+    };
+    let reply = post(many.clone()).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(reply.rpc_status().message.ends_with("raise `limit_mib`"), "{}", reply.rpc_status().message);
+    let others = server.budget.take(0, 7 << 20).unwrap();
+    assert_eq!(post(empty_spans(20_000)).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(server.budget.used(), 7 << 20);
+    drop(others);
+    let pending = tokio::spawn(send_bytes(server.http, TRACES, PROTOBUF, empty_spans(20_000)));
+    let taken = server.taken().await;
+    assert!(server.budget.used() > 1 << 20, "{}", server.budget.used());
+    taken.batch.unwrap().settle(&Outcome::Done);
+    assert_eq!((pending.await.unwrap().status, server.budget.used()), (StatusCode::OK, 0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn there_are_not_more_spans_than_can_be() {
+    let mut server = Server::start(Options::default()).await;
+    for (number, field) in [(2, "resource_spans[0].scope_spans[0].spans["), (1, "resource_spans[0].scope_spans[")] {
+        let mut body = Vec::new();
+        put_bytes(&mut body, number, &[0x12, 0].repeat((1 << 20) + 1));
+        let mut request = body;
+        if number == 2 {
+            let scope = std::mem::take(&mut request);
+            put_bytes(&mut request, 1, &scope);
+        }
+        let reply = send_bytes(server.http, TRACES, PROTOBUF, request).await;
+        let status = reply.rpc_status();
+        assert_eq!((reply.status, status.code), (StatusCode::BAD_REQUEST, Code::InvalidArgument));
+        let message = status.message;
+        assert!(
+            message.contains(field) && message.ends_with("more than 1048576 of it: send fewer at once"),
+            "{message}"
+        );
+    }
+    still_works(&mut server).await;
+    server.stop().await;
+}
+
+/// What is announced is not kept from others before it is there.
+#[tokio::test]
+async fn a_few_bytes_that_announce_many_keep_nobody_out() {
+    let server = Server::start(Options { budget: 1 << 20, ..Options::default() }).await;
+    let prefix = [&[0][..], &900_000_u32.to_be_bytes(), b"begun"].concat();
+    let unfinished = || {
+        let begun = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(prefix.clone())))]);
+        StreamBody::new(begun.chain(stream::pending()))
+    };
+    let io = TokioIo::new(TcpStream::connect(server.grpc).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let calls: Vec<_> =
+        (0..20).map(|_| tokio::spawn(sender.send_request(call(EXPORT_TRACES).body(unfinished()).unwrap()))).collect();
+    let announced = post(TRACES, PROTOBUF).header("content-length", 900_000).body(unfinished()).unwrap();
+    let announced = tokio::spawn(send(server.http, announced));
+    let taken = async {
+        while server.budget.used() < 21 * 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("what has come is taken");
+    assert!(server.budget.used() < 1 << 19, "{}", server.budget.used());
+    assert_eq!(send_bytes(server.http, TRACES, PROTOBUF, traces(100)).await.status, StatusCode::OK);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    announced.abort();
+    drop(sender);
+    server.stop().await;
 }
 
 #[tokio::test]
