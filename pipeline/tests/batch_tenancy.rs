@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use proptest::collection::vec;
@@ -21,6 +22,9 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::tenant::Tenant;
 
 mod support;
+
+/// With more owners a request is dealt out in another way.
+const FEW_OWNERS: usize = 8;
 
 /// The projects that are dealt out, and whose resources are to be dropped.
 const OWNERS: [&str; 4] = ["a", "b", "c", "nobody"];
@@ -219,4 +223,59 @@ fn one_owner_costs_nothing_and_known_resources_are_shown_once() {
     let mut shown = 0;
     batch.for_each_resource(|_| shown += 1);
     assert_eq!((shown, batch.split_by_tenant().len()), (2, 1));
+}
+
+/// Whose a resource is among many: of each tenth nobody's.
+fn one_of_many(n: usize, count: usize) -> String {
+    if n.is_multiple_of(10) { "nobody".to_owned() } else { format!("p{}", n % count) }
+}
+
+#[test]
+fn many_owners_have_what_is_theirs_and_nobody_waits_for_it() {
+    // As many owners as an attacker likes; a pass over all resources for each would take minutes.
+    const OWNERS: usize = 7_001;
+    for resources in [30, 20_000] {
+        let resource = |n: usize| {
+            let mut resource = None;
+            owned(&mut resource, &one_of_many(n, OWNERS));
+            resource
+        };
+        let span = |n: usize| Span { name: n.to_string(), ..Span::default() };
+        let resource_spans = (0..resources).map(|n| {
+            let scope_spans = vec![ScopeSpans { spans: vec![span(n), span(n)], ..ScopeSpans::default() }];
+            ResourceSpans { resource: resource(n), scope_spans, ..ResourceSpans::default() }
+        });
+        let request = ExportTraceServiceRequest { resource_spans: resource_spans.collect() };
+        let mut batch = Batch::decode(Signal::Traces, request.encode_to_vec().into()).unwrap();
+        assert_eq!(batch.assign_tenants(owner_of), 2 * resources.div_ceil(10));
+        assert_eq!(batch.len(), 2 * (resources - resources.div_ceil(10)));
+        let parts = batch.split_by_tenant();
+        assert!(parts.len() > FEW_OWNERS, "{}", parts.len());
+        for part in &parts {
+            let project = part.tenant().unwrap().project.to_string();
+            let numbers: Vec<usize> = names(part).iter().map(|name| name.parse().unwrap()).collect();
+            assert!(numbers.iter().all(|n| one_of_many(*n, OWNERS) == project), "{project}: {numbers:?}");
+            assert!(numbers.is_sorted() && part.spans().all(|span| span.tenant().unwrap().project.as_str() == project));
+        }
+        assert_eq!(parts.iter().map(Batch::len).sum::<usize>(), 2 * (resources - resources.div_ceil(10)));
+
+        let resource_logs = (0..resources).map(|n| {
+            let log_records = vec![LogRecord { severity_text: n.to_string(), ..LogRecord::default() }];
+            let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+            ResourceLogs { resource: resource(n), scope_logs, ..ResourceLogs::default() }
+        });
+        let request = ExportLogsServiceRequest { resource_logs: resource_logs.collect() };
+        let mut batch = Batch::decode(Signal::Logs, request.encode_to_vec().into()).unwrap();
+        assert_eq!(batch.assign_tenants(owner_of), resources.div_ceil(10));
+        for part in batch.split_by_tenant() {
+            let project = part.tenant().unwrap().project.to_string();
+            let decoded = ExportLogsServiceRequest::decode(part.encode()).unwrap();
+            assert_eq!(decoded.resource_logs.len(), part.len());
+            let is_theirs = |r: &ResourceLogs| {
+                let n = r.scope_logs[0].log_records[0].severity_text.parse().unwrap();
+                one_of_many(n, OWNERS) == project && of_project(r.resource.as_ref(), &project)
+            };
+            assert!(decoded.resource_logs.iter().all(is_theirs));
+        }
+    }
 }

@@ -2,9 +2,12 @@
 //!
 //! A tenant belongs to a chunk, not to a batch: the batch processor joins requests of many clients, and what reads a
 //! span, a condition or the store, must still tell them apart. Where the resources of one request belong to several
-//! tenants, the request becomes a chunk for each; traces share its bytes and index and differ in what is alive.
+//! tenants, the request becomes a chunk for each; traces share its bytes and index and differ in what is alive. Where
+//! they are many, which is up to a client, its bytes are dealt out instead, in one pass.
 
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::view::Resource;
 use super::wire::Fields;
@@ -36,8 +39,10 @@ impl Batch {
             return vec![self];
         }
         let mut parts: Vec<Vec<Chunk>> = Vec::new();
+        let mut places = HashMap::new();
         for chunk in std::mem::take(&mut self.chunks) {
-            match parts.iter_mut().find(|part| part.first().is_some_and(|first| first.tenant == chunk.tenant)) {
+            let place = *places.entry(chunk.tenant.clone()).or_insert(parts.len());
+            match parts.get_mut(place) {
                 Some(part) => part.push(chunk),
                 None => parts.push(vec![chunk]),
             }
@@ -82,21 +87,27 @@ impl Batch {
                     (0..index.resources.len()).map(owner).collect()
                 }
             };
-            let mut tenants: Vec<Arc<Tenant>> = Vec::new();
-            for owner in owners.iter().flatten() {
-                if !tenants.contains(owner) {
-                    tenants.push(Arc::clone(owner));
+            let parts = match tenants(&owners) {
+                // What was changed already may have lost resources.
+                tenants if tenants.len() <= FEW || !chunk.is_untouched() => {
+                    tenants.iter().map(|tenant| chunk.of_owner(self.signal, &owners, tenant)).collect()
                 }
-            }
-            for tenant in tenants {
-                let part = chunk.of_owner(self.signal, &owners, &tenant);
-                if part.records > 0 {
-                    self.chunks.push(part);
-                }
-            }
+                tenants => chunk.dealt_out(self.signal, &owners, &tenants),
+            };
+            self.chunks.extend(parts.into_iter().filter(|part| part.records > 0));
         }
         before - self.len()
     }
+}
+
+/// As many tenants of one request may each go through all of it.
+const FEW: usize = 8;
+
+/// The owners there are, in the order in which they come.
+fn tenants(owners: &[Option<Arc<Tenant>>]) -> Vec<Arc<Tenant>> {
+    let mut seen = HashMap::new();
+    let is_new = |owner: &&Arc<Tenant>| seen.insert(Arc::clone(owner), ()).is_none();
+    owners.iter().flatten().filter(is_new).cloned().collect()
 }
 
 impl Chunk {
@@ -111,6 +122,34 @@ impl Chunk {
         Fields::new(&self.bytes)
             .filter(|field| field.number == 1)
             .map(|container| (resource::resource_of(container.bytes), container.bytes))
+    }
+
+    /// What of the chunk, in which nothing was changed, is each tenant's, as a request of its own: the containers that hold its resources, in one pass.
+    /// What else there is on the top level goes with the first.
+    fn dealt_out(&self, signal: Signal, owners: &[Option<Arc<Tenant>>], tenants: &[Arc<Tenant>]) -> Vec<Self> {
+        let places: HashMap<&Arc<Tenant>, usize> = tenants.iter().zip(0..).collect();
+        let mut parts: Vec<Vec<u8>> = vec![Vec::new(); tenants.len()];
+        let mut owners = owners.iter();
+        for field in Fields::new(&self.bytes) {
+            let place = match field.number {
+                1 => owners.next().and_then(Option::as_ref).and_then(|owner| places.get(owner)).copied(),
+                _ => Some(0),
+            };
+            if let (Some(part), Some(field)) =
+                (place.and_then(|place| parts.get_mut(place)), self.bytes.get(field.start..field.end))
+            {
+                part.extend_from_slice(field);
+            }
+        }
+        let parts = parts.into_iter().zip(tenants);
+        // What was valid in one request is so in several.
+        let decoded = parts.filter_map(|(mut bytes, tenant)| {
+            bytes.shrink_to_fit();
+            let mut batch = Batch::decode(signal, bytes.into()).ok()?;
+            let chunk = batch.chunks.pop()?;
+            Some(Self { tenant: Some(Arc::clone(tenant)), ..chunk })
+        });
+        decoded.collect()
     }
 
     /// What of the chunk is this tenant's; `owners` are those of the resources.
