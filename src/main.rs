@@ -2,6 +2,7 @@
 
 mod cli;
 mod components;
+mod descriptors;
 mod logging;
 mod missing;
 mod pages;
@@ -19,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Before anything has touched much memory.
     pages::forgo_huge();
+    descriptors::raise_limit();
     let arguments = cli::Arguments::parse();
     match arguments.execute() {
         Ok(code) => code,

@@ -229,3 +229,34 @@ async fn huge_pages_are_used_from_the_first_data_on() {
     .unwrap();
     assert!(weir.stop().0.success());
 }
+
+/// Connections that say nothing more than that they are there keep nobody out, and leave the process file descriptors.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_make_way() {
+    use tokio::io::AsyncWriteExt as _;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let (_guard, folder) = folder();
+    let path = folder.join("weir.yaml");
+    std::fs::write(&path, pipeline("nop: {}", "nop")).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 160; exec \"$0\" run --threads 1 --config \"$1\"", env!("CARGO_BIN_EXE_weir")]);
+    command.arg(&path).env_remove("WEIR_LOG").stdin(std::process::Stdio::null());
+    let weir = Weir::spawn(command);
+    let mut idle = Vec::new();
+    for n in 0..400 {
+        let to = if n % 2 == 0 { weir.grpc.unwrap() } else { weir.http.unwrap() };
+        let mut connection = tokio::net::TcpStream::connect(to).await.unwrap();
+        // One that was turned away may be gone already.
+        let _ = connection.write_all(PREFACE).await;
+        idle.push(connection);
+        if n % 100 == 99 {
+            let sent = client::post(&client::http1(), weir.http.unwrap(), "/v1/traces", PROTOBUF, span(n)).await;
+            assert_eq!(sent.0, 200, "{n}");
+        }
+    }
+    let (status, log) = weir.stop();
+    assert!(status.success() && !log.contains("cannot accept"), "{log}");
+    drop(idle);
+}

@@ -38,6 +38,8 @@ pub(super) enum End {
     Idle,
     /// With the grace that requests under way have.
     Old(Option<Duration>),
+    /// Somebody else needs its place.
+    Crowded,
 }
 
 impl Connection {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,8 +59,14 @@ impl Entries {
             books: books(signal),
             max_bytes,
             timeouts,
+            under_way: AtomicUsize::new(0),
         });
         Self { transport, entries, journal }
+    }
+
+    /// Requests that the pipelines have and have not answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.entries.iter().map(|entry| entry.under_way.load(Ordering::Relaxed)).sum()
     }
 
     /// The entry of a signal.
@@ -98,6 +105,8 @@ pub(super) struct Entry {
     books: Books,
     max_bytes: usize,
     timeouts: Timeouts,
+    /// Requests that the pipelines have.
+    under_way: AtomicUsize,
 }
 
 impl Entry {
@@ -132,6 +141,7 @@ impl Entry {
     ) -> Result<(), Refusal> {
         let outlet = self.outlet()?;
         let now = Instant::now();
+        let _under_way = UnderWay::new(&self.under_way);
         let parcel = Parcel { signal: self.signal, message, max: self.max_bytes };
         let mut batch = parcel.unpack_somewhere().await?;
         if batch.is_empty() {
@@ -184,6 +194,22 @@ pub(super) struct Message {
     pub(super) holds: Holds,
     pub(super) encoding: Encoding,
     pub(super) format: Format,
+}
+
+/// One of the requests that are counted, until this is dropped.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A message on its way to becoming a batch.

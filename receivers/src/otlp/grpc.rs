@@ -62,6 +62,16 @@ impl Grpc {
         Self { access, entries }
     }
 
+    /// Whether clients have to say who they are.
+    pub(super) fn asks_who(&self) -> bool {
+        self.access.authenticator.is_some()
+    }
+
+    /// Requests that the pipelines have and have not answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.entries.under_way()
+    }
+
     /// Answers a call.
     pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
     where

@@ -54,6 +54,16 @@ impl Http {
         Self { rules, entries, not_found }
     }
 
+    /// Whether clients have to say who they are.
+    pub(super) fn asks_who(&self) -> bool {
+        self.rules.access.authenticator.is_some()
+    }
+
+    /// Requests that the pipelines have and have not answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.entries.under_way()
+    }
+
     /// Answers a request, whose body must be there before `deadline` if there is one.
     pub(super) async fn answer<B>(&self, request: Request<B>, deadline: Option<Instant>) -> Response<Answer>
     where

@@ -123,6 +123,7 @@ mod body;
 pub mod config;
 mod connection;
 mod cors;
+mod crowd;
 mod encoding;
 mod entry;
 mod grpc;

@@ -24,6 +24,7 @@ use weir_pipeline::node::Shutdown;
 use super::answer::Answer;
 use super::config::{HttpTimeouts, Lifetime, Timeouts};
 use super::connection::{Connection, End};
+use super::crowd::{Crowd, Place};
 use super::grpc::{Grpc, NOT_HTTP1};
 use super::http::Http;
 use super::listen::Listener;
@@ -36,6 +37,8 @@ use super::tls::Tls;
 // What measured best in `benches/load`: a client that honours them sends a request in one or few pieces, which are then
 // used as they came.
 const WINDOW: u32 = 8 << 20;
+/// Where clients have to say who they are: what they send before that is nobody's.
+const GUARDED_WINDOW: u32 = 1 << 20;
 const FRAME: u32 = 1 << 20;
 const HTTP1_BUFFER: usize = 417_792;
 
@@ -44,6 +47,12 @@ const HEADERS: u32 = 64 << 10;
 
 /// Streams of one HTTP/2 connection to the HTTP port.
 const HTTP_STREAMS: u32 = 1024;
+
+/// Time that a connection has to end which makes way for another.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Pause between looks whether the pipelines have answered everything.
+const STRAGGLERS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Pause after an error of `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -63,6 +72,23 @@ impl Service {
         match self {
             Self::Grpc(..) => "grpc",
             Self::Http(_) => "http",
+        }
+    }
+
+    /// HTTP/2 flow-control window of streams and connections.
+    fn window(&self) -> u32 {
+        let asks_who = match self {
+            Self::Grpc(grpc, _) => grpc.asks_who(),
+            Self::Http(http) => http.asks_who(),
+        };
+        if asks_who { GUARDED_WINDOW } else { WINDOW }
+    }
+
+    /// Requests that the pipelines have and have not answered.
+    fn under_way(&self) -> usize {
+        match self {
+            Self::Grpc(grpc, _) => grpc.under_way(),
+            Self::Http(http) => http.under_way(),
         }
     }
 
@@ -139,6 +165,7 @@ impl Port {
     pub(super) async fn serve(self, mut shutdown: Shutdown) {
         let Self { listener, service, tls, manners, environment } = self;
         let mut connections = JoinSet::new();
+        let crowd = Crowd::of_process();
         let shared = Shared { service, manners, environment, shutdown: shutdown.clone() };
         loop {
             let accepted = tokio::select! {
@@ -149,15 +176,24 @@ impl Port {
             };
             match accepted {
                 Ok(accepted) => {
+                    let place = match crowd.enter() {
+                        Some(place) => place,
+                        None => {
+                            // Others wait meanwhile where they cost nothing.
+                            sleep(2 * FAREWELL).await;
+                            let Some(place) = crowd.enter() else { continue };
+                            place
+                        }
+                    };
                     let (shared, tls) = (shared.clone(), tls.clone());
                     connections.spawn(async move {
                         let ended = match accepted {
                             Accepted::Tcp(stream) => match stream.set_nodelay(true) {
-                                Ok(()) => shared.serve(stream, tls).await,
+                                Ok(()) => shared.serve(stream, tls, &place).await,
                                 Err(error) => Err(error.into()),
                             },
                             #[cfg(unix)]
-                            Accepted::Unix(stream) => shared.serve(stream, tls).await,
+                            Accepted::Unix(stream) => shared.serve(stream, tls, &place).await,
                         };
                         // A connection that breaks off concerns its peer, which knows; the server goes on.
                         if let Err(error) = ended {
@@ -173,10 +209,26 @@ impl Port {
             }
         }
         drop(listener);
+        let Timeouts { drain, stragglers, .. } = manners.timeouts;
         let all_done = async { while connections.join_next().await.is_some() {} };
-        let limit = manners.timeouts.drain;
-        if timeout(limit, all_done).await.is_err() {
-            tracing::warn!("connections still open after {} s are closed", limit.as_secs());
+        // Those who are slow to send or to read keep nobody longer than that; what the pipelines have is waited for.
+        let only_stragglers = async {
+            sleep(stragglers).await;
+            let mut quiet = 0;
+            // The last answer may still have to be written.
+            while quiet < 2 {
+                quiet = if shared.service.under_way() == 0 { quiet + 1 } else { 0 };
+                sleep(STRAGGLERS_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = all_done => {}
+            () = only_stragglers => {
+                tracing::info!("connections on which nothing is under way are closed");
+            }
+            () = sleep(drain) => {
+                tracing::warn!("connections still open after {} s are closed", drain.as_secs());
+            }
         }
     }
 }
@@ -189,7 +241,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl Shared {
-    async fn serve<S>(mut self, stream: S, tls: Option<Arc<Tls>>) -> Result<(), Error>
+    async fn serve<S>(mut self, stream: S, tls: Option<Arc<Tls>>, place: &Place) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -200,8 +252,9 @@ impl Shared {
                 let opening = tokio::select! {
                     opening = timeout(limit, Opening::read(stream)) => opening??,
                     () = shutdown.requested() => return Ok(()),
+                    () = place.must_leave_unheard() => return Ok(()),
                 };
-                self.converse(opening).await
+                self.converse(opening, place).await
             }
             Some(tls) => {
                 let transport = self.service.transport();
@@ -212,13 +265,14 @@ impl Shared {
                 let opening = tokio::select! {
                     opening = timeout(limit, handshake) => opening??,
                     () = shutdown.requested() => return Ok(()),
+                    () = place.must_leave_unheard() => return Ok(()),
                 };
-                self.converse(opening).await
+                self.converse(opening, place).await
             }
         }
     }
 
-    async fn converse<S>(&mut self, opening: Opening<S>) -> Result<(), Error>
+    async fn converse<S>(&mut self, opening: Opening<S>, place: &Place) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -261,8 +315,8 @@ impl Shared {
         if is_http2 {
             let served = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .initial_stream_window_size(WINDOW)
-                .initial_connection_window_size(WINDOW)
+                .initial_stream_window_size(self.service.window())
+                .initial_connection_window_size(self.service.window())
                 .max_frame_size(FRAME)
                 .max_send_buf_size(WINDOW as usize)
                 .max_header_list_size(HEADERS)
@@ -271,7 +325,7 @@ impl Shared {
                 .keep_alive_timeout(lifetime.ping_timeout)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, &connection, lifetime).await?;
+            self.drive(served, &connection, lifetime, place).await?;
         } else {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -280,7 +334,7 @@ impl Shared {
                 .max_buf_size(HTTP1_BUFFER)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, &connection, lifetime).await?;
+            self.drive(served, &connection, lifetime, place).await?;
         }
         Ok(())
     }
@@ -292,6 +346,7 @@ impl Shared {
         served: C,
         connection: &Connection,
         lifetime: Lifetime,
+        place: &Place,
     ) -> Result<(), C::Error> {
         let mut served = pin!(served);
         // A tenth more or less, as gRPC has it: clients that came together do not come again together.
@@ -303,11 +358,13 @@ impl Shared {
             ended = served.as_mut() => return ended,
             () = self.shutdown.requested() => None,
             end = connection.outlives(&lifetime, stretch), if is_limited => Some(end),
+            () = place.must_leave(connection) => Some(End::Crowded),
             () = connection.first_request(), if !self.manners.keep_alives => None,
         };
         served.as_mut().graceful_shutdown();
         match end {
             Some(End::Old(Some(grace))) => timeout(grace, served).await.unwrap_or(Ok(())),
+            Some(End::Crowded) => timeout(FAREWELL, served).await.unwrap_or(Ok(())),
             _ => served.await,
         }
     }

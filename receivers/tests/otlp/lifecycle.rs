@@ -153,6 +153,30 @@ async fn a_connection_that_does_not_end_is_closed_after_the_drain_time() {
 }
 
 #[tokio::test]
+async fn who_is_slow_to_send_or_to_read_delays_no_stop() {
+    let edit: fn(&mut OtlpSettings) = |s| {
+        (s.timeouts.stragglers, s.timeouts.drain) = (Duration::from_millis(20), Duration::from_secs(300));
+    };
+    let mut server = Server::start(Options { edit, ..Options::default() }).await;
+    server.settle_with(None);
+    // One has sent half of its request, one waits for the pipelines.
+    let piece = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"\x0a")));
+    let body = StreamBody::new(stream::iter([piece]).chain(stream::pending()));
+    let half = tokio::spawn(send(server.http, post(TRACES, PROTOBUF).body(body).unwrap()));
+    let whole = tokio::spawn(send_bytes(server.http, TRACES, PROTOBUF, traces(3)));
+    let taken = server.taken().await;
+    server.request_stop();
+    let stopping = server.stopped();
+    let mut stopping = std::pin::pin!(stopping);
+    let early = tokio::time::timeout(Duration::from_millis(700), &mut stopping).await;
+    assert!(early.is_err(), "what the pipelines have is waited for");
+    taken.batch.unwrap().settle(&Outcome::Done);
+    tokio::time::timeout(Duration::from_secs(60), stopping).await.expect("nobody else is");
+    assert_eq!(whole.await.unwrap().status, StatusCode::OK);
+    assert!(half.await.is_err(), "the client sees a broken connection and will come again");
+}
+
+#[tokio::test]
 async fn many_requests_share_connections() {
     let mut server = Server::start(Options::default()).await;
     let sender = grpc_connect(server.grpc).await;

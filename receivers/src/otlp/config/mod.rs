@@ -188,6 +188,8 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For the requests under way when the receiver is told to stop.
     pub drain: Duration,
+    /// For clients to send the rest of a request, or to read an answer, when the receiver is told to stop.
+    pub stragglers: Duration,
 }
 
 impl Default for Timeouts {
@@ -199,6 +201,7 @@ impl Default for Timeouts {
             body_total: Duration::from_secs(300),
             answer: Duration::from_secs(60),
             drain: Duration::from_secs(60),
+            stragglers: Duration::from_secs(5),
         }
     }
 }
