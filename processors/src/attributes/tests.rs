@@ -139,6 +139,13 @@ fn what_is_matched_must_be_there_in_each_signal_of_the_pipelines() {
     let both = [Signal::Traces, Signal::Logs];
     assert!(refused_by(&both, build, &services).contains("services should not be specified for log records"));
     assert!(refused_by(&both, build, &bodies).contains("log_bodies should not be specified for trace spans"));
+    // On metrics the actions would run for all of them if it were left out.
+    let both = [Signal::Traces, Signal::Metrics];
+    assert!(refused_by(&both, build, &services).contains("services should not be specified for metrics"));
+    let services_apart = services.replace("include", "exclude");
+    assert!(
+        refused_by(&both, build, &services_apart).contains("exclude: services should not be specified for metrics")
+    );
     Bench::of(Signal::Traces, build, &services);
     Bench::of(Signal::Logs, build, &bodies);
     // Of what no pipeline names, nobody knows what it is for; but not for everything.

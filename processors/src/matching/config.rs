@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, Value, Warning};
+use weir_pipeline::config::{ConfigError, Node, Value};
 use weir_pipeline::signal::Signal;
 
 use super::reader::{RawAttribute, RawLibrary, Reader, RegexpCache};
@@ -17,8 +17,7 @@ impl Selection {
         signal: Signal,
     ) -> Result<Self, ConfigError> {
         let properties = |node: Option<&Node>, name: &str| {
-            let parsed = node.map(|node| Properties::parse(node, &format!("{path}::{name}"), signal)).transpose()?;
-            Ok::<_, ConfigError>(parsed.flatten())
+            node.map(|node| Properties::parse(node, &format!("{path}::{name}"), signal)).transpose()
         };
         Ok(Self { include: properties(include, "include")?, exclude: properties(exclude, "exclude")? })
     }
@@ -106,26 +105,11 @@ struct RawSeverity {
     match_undefined: bool,
 }
 
-impl RawProperties {
-    /// Without what metrics are not chosen by.
-    fn of_metrics(self) -> Self {
-        let Self { match_type, projects, environments, metric_names, resources, .. } = self;
-        Self { match_type, projects, environments, metric_names, resources, ..Self::default() }
-    }
-}
-
 impl Properties {
-    /// `None`: nothing is asked of records of this signal.
-    pub(super) fn parse(node: &Node, path: &str, signal: Signal) -> Result<Option<Self>, ConfigError> {
-        let mut raw: RawProperties = node.parse_as(path)?;
+    pub(super) fn parse(node: &Node, path: &str, signal: Signal) -> Result<Self, ConfigError> {
+        let raw: RawProperties = node.parse_as(path)?;
         let reader = Reader::new(&raw.match_type, node, path)?;
-        let has_foreign = match signal {
-            Signal::Metrics => warn_of_foreign(node, path),
-            Signal::Traces | Signal::Logs => refuse_foreign(node, path, signal).map(|()| false)?,
-        };
-        if has_foreign {
-            raw = raw.of_metrics();
-        }
+        refuse_foreign(node, path, signal)?;
         let lists = [
             &raw.projects,
             &raw.environments,
@@ -141,9 +125,6 @@ impl Properties {
             &raw.libraries,
         ];
         if lists.iter().all(|list| list.is_empty()) && raw.log_severity_number.is_none() {
-            if has_foreign {
-                return Ok(None);
-            }
             return Err(node.error(path, "nothing is specified to match").with_hint(match signal {
                 Signal::Traces => {
                     "specify at least one of projects, environments, services, span_names, span_kinds, status_codes, attributes, resources \
@@ -159,7 +140,7 @@ impl Properties {
         reader.only(&raw.span_kinds, "span_kinds", &KINDS)?;
         reader.only(&raw.status_codes, "status_codes", &STATUS_CODES)?;
         let severity = |RawSeverity { min, match_undefined }| LeastSeverity { min, match_undefined };
-        Ok(Some(Self {
+        Ok(Self {
             projects: reader.texts(&raw.projects)?,
             environments: reader.texts(&raw.environments)?,
             services: reader.texts(&raw.services)?,
@@ -173,7 +154,7 @@ impl Properties {
             attributes: reader.attributes(&raw.attributes, "attributes")?,
             resources: reader.attributes(&raw.resources, "resources")?,
             libraries: reader.libraries(&raw.libraries)?,
-        }))
+        })
     }
 }
 
@@ -187,27 +168,19 @@ fn asked<'a>(node: &'a Node, keys: &'a [&'a [&'a str]]) -> impl Iterator<Item = 
     keys.iter().copied().flatten().filter_map(move |key| Some((*key, node.get(key).filter(is_asked)?)))
 }
 
-/// Refuses properties that records of this signal cannot have.
+/// Refuses properties that records of this signal cannot have, or are not chosen by. To leave them out would choose all
+/// records instead of a few.
 fn refuse_foreign(node: &Node, path: &str, signal: Signal) -> Result<(), ConfigError> {
     let (foreign, records): (&[&[&str]], &str) = match signal {
         Signal::Logs => (&[OF_SPANS, OF_METRICS], "log records"),
-        Signal::Traces | Signal::Metrics => (&[OF_LOG_RECORDS, OF_METRICS], "trace spans"),
+        Signal::Traces => (&[OF_LOG_RECORDS, OF_METRICS], "trace spans"),
+        Signal::Metrics => (&[OF_SPANS, OF_LOG_RECORDS, OF_RECORDS], "metrics"),
     };
     let Some((key, at)) = asked(node, foreign).next() else { return Ok(()) };
     let error = at.error(path, format!("{key} should not be specified for {records}"));
-    Err(match key {
-        "services" => error.with_hint("match `resources: [{key: service.name, value: …}]`"),
+    Err(match (key, signal) {
+        ("services", _) => error.with_hint("match `resources: [{key: service.name, value: …}]`"),
+        (_, Signal::Metrics) => error.with_hint("metrics are chosen by metric_names and resources"),
         _ => error,
     })
-}
-
-/// Says which properties metrics are not chosen by; whether there are any. The Collector does not look at them, so that
-/// one processor can serve traces and metrics.
-fn warn_of_foreign(node: &Node, path: &str) -> bool {
-    let mut has_foreign = false;
-    for (key, at) in asked(node, &[OF_SPANS, OF_LOG_RECORDS, OF_RECORDS]) {
-        Warning::of_moot(at, &format!("{path}::{key}"), "metrics are chosen by metric_names and resources");
-        has_foreign = true;
-    }
-    has_foreign
 }

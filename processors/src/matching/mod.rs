@@ -25,8 +25,8 @@
 //!
 //! Everything that is given must hold. `exclude` is asked after `include`. With `strict`, values are equal if they are of
 //! the same type and equal; with `regexp`, texts, booleans and numbers are matched as texts, without exponents. A property
-//! that the records of a pipeline cannot have is an error; where they are metrics it has no effect, as in the Collector,
-//! so that a processor can stand in pipelines of traces and of metrics.
+//! that the records of a pipeline cannot have, or are not chosen by, is an error, as in the Collector. So a processor
+//! that stands in pipelines of several signals can only ask for what they have in common.
 //!
 //! `projects` and `environments` are those of the data's owner, as its API key says, and no attribute can change them; a
 //! record that nobody is known to own has neither.

@@ -8,7 +8,7 @@ use crate::testing::{TestMetric, TestRecord, TestSpan, V, batch, logs, metrics};
 
 fn properties(signal: Signal, yaml: &str) -> Result<Properties, String> {
     let node = Node::parse("weir.yaml", yaml).unwrap();
-    Properties::parse(&node, "processors::it::include", signal).map(Option::unwrap).map_err(|e| e.to_string())
+    Properties::parse(&node, "processors::it::include", signal).map_err(|e| e.to_string())
 }
 
 fn matches(yaml: &str, span: &TestSpan) -> bool {
@@ -198,24 +198,28 @@ fn metrics_match_by_name_and_resource() {
 }
 
 #[test]
-fn what_metrics_are_not_chosen_by_has_no_effect_on_them() {
-    let node = |yaml: &str| Node::parse("weir.yaml", yaml).unwrap();
-    let metric = TestMetric { name: "http.duration", kind: 9, points: vec![vec![]], resource: vec![] };
-    let selects = |include: &str, exclude: &str| {
-        let (include, exclude) = (node(include), node(exclude));
-        let selection = Selection::parse(Some(&include), Some(&exclude), "processors::it", Signal::Metrics).unwrap();
-        let mut batch = metrics(std::slice::from_ref(&metric));
-        batch.retain_metrics(|metric| selection.selects_metric(metric)) == 0
-    };
-    for (include, exclude, expected) in [
-        ("services: [a], libraries: [{name: a}]", "log_severity_number: {min: 9}", true),
-        ("services: [a], metric_names: [http.duration]", "attributes: [{key: a}]", true),
-        ("services: [a], metric_names: [other]", "attributes: [{key: a}]", false),
-        ("services: [a]", "span_names: [b], metric_names: [http.duration]", false),
+fn what_metrics_are_not_chosen_by_is_refused_and_not_left_out() {
+    for settings in [
+        "services: [a]",
+        "span_names: [a]",
+        "span_kinds: [SPAN_KIND_SERVER]",
+        "status_codes: [Error]",
+        "log_bodies: [a]",
+        "log_severity_texts: [WARN]",
+        "log_severity_number: {min: 9}",
+        "attributes: [{key: a}]",
+        "libraries: [{name: a}]",
     ] {
-        let yaml = |text: &str| format!("{{match_type: strict, {text}}}");
-        assert_eq!(selects(&yaml(include), &yaml(exclude)), expected, "{include} | {exclude}");
+        let (key, _) = settings.split_once(':').unwrap();
+        // Beside what metrics are chosen by too.
+        for settings in
+            [format!("match_type: strict, {settings}"), format!("match_type: strict, metric_names: [m], {settings}")]
+        {
+            let error = properties(Signal::Metrics, &format!("{{{settings}}}")).unwrap_err();
+            assert!(error.contains(&format!("include: {key} should not be specified for metrics: ")), "{error}");
+        }
     }
+    properties(Signal::Metrics, "{match_type: strict, metric_names: [m], services: [], attributes: }").unwrap();
 }
 
 #[test]
@@ -263,6 +267,16 @@ fn properties_that_a_signal_has_not_are_refused() {
             Signal::Logs,
             "log_severity_number: {min: warn}",
             "weir.yaml:1:29: processors::it::include::log_severity_number::min: ",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict, services: [a]",
+            "weir.yaml:1:32: processors::it::include: services should not be specified for metrics: match `resources: [{key: service.name, value: …}]`",
+        ),
+        (
+            Signal::Metrics,
+            "match_type: strict, attributes: [{key: a}]",
+            "weir.yaml:1:34: processors::it::include: attributes should not be specified for metrics: metrics are chosen by metric_names and resources",
         ),
         (
             Signal::Metrics,
