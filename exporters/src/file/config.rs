@@ -39,6 +39,18 @@ struct FileConfig {
     #[serde(deserialize_with = "units::duration")]
     flush_interval: Duration,
     rotation: Optional<RotationConfig>,
+    group_by: GroupByConfig,
+}
+
+/// `group_by`. All data goes to one file, so it must be off.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct GroupByConfig {
+    enabled: bool,
+    #[serde(rename = "resource_attribute")]
+    _resource_attribute: String,
+    #[serde(rename = "max_open_files")]
+    _max_open_files: i64,
 }
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -65,6 +77,7 @@ impl Default for FileConfig {
             create_directory: false,
             flush_interval: Duration::from_secs(1),
             rotation: Optional::default(),
+            group_by: GroupByConfig::default(),
         }
     }
 }
@@ -105,6 +118,9 @@ impl FileSettings {
         let error = |keys: &[&str], message: &str| Err(error_at(node, path, keys, message));
         if config.path.file_name().is_none() {
             return error(&["path"], "must be the path of a file");
+        }
+        if config.group_by.enabled {
+            return error(&["group_by", "enabled"], "cannot be true: all data goes to one file");
         }
         let is_compressed = config.compression == Compression::Zstd;
         if config.append && is_compressed {

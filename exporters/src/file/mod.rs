@@ -20,7 +20,7 @@
 //! | `json` | one request per line, as OTLP/JSON |
 //! | `proto`, and everything compressed | the length in four bytes, big-endian, then the request |
 //!
-//! All signals go into one file, as in the Collector; `group_by` is not supported. A rotated file is named
+//! All signals go into one file, as in the Collector; `group_by` must be off. A rotated file is named
 //! `spans-2026-08-01T10-20-30.000.jsonl`, in UTC (`localtime: true` is refused).
 //!
 //! # What it guarantees

@@ -67,6 +67,9 @@ fn settings_are_checked() {
     assert_eq!(settings, expected);
     let rotation = parsed("{path: a, rotation: }").unwrap().rotation.unwrap();
     assert_eq!((rotation.max_bytes, rotation.max_age, rotation.max_backups), (100 << 20, None, Some(100)));
+    for off in ["group_by:", "group_by: {}", "group_by: {enabled: false, resource_attribute: x, max_open_files: 5}"] {
+        assert_eq!(parsed(&format!("{{path: a.json, {off} }}")).unwrap(), expected, "{off}");
+    }
     let refused = [
         ("{}", "path: must be the path of a file"),
         ("{path: a, append: true, compression: zstd}", "append: cannot be set beside `compression`"),
@@ -75,7 +78,8 @@ fn settings_are_checked() {
         ("{path: a, format: csv}", "format"),
         ("{path: a, rotation: {localtime: true}}", "rotation::localtime: cannot be true"),
         ("{path: a, rotation: {max_megabytes: 0}}", "rotation::max_megabytes: must be positive"),
-        ("{path: a, group_by: {enabled: true}}", "group_by"),
+        ("{path: a, group_by: {enabled: true}}", ":1:31: exporters::file::group_by::enabled: cannot be true: all data"),
+        ("{path: a, group_by: {sub: 1}}", "group_by: unknown key `sub`"),
     ];
     for (yaml, text) in refused {
         let error = parsed(yaml).unwrap_err();

@@ -34,6 +34,20 @@ pub(super) struct TlsConfig {
     max_version: MaxVersion,
     #[serde(deserialize_with = "units::duration")]
     reload_interval: Duration,
+    tpm: TpmConfig,
+}
+
+/// `tls::tpm`. Keys are read from files or texts only, so it must be off.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct TpmConfig {
+    enabled: bool,
+    #[serde(rename = "path")]
+    _path: String,
+    #[serde(rename = "owner_auth")]
+    _owner_auth: Secret,
+    #[serde(rename = "auth")]
+    _auth: Secret,
 }
 
 /// A version, or nothing.
@@ -69,6 +83,10 @@ impl TlsConfig {
                 (None, None) => Ok(None),
             }
         };
+        if self.tpm.enabled {
+            let message = "cannot be true: keys are read from files or texts, by `key_file` or `key_pem`";
+            return Err(error_at(node, path, &["tls", "tpm", "enabled"], message));
+        }
         let ca = one_of(&self.ca_file, &self.ca_pem, ("ca_file", "ca_pem"))?;
         let certificate = one_of(&self.cert_file, &self.cert_pem, ("cert_file", "cert_pem"))?;
         let key = one_of(&self.key_file, &self.key_pem, ("key_file", "key_pem"))?;
@@ -230,6 +248,17 @@ pub(super) fn request_limit(size: ByteSize, node: &Node, path: &str) -> Result<u
         Ok(0) => Err(error_at(node, path, &["max_request_size"], "must be positive")),
         Ok(bytes) => Ok(bytes),
         Err(_) => Err(error_at(node, path, &["max_request_size"], "is more than this machine can address")),
+    }
+}
+
+/// Refuses `middlewares` if there are any: no extension here changes what an exporter sends.
+pub(super) fn refuse_middlewares(middlewares: &[Node], path: &str) -> Result<(), ConfigError> {
+    match middlewares.first() {
+        None => Ok(()),
+        Some(first) => {
+            let message = "there are no middlewares for exporters: remove it";
+            Err(first.error(&format!("{path}::middlewares[0]"), message))
+        }
     }
 }
 

@@ -30,9 +30,10 @@
 //! ```
 //!
 //! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
-//! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. One HTTP/2 connection
-//! per lane, signal and server; which servers there are is looked up while requests go out (see `backends`). A proxy that
-//! the environment names is used as for an https:// URL (see `proxies`); it chooses the server then.
+//! Collector makes and Weir does not. `middlewares` and `tls::tpm` may be there as long as they are empty or off. Keys of
+//! the Collector that are not listed here are errors. One HTTP/2 connection per lane, signal and server; which servers
+//! there are is looked up while requests go out (see `backends`). A proxy that the environment names is used as for an
+//! https:// URL (see `proxies`); it chooses the server then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,10 @@ use super::answer;
 use super::body::Payload;
 use super::client::{Client, Protocol, Target, Template};
 use super::compress::{Compress, Compression};
-use super::config::{KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings};
+use super::config::{
+    KeepaliveConfig, MAX_REQUEST_SIZE, TlsConfig, limit, plain, refuse_middlewares, request_limit,
+    warn_of_moot_settings,
+};
 use super::endpoint::{GrpcEndpoint, InvalidEndpoint};
 use super::exchange::{Exchange, Outgoing, exchange};
 use super::headers::{AuthConfig, Headers};
@@ -81,6 +85,8 @@ struct GrpcConfig {
     _read_buffer_size: Option<u64>,
     #[serde(rename = "write_buffer_size")]
     _write_buffer_size: Option<u64>,
+    #[schemars(with = "Vec<serde_json::Value>")]
+    middlewares: Vec<Node>,
     max_request_size: ByteSize,
     sending_queue: QueueConfig,
     retry_on_failure: RetryConfig,
@@ -114,6 +120,7 @@ impl Default for GrpcConfig {
             wait_for_ready: false,
             _read_buffer_size: None,
             _write_buffer_size: None,
+            middlewares: Vec::new(),
             max_request_size: MAX_REQUEST_SIZE,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
@@ -148,6 +155,7 @@ impl GrpcSettings {
         let extensions = &context.extensions;
         let config: GrpcConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
+        refuse_middlewares(&config.middlewares, path)?;
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         let invalid = |e: InvalidEndpoint| error("endpoint", &e.to_string());
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(invalid)?;

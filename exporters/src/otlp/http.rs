@@ -28,9 +28,10 @@
 //! ```
 //!
 //! `read_buffer_size` and `write_buffer_size` are accepted with a warning and change nothing: they size copies that the
-//! Collector makes and Weir does not. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS
-//! negotiates it, otherwise HTTP/1.1 with as many connections per lane and signal as there are requests under way. What
-//! is answered with 307 or 308 goes on to where that leads; headers and credentials only if it is the same place.
+//! Collector makes and Weir does not. `middlewares`, `cookies` and `tls::tpm` may be there as long as they are empty or
+//! off. Keys of the Collector that are not listed here are errors. HTTP/2 where TLS negotiates it, otherwise HTTP/1.1
+//! with as many connections per lane and signal as there are requests under way. What is answered with 307 or 308 goes on
+//! to where that leads; headers and credentials only if it is the same place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
-use weir_pipeline::config::{ConfigError, Node, Optional, Secret, units, units::ByteSize};
+use weir_pipeline::config::{ConfigError, Node, Optional, Secret, units, units::ByteSize, without_defaults};
 use weir_pipeline::metadata::Metadata;
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::otlp::json::to_json;
@@ -52,7 +53,8 @@ use super::body::Payload;
 use super::client::{Keepalive, Protocol, Target};
 use super::compress::{Compress, Compression, INLINE};
 use super::config::{
-    CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, request_limit, warn_of_moot_settings,
+    CompressionParams, MAX_REQUEST_SIZE, TlsConfig, limit, plain, refuse_middlewares, request_limit,
+    warn_of_moot_settings,
 };
 use super::endpoint::{HttpEndpoint, InvalidEndpoint, proxy};
 use super::exchange::{Exchange, Outgoing};
@@ -79,6 +81,11 @@ impl Default for HttpKeepaliveConfig {
         Self { idle_conn_timeout: Duration::from_secs(90), max_idle_conns: 0, max_idle_conns_per_host: 0 }
     }
 }
+
+/// `cookies`, which has no settings.
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CookiesConfig {}
 
 /// `otlp_http`, as it is written.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -109,6 +116,10 @@ struct HttpConfig {
     _read_buffer_size: Option<u64>,
     #[serde(rename = "write_buffer_size")]
     _write_buffer_size: Option<u64>,
+    #[schemars(with = "Vec<serde_json::Value>")]
+    middlewares: Vec<Node>,
+    #[serde(deserialize_with = "without_defaults")]
+    cookies: Optional<CookiesConfig>,
     #[serde(deserialize_with = "units::duration")]
     timeout: Duration,
     tls: TlsConfig,
@@ -160,6 +171,8 @@ impl Default for HttpConfig {
             http2_ping_timeout: Duration::from_secs(15),
             _read_buffer_size: None,
             _write_buffer_size: None,
+            middlewares: Vec::new(),
+            cookies: Optional::default(),
             timeout: Duration::from_secs(30),
             tls: TlsConfig::default(),
             max_request_size: MAX_REQUEST_SIZE,
@@ -209,6 +222,10 @@ impl HttpSettings {
         let extensions = &context.extensions;
         let config: HttpConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
+        refuse_middlewares(&config.middlewares, path)?;
+        if config.cookies.is_some() {
+            return Err(error_at(node, path, &["cookies"], "cannot be enabled: no cookies are kept"));
+        }
         let timeout = limit(config.timeout);
         let keepalive = config.pings(node, path)?;
         let between_requests = config.between_requests(node, path)?;

@@ -84,7 +84,7 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
         }
         "error_output_paths" => "the log has no errors of its own to write elsewhere: remove the key",
         "profiles_endpoint" => "profiles are not supported: remove the key",
-        "group_by" | "group_by_attributes" => "all data goes to one file: remove the key",
+        "group_by_attributes" => "all data goes to one file: remove the key",
         "tpm" => "keys are read from files or texts: use `key_file` or `key_pem`",
         _ => return None,
     })

@@ -30,7 +30,8 @@
 //! names, as in the Collector. A signal that nothing is said of passes as it is.
 //!
 //! Conditions in OTTL (`traces:`, `log_record:`, `metric_conditions:` …) and in expr are refused with what to write
-//! instead, and never let through in silence.
+//! instead, and never let through in silence. Lists and sections of nothing, which templates leave behind, are none: as
+//! in the Collector they drop nothing, and a whole processor of them only warns.
 //!
 //! Every record that is dropped is counted, in `otelcol_processor_filter_spans_filtered`, `…_logs_filtered` or
 //! `…_datapoints_filtered`, and with its reason (`not_included`, `excluded`) in `weir_processor_dropped`; its client is

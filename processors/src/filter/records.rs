@@ -41,11 +41,9 @@ pub(super) struct RawMetricProperties {
     metric_names: Vec<Node>,
     #[schemars(with = "Vec<RawAttribute>")]
     resource_attributes: Vec<Node>,
-    #[schemars(with = "Option<serde_json::Value>")]
-    expressions: Option<Node>,
+    #[schemars(with = "Vec<serde_json::Value>")]
+    expressions: Vec<Node>,
 }
-
-const NOTHING: &str = "nothing is specified to match";
 
 /// What log records are to have, all of it; `None` if that is nothing.
 pub(super) fn log_properties(node: &Node, path: &str) -> Result<Option<Properties>, ConfigError> {
@@ -66,13 +64,6 @@ pub(super) fn log_properties(node: &Node, path: &str) -> Result<Option<Propertie
     }))
 }
 
-/// Says that nothing is asked of log records, where that is an error.
-pub(super) fn no_log_properties(node: &Node, path: &str) -> ConfigError {
-    node.error(path, NOTHING).with_hint(
-        "specify at least one of resource_attributes, record_attributes, severity_texts, severity_number and bodies",
-    )
-}
-
 fn severity(node: &Node, path: &str) -> Result<LeastSeverity, ConfigError> {
     let RawSeverity { min, match_undefined } = node.parse_as(path)?;
     let name = format!("SEVERITY_NUMBER_{}", min.to_ascii_uppercase());
@@ -91,10 +82,11 @@ fn severity(node: &Node, path: &str) -> Result<LeastSeverity, ConfigError> {
     }
 }
 
-/// What metrics are to have, all of it.
-pub(super) fn include_metrics(node: &Node, path: &str) -> Result<Properties, ConfigError> {
+/// What metrics are to have, all of it; `None` if that is nothing.
+pub(super) fn include_metrics(node: &Node, path: &str) -> Result<Option<Properties>, ConfigError> {
     let Parts { metric_names, resources } = Parts::parse(node, path)?;
-    Ok(Properties { metric_names, resources, ..Properties::default() })
+    let is_nothing = metric_names.is_empty() && resources.is_empty();
+    Ok((!is_nothing).then_some(Properties { metric_names, resources, ..Properties::default() }))
 }
 
 /// What metrics are dropped for, any of it.
@@ -121,16 +113,18 @@ impl Parts {
         const EXPRESSIONS: &str = "expressions are not supported";
         const INSTEAD: &str = "name the metrics in `metric_names`, with match_type strict or regexp";
         let raw: RawMetricProperties = node.parse_as(path)?;
+        let is_nothing = raw.metric_names.is_empty() && raw.resource_attributes.is_empty();
+        if raw.expressions.is_empty() && is_nothing {
+            // Whatever would match it: the Collector does not look at the type then.
+            return Ok(Self { metric_names: Texts::default(), resources: Vec::new() });
+        }
         if raw.match_type == "expr" {
             let at = node.get("match_type").unwrap_or(node);
             return Err(at.error(path, format!("match_type expr: {EXPRESSIONS}")).with_hint(INSTEAD));
         }
-        if let Some(expressions) = &raw.expressions {
-            return Err(expressions.error(path, EXPRESSIONS).with_hint(INSTEAD));
-        }
-        if raw.metric_names.is_empty() && raw.resource_attributes.is_empty() {
-            let error = node.error(path, NOTHING);
-            return Err(error.with_hint("specify at least one of metric_names and resource_attributes"));
+        if !raw.expressions.is_empty() {
+            let at = node.get("expressions").unwrap_or(node);
+            return Err(at.error(path, EXPRESSIONS).with_hint(INSTEAD));
         }
         let reader = Reader::new(&raw.match_type, node, path)?;
         Ok(Self {

@@ -70,16 +70,16 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
         ("metrics: {metric: [x]}", "weir.yaml:1:19: processors::it::metrics::metric: conditions in OTTL"),
         ("metrics: {datapoint: [x]}", "weir.yaml:1:22: processors::it::metrics::datapoint: conditions in OTTL"),
         ("metrics: {resource: [x]}", "weir.yaml:1:21: processors::it::metrics::resource: conditions in OTTL"),
+        ("traces: {span: [], resource: [x]}", "weir.yaml:1:9: processors::it::traces: conditions in OTTL"),
+        ("traces: {spam: []}", "weir.yaml:1:10: processors::it::traces: unknown key `spam`: did you mean `span`?"),
+        ("profiles: {profiles: []}", "weir.yaml:1:12: processors::it::profiles: unknown key `profiles`"),
+        // In the Collector too.
+        ("spans: {include: {}}", "weir.yaml:1:18: processors::it::spans::include: nothing is specified to match"),
+        (
+            "metrics: {exclude: {match_type: expr, expressions: [], metric_names: [a]}}",
+            "weir.yaml:1:33: processors::it::metrics::exclude: match_type expr: expressions are not supported",
+        ),
         ("profiles: {profile: [x]}", "weir.yaml:1:11: processors::it::profiles: profiles are not supported"),
-        (
-            "logs: {include: {match_type: strict}}",
-            "weir.yaml:1:17: processors::it::logs::include: nothing is specified to match: specify at least one of resource_attributes",
-        ),
-        (
-            "logs: {include: {match_type: strict}, exclude: {}}",
-            "weir.yaml:1:17: processors::it::logs::include: nothing is specified to match",
-        ),
-        ("logs: {}", "weir.yaml:1:7: processors::it::logs: nothing is specified to filter by"),
         (
             "logs: {include: {severity_number: {min: LOUD}}}",
             "weir.yaml:1:41: processors::it::logs::include::severity_number: \"LOUD\" is not a valid severity",
@@ -98,10 +98,6 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
             "weir.yaml:1:54: processors::it::metrics::exclude: expressions are not supported",
         ),
         (
-            "metrics: {include: {match_type: strict}}",
-            "weir.yaml:1:20: processors::it::metrics::include: nothing is specified to match",
-        ),
-        (
             "metrics: {include: {match_type: strict, names: [a]}}",
             "weir.yaml:1:41: processors::it::metrics::include: unknown key `names`",
         ),
@@ -109,8 +105,6 @@ fn conditions_in_ottl_are_refused_with_what_to_write_instead() {
             "{error_mode: ignor, spans: {exclude: {match_type: strict, services: [a]}}}",
             "weir.yaml:1:14: processors::it::error_mode: unknown value `ignor`: did you mean `ignore`?",
         ),
-        ("{}", "weir.yaml:1:1: processors::it: nothing is specified to filter by: specify at least one of"),
-        ("spans: {}", "weir.yaml:1:8: processors::it::spans: nothing is specified to filter by"),
         (
             "spans: {includes: {}}",
             "weir.yaml:1:9: processors::it::spans: unknown key `includes`: did you mean `include`?",
@@ -249,4 +243,41 @@ fn a_signal_that_nothing_is_said_of_passes_as_it_is() {
     let before = logs(&records());
     let bytes = before.encode();
     assert_eq!(bench.run(before).encode(), bytes);
+}
+
+#[test]
+fn what_asks_for_nothing_drops_nothing() {
+    for yaml in [
+        "{}",
+        "traces: {}",
+        "traces: {span: [], resource: , spanevent: []}",
+        "spans: {}",
+        "spans:",
+        "spans: {include: , exclude: }",
+        "{trace_conditions: [], log_conditions: [], metric_conditions: []}",
+        "{profiles: {profile: []}, profile_conditions: []}",
+        "logs: {}",
+        "logs: {include: {}}",
+        "logs: {include: {match_type: strict}, exclude: {}}",
+        "logs: {log_record: [], resource: []}",
+        "metrics: {}",
+        "metrics: {include: {match_type: strict}}",
+        "metrics: {include: {match_type: expr, expressions: []}}",
+        "metrics: {exclude: {match_type: regexp, metric_names: [], resource_attributes: []}}",
+        "metrics: {metric: [], datapoint: [], resource: []}",
+    ] {
+        for before in [
+            batch(&spans()),
+            logs(&records()),
+            metrics(&[TestMetric { name: "m", kind: 5, points: vec![vec![]], ..TestMetric::default() }]),
+        ] {
+            let bytes = before.encode();
+            assert_eq!(Bench::of(before.signal(), build, yaml).run(before).encode(), bytes, "{yaml}");
+        }
+    }
+    // Beside what asks for something it makes no difference.
+    let exclude =
+        "metrics: {metric: [], include: {}, exclude: {match_type: strict, expressions: [], metric_names: [m]}}";
+    let metric = TestMetric { name: "m", kind: 5, points: vec![vec![]], ..TestMetric::default() };
+    assert_eq!(Bench::of(Signal::Metrics, build, exclude).run(metrics(&[metric])).len(), 0);
 }

@@ -150,6 +150,33 @@ fn signals_have_their_own_endpoints() {
 }
 
 #[test]
+fn what_is_not_there_may_be_switched_off() {
+    for off in ["middlewares: []", "middlewares:", "tls: {tpm: {enabled: false, path: /dev/tpm0}}", "tls: {tpm: }"] {
+        grpc(&format!("{{endpoint: 'tempo:4317', {off} }}")).unwrap();
+        http(&format!("{{endpoint: 'https://tempo:4318', {off} }}")).unwrap();
+    }
+    for off in ["cookies: {enabled: false}", "cookies:"] {
+        http(&format!("{{endpoint: 'https://tempo:4318', {off} }}")).unwrap();
+    }
+    for (on, message) in [
+        ("middlewares: [{id: a}]", "weir.yaml:1:48: exporters::under/test::middlewares[0]: there are no middlewares"),
+        (
+            "tls: {tpm: {enabled: true}}",
+            "weir.yaml:1:55: exporters::under/test::tls::tpm::enabled: cannot be true: keys",
+        ),
+        ("cookies: {}", "weir.yaml:1:43: exporters::under/test::cookies: cannot be enabled: no cookies are kept"),
+        ("cookies: {enabled: true}", "weir.yaml:1:43: exporters::under/test::cookies: cannot be enabled"),
+    ] {
+        let error = http(&format!("{{endpoint: 'https://tempo:4318', {on} }}")).unwrap_err();
+        assert!(error.starts_with(message), "{on}: {error}");
+        if !on.contains("cookies") {
+            let error = grpc(&format!("{{endpoint: 'https://tempo:4317', {on} }}")).unwrap_err();
+            assert!(error.starts_with(message), "{on}: {error}");
+        }
+    }
+}
+
+#[test]
 fn errors_say_what_is_wrong_and_where() {
     let expected = [
         ("{}", "endpoint: must be specified"),
