@@ -145,21 +145,23 @@ impl Raw {
         let source: RawSource = unless_empty(self.attribute_source.as_ref(), &format!("{path}::attribute_source"))?;
         let at = |key: &str| node.get(key).unwrap_or(node);
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let from_attribute = given(&self.from_attribute);
+        let mut from_attribute = given(&self.from_attribute);
+        let path_of = |key: &str| format!("{path}::{key}");
         if mode != RawMode::HashSeed {
-            let key = match (source, &from_attribute) {
-                (RawSource::Record, _) => Some("attribute_source"),
-                (RawSource::TraceId, Some(_)) => Some("from_attribute"),
-                (RawSource::TraceId, None) => None,
-            };
-            if let Some(key) = key {
-                let message = "the mode takes its randomness from the trace id or the attribute `sampling.randomness`";
-                return Err(at(key).error(path, message).with_hint("use mode hash_seed to hash an attribute"));
+            let why = "the mode takes its randomness from the trace id or the attribute `sampling.randomness`: use mode \
+                       hash_seed to hash an attribute";
+            let keys =
+                [("attribute_source", source == RawSource::Record), ("from_attribute", from_attribute.is_some())];
+            for (key, _) in keys.into_iter().filter(|(_, is_given)| *is_given) {
+                Warning::of_moot(at(key), &path_of(key), why);
             }
-        }
-        if source == RawSource::Record && from_attribute.is_none() {
-            let error = at("attribute_source").error(path, "missing required field `from_attribute`");
-            return Err(error.with_hint("name the attribute of log records that is to be hashed"));
+            // The policy is not named by it either.
+            from_attribute = None;
+        } else if source == RawSource::Record && from_attribute.is_none() {
+            let message =
+                "all log records lack randomness: name the attribute that is to be hashed in `from_attribute`";
+            let (location, path) = (at("attribute_source").location().clone(), path_of("attribute_source"));
+            tracing::warn!("{}", Warning { location, path, message: message.to_owned() });
         }
         Ok(LogSource {
             uses_trace_id: source == RawSource::TraceId,

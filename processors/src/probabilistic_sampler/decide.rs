@@ -8,6 +8,7 @@ use weir_pipeline::tenant::{Slug, Tenant};
 
 use super::config::HASH_BITS;
 use super::logs::LogSource;
+use crate::number;
 
 /// How spans are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -299,7 +300,7 @@ impl Priority {
         let number = match kv.value() {
             Value::Int(int) => int as f64,
             Value::Double(double) => double,
-            Value::Str(text) => text.as_str().parse().ok()?,
+            Value::Str(text) => number::float(text.as_str())?,
             _ => return None,
         };
         match number {

@@ -28,6 +28,9 @@
 //! `tenants` go by the owner of a span, as its API key says; a span that nobody is known to own has the general share. What
 //! `always_keep` keeps stands for itself alone (`th:0`), so totals stay right. It keeps the span, not its whole trace.
 //!
+//! A log record without a trace id and without the attribute that is hashed instead cannot be used; with
+//! `attribute_source: record` and no `from_attribute` none can, which a warning says. In the other modes both have no effect.
+//!
 //! A span with the attribute `sampling.priority` of 0 is dropped and one above 0 is kept, whatever the mode says. A log
 //! record is kept with the percentage that its attribute `sampling_priority` holds: never with 0, always with 100.
 //!

@@ -189,6 +189,12 @@ fn a_priority_wins_over_every_mode() {
         (V::S("-0.5"), None),
         (V::S("NaN"), None),
         (V::S("high"), None),
+        // As Go reads numbers.
+        (V::S("0x1p2"), Some(true)),
+        (V::S("0x0p2"), Some(false)),
+        (V::S("1_0"), Some(true)),
+        (V::S("+Inf"), Some(true)),
+        (V::S("1e400"), None),
         (V::B(true), None),
     ] {
         let mut one = span(HALF, "");
@@ -225,18 +231,6 @@ fn settings_are_refused_where_they_stand() {
             "weir.yaml:1:46: processors::it: invalid sampling precision: 15",
         ),
         ("{sampling_percentage: 1, mode: random}", "weir.yaml:1:32: processors::it::mode: "),
-        (
-            "{sampling_percentage: 1, mode: proportional, from_attribute: id}",
-            "weir.yaml:1:62: processors::it: the mode takes its randomness from the trace id or the attribute",
-        ),
-        (
-            "{sampling_percentage: 1, mode: equalizing, attribute_source: record, from_attribute: id}",
-            "weir.yaml:1:62: processors::it: the mode takes its randomness from the trace id or the attribute",
-        ),
-        (
-            "{sampling_percentage: 1, attribute_source: record}",
-            "weir.yaml:1:44: processors::it: missing required field `from_attribute`",
-        ),
         ("{sampling_percentage: 1, attribute_source: body}", "weir.yaml:1:44: processors::it::attribute_source: "),
     ] {
         let error = refused(build, yaml);
@@ -250,6 +244,10 @@ fn what_the_collector_ignores_is_no_error() {
         "{sampling_percentage: 100, hash_seed: 1, mode: equalizing}",
         "{sampling_percentage: 100, hash_seed: 1, mode: proportional}",
         "{sampling_percentage: 100, hash_seed: 1, mode: '', attribute_source: ''}",
+        "{sampling_percentage: 100, mode: proportional, from_attribute: id}",
+        "{sampling_percentage: 100, mode: equalizing, attribute_source: record}",
+        "{sampling_percentage: 100, mode: equalizing, attribute_source: record, from_attribute: id}",
+        "{sampling_percentage: 100, attribute_source: record}",
     ] {
         Bench::new(build, yaml);
     }

@@ -207,6 +207,30 @@ fn an_attribute_that_is_hashed_is_the_name_of_the_policy() {
 }
 
 #[test]
+fn the_consistent_modes_hash_no_attribute() {
+    for mode in ["proportional", "equalizing"] {
+        let plain = format!("mode: {mode}, sampling_percentage: 50");
+        for more in ["from_attribute: id", "attribute_source: record", "attribute_source: record, from_attribute: id"] {
+            let yaml = format!("{plain}, {more}");
+            for trace_id in [HALF, HALF - 1, 0] {
+                let attributes = [("id", V::S("1234"))];
+                assert_eq!(sampled(&yaml, trace_id, &attributes), sampled(&plain, trace_id, &attributes), "{yaml}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_name_no_attribute_is_hashed() {
+    // The trace id is not looked at.
+    let bench = bench("sampling_percentage: 100, attribute_source: record");
+    assert_eq!(bench.run(logs(&hundred())).len(), 0);
+    assert_eq!(bench.count("weir_processor_dropped", "missing_randomness"), 100);
+    let yaml = "sampling_percentage: 50, attribute_source: record, fail_closed: false";
+    assert_eq!(sampled(yaml, HALF, &[]), Some((Some("0".to_owned()), None)));
+}
+
+#[test]
 fn errors_and_what_tenants_send_are_kept_as_they_are_of_spans() {
     let yaml = "sampling_percentage: 0, always_keep: {errors: true, cost_above: 1}";
     let record = |body, severity| TestRecord { severity: (severity, ""), ..TestRecord::saying(body, &[]) };
