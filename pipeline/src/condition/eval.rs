@@ -130,6 +130,8 @@ fn holds(left: Value<'_>, operator: Operator, right: Value<'_>) -> bool {
         (Value::Str(a), Value::Str(b)) => Some(a.as_bytes().cmp(b.as_bytes())),
         (Value::Bytes(a), Value::Bytes(b)) => Some(a.cmp(b)),
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(&b)),
+        // `nil` is all that `nil` is compared with: neither less nor more, as in OTTL.
+        (Value::Empty, Value::Empty) => Some(Ordering::Equal),
         // Others are equal or not, and neither is the larger one.
         (a, b) if a.is_same(b) && matches!(operator, Operator::Equal | Operator::NotEqual) => Some(Ordering::Equal),
         _ => None,

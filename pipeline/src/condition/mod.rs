@@ -14,8 +14,8 @@
 //! | `span` | `attributes["k"]` = `span.attributes["k"]`, `resource.attributes["k"]`, `project`, `environment`, `name`, `kind`, `status.code`, `status.message`, `instrumentation_scope.name`, `instrumentation_scope.version` |
 //! | `request` | `request["x"]`: a header, whatever its case, or `auth.…` |
 //!
-//! Comparing follows OTTL: an attribute that is not there is `nil`; integers and floats compare as numbers; values of
-//! different kinds are not equal. `kind` and `status.code` are compared with `SPAN_KIND_…`, `STATUS_CODE_…` or a number.
+//! Comparing follows OTTL: an attribute that is not there is `nil`, which only `nil` is equal to, and so neither less nor
+//! more; integers and floats compare as numbers; values of different kinds are not equal. `kind` and `status.code` are compared with `SPAN_KIND_…`, `STATUS_CODE_…` or a number.
 //! `project` and `environment` are those of the data's owner ([`crate::tenant`]), which no attribute can change; `nil`
 //! where it is not known. A comparison with `request["x"]` holds if it holds for any of the header's values, and never if there is none.
 //!
