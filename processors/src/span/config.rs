@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Warning};
 use weir_pipeline::pattern;
 use weir_pipeline::signal::Signal;
 
@@ -81,7 +81,17 @@ impl Settings {
             let path = format!("{path}::name::to_attributes::rules[{n}]");
             let text: String = node.parse_as(&path)?;
             let pattern = pattern::compile(&text).map_err(|message| node.error(&path, message))?;
-            let names = named_groups(&pattern).map_err(|message| node.error(&path, message))?;
+            // The one group that every pattern has is all of it.
+            let has_groups = pattern.captures_len() > 1;
+            if !has_groups && !to_attributes.break_after_match {
+                Warning::of_moot(
+                    node,
+                    &path,
+                    "the pattern has no group (?P<name>…) that an attribute could be made of",
+                );
+            }
+            let names = if has_groups { named_groups(&pattern) } else { Ok(Vec::new()) };
+            let names = names.map_err(|message| node.error(&path, message))?;
             Ok(Rule { pattern, names })
         };
         Ok(Self {

@@ -16,7 +16,10 @@
 //!
 //! As in the Collector: first the name is made of attributes, then the rules are applied to it, each to the name that
 //! the one before has left, then the status is set. A rule that matches sets one attribute for each of its groups and
-//! puts the group's name in braces in its place: `/api/v1/document/{documentId}/update`.
+//! puts the group's name in braces in its place: `/api/v1/document/{documentId}/update`. One without groups changes
+//! nothing; with `break_after_match` it keeps the rules behind it from what it matches.
+//!
+//! Decision: the Collector makes an attribute with an empty key of a group without a name. Here such a group is an error.
 
 mod config;
 #[cfg(test)]
@@ -131,7 +134,7 @@ impl Settings {
                     done = group.end();
                 }
             }
-            if !self.keep_original_name {
+            if !self.keep_original_name && !rule.names.is_empty() {
                 renamed.push_str(&name[done..]);
                 name = renamed;
                 changed = true;

@@ -59,6 +59,21 @@ fn attributes_are_made_of_names() {
 }
 
 #[test]
+fn a_rule_without_groups_only_stops_the_rules_behind_it() {
+    let rules = "rules: [health, '(?P<number>[0-9]+)$']";
+    let both = format!("name: {{to_attributes: {{{rules}}}}}");
+    assert_eq!(renamed(&both, TestSpan::named("/health/7", &[])), "/health/{number}");
+    let stop = format!("name: {{to_attributes: {{{rules}, break_after_match: true}}}}");
+    let (name, attributes, ..) = after(&stop, TestSpan::named("/health/7", &[]));
+    assert_eq!((name.as_str(), attributes.len()), ("/health/7", 0));
+    assert_eq!(renamed(&stop, TestSpan::named("/users/7", &[])), "/users/{number}");
+    let alone = "name: {to_attributes: {rules: ['^(?:a|b)c']}}";
+    let before = batch(&[TestSpan::named("bcd", &[])]);
+    let bytes = before.encode();
+    assert_eq!(Bench::new(build, alone).run(before).encode(), bytes);
+}
+
+#[test]
 fn include_and_exclude_choose_spans() {
     let yaml = r#"
 include: {match_type: regexp, services: [banks], span_names: ["^(.*?)/(.*?)$"]}
