@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::config::{ConfigError, Node, Optional, Warning, units};
 
 use crate::queue::config::error_at;
 
@@ -34,8 +34,10 @@ struct FileConfig {
     path: PathBuf,
     format: Format,
     compression: Compression,
+    compression_params: CompressionParams,
     append: bool,
     create_directory: bool,
+    directory_permissions: String,
     #[serde(deserialize_with = "units::duration")]
     flush_interval: Duration,
     rotation: Optional<RotationConfig>,
@@ -51,6 +53,12 @@ struct GroupByConfig {
     _resource_attribute: String,
     #[serde(rename = "max_open_files")]
     _max_open_files: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct CompressionParams {
+    level: i32,
 }
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -73,8 +81,10 @@ impl Default for FileConfig {
             path: PathBuf::new(),
             format: Format::default(),
             compression: Compression::default(),
+            compression_params: CompressionParams::default(),
             append: false,
             create_directory: false,
+            directory_permissions: String::new(),
             flush_interval: Duration::from_secs(1),
             rotation: Optional::default(),
             group_by: GroupByConfig::default(),
@@ -82,9 +92,14 @@ impl Default for FileConfig {
     }
 }
 
+const DEFAULT_MEGABYTES: u64 = 100;
+
+/// Decision: level 1, as that of requests, where the Collector takes 3.
+const DEFAULT_LEVEL: i32 = 1;
+
 impl Default for RotationConfig {
     fn default() -> Self {
-        Self { max_megabytes: 100, max_days: 0, max_backups: 100, localtime: false }
+        Self { max_megabytes: DEFAULT_MEGABYTES, max_days: 0, max_backups: 100, localtime: false }
     }
 }
 
@@ -93,9 +108,11 @@ impl Default for RotationConfig {
 pub(super) struct FileSettings {
     pub(super) path: PathBuf,
     pub(super) format: Format,
-    pub(super) is_compressed: bool,
+    /// The level of zstd; `None`: as it is.
+    pub(super) compression_level: Option<i32>,
     pub(super) append: bool,
-    pub(super) create_directory: bool,
+    /// The mode of the folders that are made where there are none; `None`: none are made.
+    pub(super) create_directory: Option<u32>,
     /// `None`: nothing waits in memory.
     pub(super) flush_interval: Option<Duration>,
     pub(super) rotation: Option<Rotation>,
@@ -122,10 +139,40 @@ impl FileSettings {
         if config.group_by.enabled {
             return error(&["group_by", "enabled"], "cannot be true: all data goes to one file");
         }
-        let is_compressed = config.compression == Compression::Zstd;
-        if config.append && is_compressed {
-            return error(&["append"], "cannot be set beside `compression`");
-        }
+        let compression_level = match (config.compression, config.compression_params.level) {
+            (Compression::Zstd, 0) => Some(DEFAULT_LEVEL),
+            (Compression::Zstd, level) => {
+                // As in the Collector, a level that zstd does not have is the nearest one.
+                let range = zstd::compression_level_range();
+                Some(level.clamp(*range.start(), *range.end()))
+            }
+            (Compression::None, level) => {
+                if let Some(params) = node.get("compression_params").filter(|_| level != 0) {
+                    let why = "`compression` is not set";
+                    Warning::of_moot(params, &format!("{path}::compression_params"), why);
+                }
+                None
+            }
+        };
+        let permissions = match (config.directory_permissions.as_str(), config.create_directory) {
+            ("", _) => 0o755,
+            (_, false) => return error(&["directory_permissions"], "requires `create_directory` to be true"),
+            (text, true) => {
+                // `from_str_radix` would take a sign.
+                let is_octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+                match u32::from_str_radix(text, 8).ok().filter(|_| is_octal) {
+                    Some(bits) if bits <= 0o777 => bits,
+                    Some(_) => {
+                        let message = "contains invalid bits for file access: there are none above 0777";
+                        return error(&["directory_permissions"], message);
+                    }
+                    None => {
+                        let message = "must be a valid octal representation, such as \"0755\"";
+                        return error(&["directory_permissions"], message);
+                    }
+                }
+            }
+        };
         if config.append && config.rotation.is_some() {
             return error(&["append"], "cannot be set beside `rotation`, which appends anyway");
         }
@@ -134,11 +181,8 @@ impl FileSettings {
             Some(RotationConfig { localtime: true, .. }) => {
                 return error(&["rotation", "localtime"], "cannot be true: the names of rotated files are in UTC");
             }
-            Some(RotationConfig { max_megabytes: 0, .. }) => {
-                return error(&["rotation", "max_megabytes"], "must be positive");
-            }
             Some(RotationConfig { max_megabytes, max_days, max_backups, localtime: false }) => Some(Rotation {
-                max_bytes: max_megabytes.saturating_mul(1 << 20),
+                max_bytes: if max_megabytes == 0 { DEFAULT_MEGABYTES } else { max_megabytes }.saturating_mul(1 << 20),
                 max_age: (max_days > 0).then(|| Duration::from_secs(max_days.saturating_mul(86_400))),
                 max_backups: (max_backups > 0).then_some(max_backups),
             }),
@@ -146,9 +190,9 @@ impl FileSettings {
         Ok(Self {
             path: config.path,
             format: config.format,
-            is_compressed,
+            compression_level,
             append: config.append,
-            create_directory: config.create_directory,
+            create_directory: config.create_directory.then_some(permissions),
             flush_interval: (!config.flush_interval.is_zero()).then_some(config.flush_interval),
             rotation,
         })

@@ -6,11 +6,13 @@
 //!     path: ./spans.jsonl
 //!     format: json             # json (default) | proto
 //!     compression: zstd        # none unless it is there
-//!     append: false            # whether to keep what an earlier run wrote; not with compression or rotation
+//!     compression_params: {level: 1}   # of zstd, any; 0: the default, which is 1
+//!     append: false            # whether to keep what an earlier run wrote; not with rotation
 //!     create_directory: false
+//!     directory_permissions: "0755"    # octal, of the folders that are made; less what the umask takes
 //!     flush_interval: 1s       # how long data may wait in memory; 0: not at all
 //!     rotation:                # off unless it is there
-//!       max_megabytes: 100
+//!       max_megabytes: 100     # 0: 100
 //!       max_days: 0            # 0: rotated files are not removed for their age
 //!       max_backups: 100       # 0: nor for their number
 //! ```
@@ -174,8 +176,8 @@ fn record(settings: &FileSettings, batch: &Batch) -> Result<Vec<u8>, String> {
         Format::Json => write_json(message_of(batch.signal()), &protobuf, &mut body),
         Format::Proto => body.extend_from_slice(&protobuf),
     }
-    if settings.is_compressed {
-        body = zstd::bulk::compress(&body, 1).map_err(|e| e.to_string())?;
+    if let Some(level) = settings.compression_level {
+        body = zstd::bulk::compress(&body, level).map_err(|e| e.to_string())?;
     } else if settings.format == Format::Json {
         body.push(b'\n');
         return Ok(body);

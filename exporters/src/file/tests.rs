@@ -58,26 +58,65 @@ fn settings_are_checked() {
     let expected = FileSettings {
         path: "a.json".into(),
         format: Format::Json,
-        is_compressed: false,
+        compression_level: None,
         append: false,
-        create_directory: false,
+        create_directory: None,
         flush_interval: Some(Duration::from_secs(1)),
         rotation: None,
     };
     assert_eq!(settings, expected);
     let rotation = parsed("{path: a, rotation: }").unwrap().rotation.unwrap();
     assert_eq!((rotation.max_bytes, rotation.max_age, rotation.max_backups), (100 << 20, None, Some(100)));
+    let zero = parsed("{path: a, rotation: {max_megabytes: 0, max_backups: 0}}").unwrap().rotation.unwrap();
+    assert_eq!((zero.max_bytes, zero.max_backups), (100 << 20, None));
+    for (yaml, level) in [
+        ("compression: zstd", Some(1)),
+        ("compression: zstd, compression_params: {level: 0}", Some(1)),
+        ("compression: zstd, compression_params: {level: 11}", Some(11)),
+        ("compression: zstd, compression_params: {level: 300}", Some(22)),
+        ("compression_params: {level: 11}", None),
+    ] {
+        assert_eq!(parsed(&format!("{{path: a, {yaml}}}")).unwrap().compression_level, level, "{yaml}");
+    }
+    for (yaml, mode) in [
+        ("directory_permissions: ''", None),
+        ("create_directory: true", Some(0o755)),
+        ("create_directory: true, directory_permissions: '0700'", Some(0o700)),
+        ("create_directory: true, directory_permissions: 0700", Some(0o700)),
+    ] {
+        assert_eq!(parsed(&format!("{{path: a, {yaml}}}")).unwrap().create_directory, mode, "{yaml}");
+    }
     for off in ["group_by:", "group_by: {}", "group_by: {enabled: false, resource_attribute: x, max_open_files: 5}"] {
         assert_eq!(parsed(&format!("{{path: a.json, {off} }}")).unwrap(), expected, "{off}");
     }
     let refused = [
         ("{}", "path: must be the path of a file"),
-        ("{path: a, append: true, compression: zstd}", "append: cannot be set beside `compression`"),
         ("{path: a, append: true, rotation: {}}", "append: cannot be set beside `rotation`"),
         ("{path: a, compression: gzip}", "compression"),
         ("{path: a, format: csv}", "format"),
         ("{path: a, rotation: {localtime: true}}", "rotation::localtime: cannot be true"),
-        ("{path: a, rotation: {max_megabytes: 0}}", "rotation::max_megabytes: must be positive"),
+        ("{path: a, rotation: {max_megabytes: -1}}", "rotation::max_megabytes: expected an integer from 0"),
+        (
+            "{path: a, encoding: text_encoding}",
+            "unknown key `encoding`: there are no encoding extensions: use `format`",
+        ),
+        ("{path: a, directory_permissions: '0700'}", "directory_permissions: requires `create_directory` to be true"),
+        (
+            "{path: a, create_directory: true, directory_permissions: '0o700'}",
+            "directory_permissions: must be a valid octal",
+        ),
+        (
+            "{path: a, create_directory: true, directory_permissions: '888'}",
+            "directory_permissions: must be a valid octal",
+        ),
+        (
+            "{path: a, create_directory: true, directory_permissions: '+700'}",
+            "directory_permissions: must be a valid octal",
+        ),
+        (
+            "{path: a, create_directory: true, directory_permissions: '1777'}",
+            "directory_permissions: contains invalid bits",
+        ),
         ("{path: a, group_by: {enabled: true}}", ":1:31: exporters::file::group_by::enabled: cannot be true: all data"),
         ("{path: a, group_by: {sub: 1}}", "group_by: unknown key `sub`"),
     ];
@@ -126,6 +165,27 @@ async fn an_earlier_run_is_kept_only_if_asked() {
         assert_eq!(export(&rig, 1).await, Outcome::Done);
         rig.factory.finish().await;
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), lines);
+    }
+    for (append, kept) in [(false, 1), (true, 2)] {
+        let rig = rig(&path, &format!("compression: zstd, compression_params: {{level: 3}}, append: {append}"));
+        assert_eq!(export(&rig, 1).await, Outcome::Done);
+        rig.factory.finish().await;
+        assert_eq!(records(&std::fs::read(&path).unwrap()).len(), kept);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn folders_are_made_with_the_permissions_that_are_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outer/inner/spans.jsonl");
+    let rig = rig(&path, "create_directory: true, directory_permissions: '0700'");
+    assert_eq!(export(&rig, 1).await, Outcome::Done);
+    rig.factory.finish().await;
+    for made in ["outer", "outer/inner"] {
+        let mode = std::fs::metadata(folder.path().join(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{made}");
     }
 }
 

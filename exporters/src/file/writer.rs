@@ -128,8 +128,8 @@ impl Writer {
             return Ok(());
         }
         let path = &self.settings.path;
-        if let (true, Some(folder)) = (self.settings.create_directory, path.parent()) {
-            fs::create_dir_all(folder)?;
+        if let (Some(permissions), Some(folder)) = (self.settings.create_directory, path.parent()) {
+            create_folders(folder, permissions)?;
         }
         let keeps = self.settings.append || self.settings.rotation.is_some() || self.was_open;
         let mut file = OpenOptions::new().create(true).write(true).truncate(!keeps).open(path)?;
@@ -207,6 +207,16 @@ impl Writer {
         let suffix = self.settings.path.extension().map_or_else(String::new, |e| format!(".{}", e.to_string_lossy()));
         (format!("{}-", text(self.settings.path.file_stem())), suffix)
     }
+}
+
+/// Makes a folder and those that it is to be in, where they are missing. The umask takes what it takes.
+fn create_folders(folder: &Path, permissions: u32) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, permissions);
+    #[cfg(not(unix))]
+    let _ = permissions;
+    builder.recursive(true).create(folder)
 }
 
 /// `2026-08-01T10-20-30.123`: sorts as time does.

@@ -66,6 +66,9 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
         {
             "files are read line by line, one after the other, a request in each line: remove the key"
         }
+        "encoding" if is_beside("rotation") => {
+            "there are no encoding extensions: use `format`, which is `json` or `proto`, and remove the key"
+        }
         "include_file_name" | "include_file_path" | "include_file_name_resolved" | "include_file_path_resolved" => {
             "data goes on as it is in the file, without the file's name: remove the key"
         }
