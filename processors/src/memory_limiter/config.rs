@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use weir_pipeline::config::units::GoDuration;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Optional, Warning};
 
 const MIB: u64 = 1 << 20;
 
@@ -22,7 +22,13 @@ struct Raw {
     min_gc_interval_when_hard_limited: GoDuration,
     max_gc_interval_when_soft_limited: GoDuration,
     max_gc_interval_when_hard_limited: GoDuration,
+    garbage_collector: Optional<RawGarbageCollector>,
 }
+
+/// `garbage_collector`, which can only be switched on and off.
+#[derive(Deserialize, schemars::JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+struct RawGarbageCollector {}
 
 impl Default for Raw {
     fn default() -> Self {
@@ -37,6 +43,7 @@ impl Default for Raw {
             min_gc_interval_when_hard_limited: zero,
             max_gc_interval_when_soft_limited: zero,
             max_gc_interval_when_hard_limited: zero,
+            garbage_collector: Optional::from(RawGarbageCollector {}),
         }
     }
 }
@@ -58,6 +65,9 @@ impl Settings {
     pub(super) fn parse(node: &Node, path: &str, total_memory: fn() -> Option<u64>) -> Result<Self, ConfigError> {
         let raw: Raw = node.parse_as(path)?;
         let error = |key: &str, message: &str| node.get(key).unwrap_or(node).error(path, message);
+        if let Some(setting) = node.get("garbage_collector") {
+            Warning::of_moot(setting, &format!("{path}::garbage_collector"), "there is no garbage to collect");
+        }
         if raw.check_interval.0.is_zero() {
             return Err(error("check_interval", "'check_interval' must be greater than zero"));
         }
@@ -115,6 +125,10 @@ mod tests {
         assert_eq!(bytes("{check_interval: 1s, limit_mib: 100, spike_limit_mib: 50}"), 25 * MIB);
         assert_eq!(bytes("{check_interval: 1s, limit_percentage: 50, spike_limit_percentage: 30}"), 100 * MIB);
         assert_eq!(bytes("{check_interval: 1s, limit_mib: 100, limit_percentage: 50}"), 40 * MIB, "limit_mib wins");
+        for moot in ["", "{}", "{enabled: false}", "{enabled: true}"] {
+            let yaml = format!("{{check_interval: 1s, limit_mib: 100, garbage_collector: {moot}}}");
+            assert_eq!(bytes(&yaml), 40 * MIB, "{yaml}");
+        }
     }
 
     #[test]
@@ -127,6 +141,7 @@ mod tests {
         refused("{check_interval: 1s}", "'limit_mib' or 'limit_percentage' must be greater than zero");
         refused("{check_interval: 1s, limit_mib: 10, spike_limit_mib: 10}", "weir.yaml:1:54");
         refused("{check_interval: 1s, limit_percentage: 101}", "at most 100");
+        refused("{check_interval: 1s, limit_mib: 9, garbage_collector: {every: 1s}}", "unknown key `every`");
         refused("{check_interval: 1s, limit_mb: 10}", "did you mean `limit_mib`");
     }
 }
