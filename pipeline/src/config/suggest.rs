@@ -72,8 +72,31 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
         "include_file_name" | "include_file_path" | "include_file_name_resolved" | "include_file_path_resolved" => {
             "data goes on as it is in the file, without the file's name: remove the key"
         }
-        "include_file_owner_name" | "include_file_owner_group_name" | "include_file_record_number" => {
-            "data goes on as it is in the file: remove the key"
+        "include_file_owner_name"
+        | "include_file_owner_group_name"
+        | "include_file_record_number"
+        | "include_file_record_offset" => "data goes on as it is in the file: remove the key",
+        "delete_after_read" => {
+            "files stay when they are read: let what writes them remove them, as `rotation::max_backups` of `file` does, and \
+             remove the key"
+        }
+        "exclude_older_than" | "ordering_criteria" => {
+            "all files that match are read, in the order of their names: narrow `include`, or name files in `exclude`, and \
+             remove the key"
+        }
+        "compression" if is_beside("replay_file") => {
+            "what the `file` exporter compresses is known by itself; files that were compressed as a whole are not read: \
+             unpack them, and remove the key"
+        }
+        "force_flush_period" => "a last line waits until it is whole, however long: remove the key",
+        "retry_on_failure" if is_beside("replay_file") => {
+            "a request is read again until the pipelines take it: remove the key"
+        }
+        "polls_to_archive" => "files are known by where they are on the disk, not by how they begin: remove the key",
+        "initial_buffer_size" => "buffers grow with the requests in the files: remove the key",
+        "acquire_fs_lock" => "files are read without a lock: remove the key",
+        "header" | "preserve_leading_whitespaces" | "preserve_trailing_whitespaces" if is_beside("replay_file") => {
+            "there is a request in each line, and nothing else: remove the key"
         }
         "cipher_suites" | "curve_preferences" | "include_insecure_cipher_suites" => {
             "TLS 1.2 and 1.3 are spoken with what rustls holds to be safe: remove the key"
@@ -95,7 +118,33 @@ pub(crate) fn known_elsewhere(key: &str, known: &[&str]) -> Option<&'static str>
 
 #[cfg(test)]
 mod tests {
-    use super::closest;
+    use super::{closest, known_elsewhere};
+
+    #[test]
+    fn keys_of_the_collectors_file_receivers_have_advice_there_and_only_there() {
+        let of_files = ["include", "exclude", "start_at", "replay_file", "poll_interval"];
+        for key in [
+            "delete_after_read",
+            "exclude_older_than",
+            "ordering_criteria",
+            "compression",
+            "force_flush_period",
+            "retry_on_failure",
+            "polls_to_archive",
+            "initial_buffer_size",
+            "acquire_fs_lock",
+            "header",
+            "encoding",
+            "preserve_leading_whitespaces",
+            "include_file_record_offset",
+        ] {
+            let advice = known_elsewhere(key, &of_files);
+            assert!(advice.is_some_and(|advice| advice.ends_with("remove the key")), "{key}: {advice:?}");
+        }
+        for (key, known) in [("compression", "endpoint"), ("retry_on_failure", "path"), ("encoding", "endpoint")] {
+            assert_eq!(known_elsewhere(key, &[known]), None, "{key}");
+        }
+    }
 
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
