@@ -313,6 +313,40 @@ service:
 }
 
 #[test]
+fn what_the_collector_takes_in_silence_is_warned_of() {
+    let (_guard, folder) = folder();
+    let config = "receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0'}}}}
+exporters: {file: {path: out, compression_params: {level: 3}}}
+processors:
+  filter: {spans: {}, logs: {include: {}}}
+  probabilistic_sampler/moot: {mode: equalizing, sampling_percentage: 1, from_attribute: id}
+  probabilistic_sampler/lost: {sampling_percentage: 1, attribute_source: record}
+  span: {name: {to_attributes: {rules: [abc]}}}
+  memory_limiter: {check_interval: 1s, limit_mib: 100, garbage_collector: {enabled: false}}
+service:
+  pipelines:
+    traces: {receivers: [otlp], processors: [memory_limiter, filter, span], exporters: [file]}
+    logs: {receivers: [otlp], processors: [probabilistic_sampler/moot, probabilistic_sampler/lost], exporters: [file]}
+";
+    std::fs::write(folder.join("weir.yaml"), config).unwrap();
+    let output = command(&folder, &["validate", "-c", "weir.yaml"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let warnings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("warning: weir.yaml:")).collect();
+    for warning in [
+        "2:51: exporters::file::compression_params: has no effect: ",
+        "4:11: processors::filter: has no effect: it drops nothing: ",
+        "5:90: processors::probabilistic_sampler/moot::from_attribute: has no effect: ",
+        "6:74: processors::probabilistic_sampler/lost::attribute_source: all log records lack randomness: ",
+        "7:41: processors::span::name::to_attributes::rules[0]: has no effect: ",
+        "8:75: processors::memory_limiter::garbage_collector: has no effect: ",
+    ] {
+        assert!(warnings.iter().any(|found| found.starts_with(warning)), "{warning}: {text}");
+    }
+    assert_eq!(warnings.len(), 6, "{text}");
+}
+
+#[test]
 fn arguments_that_nobody_knows_are_refused() {
     let (_guard, folder) = folder();
     for (arguments, message) in [

@@ -69,6 +69,15 @@ impl TlsConfig {
         self.insecure && given(&self.ca_file).is_none() && !is_given(&self.ca_pem)
     }
 
+    /// Refuses a key in a TPM, also where there is to be no TLS.
+    pub(super) fn refuse_tpm(&self, node: &Node, path: &str) -> Result<(), ConfigError> {
+        if self.tpm.enabled {
+            let message = "cannot be true: keys are read from files or texts, by `key_file` or `key_pem`";
+            return Err(error_at(node, path, &["tls", "tpm", "enabled"], message));
+        }
+        Ok(())
+    }
+
     /// Checks the values, without reading files.
     pub(super) fn settings(&self, node: &Node, path: &str) -> Result<TlsSettings, ConfigError> {
         let error = |key: &str, message: &str| error_at(node, path, &["tls", key], message);
@@ -83,10 +92,7 @@ impl TlsConfig {
                 (None, None) => Ok(None),
             }
         };
-        if self.tpm.enabled {
-            let message = "cannot be true: keys are read from files or texts, by `key_file` or `key_pem`";
-            return Err(error_at(node, path, &["tls", "tpm", "enabled"], message));
-        }
+        self.refuse_tpm(node, path)?;
         let ca = one_of(&self.ca_file, &self.ca_pem, ("ca_file", "ca_pem"))?;
         let certificate = one_of(&self.cert_file, &self.cert_pem, ("cert_file", "cert_pem"))?;
         let key = one_of(&self.key_file, &self.key_pem, ("key_file", "key_pem"))?;

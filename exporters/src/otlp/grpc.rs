@@ -156,6 +156,7 @@ impl GrpcSettings {
         let config: GrpcConfig = node.parse_as(path)?;
         warn_of_moot_settings(node, path);
         refuse_middlewares(&config.middlewares, path)?;
+        config.tls.refuse_tpm(node, path)?;
         let error = |key: &str, message: &str| error_at(node, path, &[key], message);
         let invalid = |e: InvalidEndpoint| error("endpoint", &e.to_string());
         let endpoint = GrpcEndpoint::parse(&config.endpoint).map_err(invalid)?;

@@ -174,6 +174,8 @@ fn what_is_not_there_may_be_switched_off() {
             assert!(error.starts_with(message), "{on}: {error}");
         }
     }
+    let error = grpc("{endpoint: 'tempo:4317', tls: {insecure: true, tpm: {enabled: true}}}").unwrap_err();
+    assert!(error.contains("tls::tpm::enabled: cannot be true"), "{error}");
 }
 
 #[test]
