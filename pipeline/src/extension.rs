@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use crate::budget::Budget;
 use crate::config::{ComponentId, ConfigError, Node};
-use crate::metadata::{Identity, Metadata};
+use crate::metadata::{Identity, Metadata, Reads};
 use crate::node::StartError;
 use crate::tenant::TenantSource;
 
@@ -141,6 +141,11 @@ pub trait OutgoingHeaders: Send + Sync + 'static {
     /// If what it needs is not to be had, such as a file with a token. The request is then tried again later, unless it
     /// is this data's metadata that stands in the way, without which there would be no error: that does not change.
     fn edits(&self, metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String>;
+
+    /// What of what the client said decides that. Nothing else has to be kept for it.
+    fn reads(&self) -> Reads {
+        Reads::unknown()
+    }
 }
 
 /// A change to the headers of a request.

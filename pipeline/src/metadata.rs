@@ -2,8 +2,10 @@
 //!
 //! A receiver attaches it to a batch only when it is asked to (`include_metadata`, `auth`). It goes where the batch
 //! goes: routing, batching by metadata and the headers of exporters read it. Joining batches of different metadata
-//! leaves none, as in the Collector; a batch processor that must keep them apart does so by `metadata_keys`.
+//! leaves none, as in the Collector, but who the sender is if that is the same; a batch processor that must keep them
+//! apart does so by `metadata_keys`, and then never joins what different senders sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,12 +20,23 @@ pub struct Metadata {
 }
 
 /// Who sent a request, as an authenticator found out.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// What is known of the sender: (`username`, `alice`). Read in configurations as `auth.username`.
-    pub attributes: Vec<(&'static str, Box<str>)>,
+    pub attributes: Vec<(Cow<'static, str>, Box<str>)>,
     /// Whose the data are, if the authenticator knows.
     pub tenant: Option<Arc<Tenant>>,
+}
+
+/// What of the metadata somebody reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Headers, by their lower-case names.
+    pub headers: Vec<String>,
+    /// Attributes of the authenticated sender.
+    pub attributes: Vec<String>,
+    /// Whether it may be more than that, which nobody knows.
+    pub is_unknown: bool,
 }
 
 impl Metadata {
@@ -55,6 +68,16 @@ impl Metadata {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
+    /// What two that are joined have in common: both, if they are the same, else the sender, if it is the same.
+    pub(crate) fn common(one: Option<Arc<Self>>, other: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        if one.as_ref() == other {
+            return one;
+        }
+        let identity = one?.identity.clone()?;
+        let is_same = other?.identity.as_ref() == Some(&identity);
+        is_same.then(|| Arc::new(Self { headers: Vec::new(), identity: Some(identity) }))
+    }
+
     /// The authenticated sender.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
@@ -72,20 +95,32 @@ impl Metadata {
 
 impl Identity {
     /// A sender of whom these attributes are known.
-    pub fn new(attributes: Vec<(&'static str, Box<str>)>) -> Self {
-        Self { attributes, tenant: None }
+    pub fn new<N: Into<Cow<'static, str>>>(attributes: Vec<(N, Box<str>)>) -> Self {
+        Self { attributes: attributes.into_iter().map(|(name, value)| (name.into(), value)).collect(), tenant: None }
     }
 
     /// A sender for a tenant: `auth.project`, `auth.environment`.
     pub fn of_tenant(tenant: &Arc<Tenant>) -> Self {
         let attributes = [("project", &tenant.project), ("environment", &tenant.environment)];
-        let attributes = attributes.map(|(name, slug)| (name, slug.as_str().into())).to_vec();
+        let attributes = attributes.map(|(name, slug)| (name.into(), slug.as_str().into())).to_vec();
         Self { attributes, tenant: Some(Arc::clone(tenant)) }
     }
 
     /// An attribute of the sender.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value)
+    }
+}
+
+impl Reads {
+    /// Of which nobody knows what it is.
+    pub fn unknown() -> Self {
+        Self { is_unknown: true, ..Self::default() }
+    }
+
+    /// Whether it may be anything of who the sender is.
+    pub fn has_identity(&self) -> bool {
+        self.is_unknown || !self.attributes.is_empty()
     }
 }
 
@@ -117,5 +152,26 @@ mod tests {
         assert_eq!(metadata.lookup("auth.email"), None);
         assert_eq!(metadata.values("X-Tenant").collect::<Vec<_>>(), ["acme", "other"]);
         assert!(!format!("{metadata:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_joined_of_one_sender_is_still_that_senders() {
+        let metadata = |header: &str, sender: Option<&str>| {
+            let metadata = Metadata::new([("x-tenant", header)]);
+            Some(Arc::new(match sender {
+                Some(name) => metadata.with_identity(Arc::new(Identity::new(vec![("username", name.into())]))),
+                None => metadata,
+            }))
+        };
+        let common = |one, other: Option<Arc<Metadata>>| Metadata::common(one, other.as_ref());
+        let alice = || metadata("a", Some("alice"));
+        assert_eq!(common(alice(), alice()), alice());
+        let joined = common(alice(), metadata("b", Some("alice"))).unwrap();
+        assert_eq!((joined.lookup("auth.username"), joined.first("x-tenant")), (Some("alice"), None));
+        for other in [metadata("a", Some("bob")), metadata("a", None), None] {
+            assert_eq!(common(alice(), other.clone()), None);
+            assert_eq!(common(other, alice()), None);
+        }
+        assert_eq!(common(metadata("a", None), metadata("b", None)), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::channel::Inlet;
 use crate::clock::Environment;
 use crate::extension::Extensions;
 use crate::host::Host;
+use crate::metadata::Reads;
 use crate::signal::Signal;
 use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
@@ -237,6 +238,22 @@ pub trait ProcessorFactory: Send + Sync + 'static {
     fn reads_metadata(&self) -> bool {
         false
     }
+
+    /// What of the metadata of data is still there behind it.
+    fn keeps_metadata(&self) -> Keeps<'_> {
+        Keeps::Everything
+    }
+}
+
+/// What a processor keeps of the metadata of data that it joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps<'p> {
+    /// All of it: it joins nothing.
+    Everything,
+    /// Headers of these lower-case names, and who the sender is.
+    Headers(&'p [String]),
+    /// Only what all that it happens to join have in common.
+    Nothing,
 }
 
 /// A synchronous, CPU-only stage of a pipeline.
@@ -268,6 +285,11 @@ pub trait ExporterFactory: Send + Sync + 'static {
 
     /// One sentence: what an OK to the client means when this exporter has taken the data (charter §5).
     fn promise(&self) -> String;
+
+    /// What it reads of the metadata of data.
+    fn reads_metadata(&self) -> Reads {
+        Reads::default()
+    }
 
     /// Called once after every lane has drained.
     async fn finish(&self) {}

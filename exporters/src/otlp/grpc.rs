@@ -45,7 +45,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded};
 use weir_pipeline::config::{ConfigError, Node, Optional, units, units::ByteSize};
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Metadata, Reads};
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::signal::Signal;
 
@@ -59,7 +59,7 @@ use super::config::{
 };
 use super::endpoint::{GrpcEndpoint, InvalidEndpoint};
 use super::exchange::{Exchange, Outgoing, exchange};
-use super::headers::{AuthConfig, Headers};
+use super::headers::{Auth, AuthConfig, Headers};
 use super::proxies::Proxies;
 use super::queues::Queues;
 use crate::queue::config::{QueueConfig, RetryConfig, error_at};
@@ -189,14 +189,15 @@ impl GrpcSettings {
         if endpoint.is_https || !config.tls.is_plain() {
             config.tls.secure(&mut target, node, path, &context.host)?;
         }
+        let auth = config.auth.map(|auth| auth.validate(extensions, path)).transpose()?;
         let exchange = Exchange {
             timeout,
             compression: config.compression,
             compression_level: None,
-            queue: config.sending_queue.validate(extensions, config.auth.is_some(), node, path)?,
+            queue: config.sending_queue.validate(extensions, Auth::reads(auth.as_ref()), node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
             max_request_bytes: request_limit(config.max_request_size, node, path)?,
-            auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
+            auth,
             waits_for_ready: config.wait_for_ready,
         };
         Ok(Self { target, authority, headers, exchange })
@@ -222,6 +223,10 @@ impl ExporterFactory for OtlpGrpc {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
         let destination = GrpcDestination::new(&self.settings, signal);
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
+    }
+
+    fn reads_metadata(&self) -> Reads {
+        Auth::reads(self.settings.exchange.auth.as_ref())
     }
 
     async fn finish(&self) {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use weir_pipeline::config::{ConfigError, Node, Secret};
 use weir_pipeline::extension::{Extensions, HeaderEdit, OutgoingHeaders};
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Metadata, Reads};
 
 use crate::queue::Failure;
 use crate::queue::config::error_at;
@@ -155,6 +155,13 @@ impl Auth {
             edits => edits.map_err(|e| Failure::transient(format!("no credentials: {e}")))?,
         };
         edits.iter().map(|edit| Edit::checked(edit).map_err(Failure::Permanent)).collect()
+    }
+}
+
+impl Auth {
+    /// What of what clients said is read of an exporter with this `auth`, if it has any.
+    pub(super) fn reads(auth: Option<&Self>) -> Reads {
+        auth.map_or_else(Reads::default, |auth| auth.0.reads())
     }
 }
 

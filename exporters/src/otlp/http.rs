@@ -43,7 +43,7 @@ use serde::Deserialize;
 use weir_pipeline::batch::{Batch, Encoded, message_of};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigError, Node, Optional, Secret, units, units::ByteSize, without_defaults};
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Metadata, Reads};
 use weir_pipeline::node::{Context, Exporter, ExporterFactory, Shutdown};
 use weir_pipeline::otlp::json::to_json;
 use weir_pipeline::signal::Signal;
@@ -58,7 +58,7 @@ use super::config::{
 };
 use super::endpoint::{HttpEndpoint, InvalidEndpoint, proxy};
 use super::exchange::{Exchange, Outgoing};
-use super::headers::{AuthConfig, Headers};
+use super::headers::{Auth, AuthConfig, Headers};
 use super::proxies::Proxies;
 use super::queues::Queues;
 use super::route::Route;
@@ -270,14 +270,15 @@ impl HttpSettings {
         }
         let headers = config.headers.validate(node, path)?;
         let tls = config.tls.settings(node, path)?;
+        let auth = config.auth.map(|auth| auth.validate(extensions, path)).transpose()?;
         let exchange = Exchange {
             timeout,
             compression: config.compression,
             compression_level: config.compression_params.validate(config.compression, node, path)?,
-            queue: config.sending_queue.validate(extensions, config.auth.is_some(), node, path)?,
+            queue: config.sending_queue.validate(extensions, Auth::reads(auth.as_ref()), node, path)?,
             retry: config.retry_on_failure.validate(node, path)?,
             max_request_bytes: request_limit(config.max_request_size, node, path)?,
-            auth: config.auth.map(|auth| auth.validate(extensions, path)).transpose()?,
+            auth,
             waits_for_ready: false,
         };
         Ok(Self { traces, metrics, logs, headers, encoding: config.encoding, tls, proxies, exchange })
@@ -332,6 +333,10 @@ impl ExporterFactory for OtlpHttp {
     fn create(&self, _lane: usize, signal: Signal, shutdown: Shutdown) -> Arc<dyn Exporter> {
         let destination = HttpDestination::new(&self.settings, signal, self.environment.clone());
         Arc::new(Lane::new(self.queues.get(signal), destination, shutdown))
+    }
+
+    fn reads_metadata(&self) -> Reads {
+        Auth::reads(self.settings.exchange.auth.as_ref())
     }
 
     async fn finish(&self) {

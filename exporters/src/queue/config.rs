@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node, Optional, units};
+use weir_pipeline::config::{ConfigError, Node, Optional, Warning, units};
 use weir_pipeline::extension::Extensions;
+use weir_pipeline::metadata::Reads;
 
 use super::settings::{BatchSettings, BatchSizer, Overflow, QueueSettings, RetrySettings, Sizer};
 
@@ -75,11 +76,11 @@ impl Default for BatchConfig {
 
 impl QueueConfig {
     /// Checks the values; `None` if there is to be no queue. `node` and `path` are those of the exporter.
-    /// `reads_metadata` says that metadata decide how a batch is sent.
+    /// `reads` says which metadata decide how a batch is sent.
     pub(crate) fn validate(
         self,
         extensions: &Extensions,
-        reads_metadata: bool,
+        reads: Reads,
         node: &Node,
         path: &str,
     ) -> Result<Option<QueueSettings>, ConfigError> {
@@ -118,9 +119,11 @@ impl QueueConfig {
             None => None,
         };
         let batch = match batch.into_inner() {
-            Some(batch) => Some(batch.validate(sizer, queue_size, node, path)?),
+            Some(batch) => Some(batch.validate(sizer, queue_size, &reads, node, path)?),
             None => None,
         };
+        let mut kept_metadata = reads;
+        kept_metadata.headers.extend(batch.iter().flat_map(|batch| batch.metadata_keys.iter().cloned()));
         let sizer = sizer.unwrap_or_default();
         Ok(Some(QueueSettings {
             num_consumers,
@@ -135,7 +138,7 @@ impl QueueConfig {
                 None if wait_for_result || storage.is_some() => Overflow::Refuse,
                 None => Overflow::Yield,
             },
-            keeps_metadata: reads_metadata || batch.as_ref().is_some_and(|batch| !batch.metadata_keys.is_empty()),
+            kept_metadata,
             batch,
             storage,
         }))
@@ -148,6 +151,7 @@ impl BatchConfig {
         self,
         queue_sizer: Option<Sizer>,
         queue_size: usize,
+        reads: &Reads,
         node: &Node,
         path: &str,
     ) -> Result<BatchSettings, ConfigError> {
@@ -192,7 +196,18 @@ impl BatchConfig {
             }
         }
         let max_size = (max_size > 0).then_some(max_size);
-        Ok(BatchSettings { flush_timeout, min_size, max_size, sizer, metadata_keys })
+        let is_by_sender = !metadata_keys.is_empty() || reads.has_identity();
+        let settings = BatchSettings { flush_timeout, min_size, max_size, sizer, metadata_keys, is_by_sender };
+        if let Some(lost) = settings.lost_header(reads) {
+            let message = format!(
+                "what clients sent with different {lost:?} is joined and then sent without it: name it in \
+                 `partition: {{metadata_keys: [...]}}`"
+            );
+            let place = written.filter(|batch| !batch.is_null()).unwrap_or(node);
+            let path = format!("{path}::sending_queue::batch");
+            tracing::warn!("{}", Warning { location: place.location().clone(), path, message });
+        }
+        Ok(settings)
     }
 }
 

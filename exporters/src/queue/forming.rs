@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Identity, Metadata};
 
 use super::holding::{Held, Holding};
 use super::settings::{BatchSettings, BatchSizer};
 use super::{Destination, Inner, Item, State};
 
-/// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
-type Partition = Vec<Vec<Box<str>>>;
+/// What a joined batch has in common.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Partition {
+    /// Who sent it, where that is read.
+    identity: Option<Arc<Identity>>,
+    /// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
+    values: Vec<Vec<Box<str>>>,
+}
 
 /// What waits to be joined with more, by partition. Each of them holds room in the queue, so there are not many.
 #[derive(Default)]
@@ -99,17 +105,22 @@ impl<D: Destination> Inner<D> {
 impl BatchSettings {
     /// The partition of a batch, and the batch with the metadata that all of the partition have in common.
     fn partition(&self, batch: Batch) -> (Partition, Batch) {
-        if self.metadata_keys.is_empty() {
-            return (Partition::new(), batch);
-        }
         let Some(metadata) = batch.metadata() else {
-            return (vec![Vec::new(); self.metadata_keys.len()], batch);
+            return (Partition { identity: None, values: vec![Vec::new(); self.metadata_keys.len()] }, batch);
         };
+        let identity = metadata.identity().filter(|_| self.is_by_sender).cloned();
+        if self.metadata_keys.is_empty() {
+            return (Partition { identity, values: Vec::new() }, batch);
+        }
         let values = |key: &String| metadata.values(key).map(Box::from).collect();
-        let partition: Partition = self.metadata_keys.iter().map(values).collect();
-        let headers = self.metadata_keys.iter().zip(&partition);
+        let values: Vec<Vec<Box<str>>> = self.metadata_keys.iter().map(values).collect();
+        let headers = self.metadata_keys.iter().zip(&values);
         let kept = headers.flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), &**value)));
-        let kept = Arc::new(Metadata::new(kept));
-        (partition, batch.with_metadata(kept))
+        let kept = Metadata::new(kept);
+        let kept = Arc::new(match &identity {
+            Some(identity) => kept.with_identity(Arc::clone(identity)),
+            None => kept,
+        });
+        (Partition { identity, values }, batch.with_metadata(kept))
     }
 }

@@ -33,7 +33,8 @@
 //! * A batch is queued and sent on the lane that brought it, and `batch` joins what one lane brings. Capacity and the
 //!   number of requests under way are those of the whole process, as they are in the Collector.
 //! * Batches of different values of `metadata_keys` are never joined; a joined batch keeps the metadata of these keys
-//!   alone, as in the Collector. Without keys it keeps its metadata if all its parts had the same.
+//!   alone, as in the Collector, and who sent it. Without keys it keeps its metadata if all its parts had the same. What
+//!   authenticators found to be different senders is not joined where there are keys or `auth` reads who the sender is.
 //! * A request that is too large, by `max_request_size` or because the destination says so, is cut in halves until the
 //!   parts fit. A single record that does not fit is dropped alone, with the reason `too_large`. What a destination has
 //!   refused is remembered for ten minutes, so that not every batch has to be refused first.
@@ -42,8 +43,11 @@
 //!   `storage`, `consumed + recovered = sent + send_failed + enqueue_failed + in_flight + kept`.
 //! * With `storage` a batch is accepted when it is in the [log], and what is not delivered when the process ends is
 //!   delivered by the next one, at least once. The bound in bytes is then that of memory alone: what exceeds it waits on
-//!   disk. Of request metadata only headers are kept, and only where `auth` or `metadata_keys` read them; they may be
-//!   secret, and are as readable as the data. A disk that takes no more makes the client come again.
+//!   disk. A disk that takes no more makes the client come again.
+//! * Of request metadata the log has what is read of it when the batch is sent, and nothing else: the headers and the
+//!   attributes of the sender that `auth` names (`headers_setter`: `from_context`, `from_attribute`) and the headers of
+//!   `metadata_keys`. They are as readable there as the data, so whoever names `authorization` has passwords on disk.
+//!   Of an authenticator that does not say what it reads everything is kept but headers whose names sound of secrets.
 //! * From the moment the shutdown is requested nothing is held back to be joined, and each request gets one more
 //!   attempt, at once; it is not retried. What is in a log stays there.
 //! * Where receipts settle by the result, what failed is not tried again once nobody waits for it any more
@@ -74,6 +78,7 @@ pub(crate) mod config;
 mod deliver;
 mod forming;
 mod holding;
+mod kept;
 pub(crate) mod log;
 mod report;
 pub(crate) mod settings;
@@ -194,7 +199,8 @@ impl Queue {
         let capacity = Capacity::new(settings.queue_size, settings.sizer, bytes).spilling(settings.storage.is_some());
         let storage = settings.storage.as_ref().map(|storage| {
             let directory = storage.directory.join(log_name(&context.id, signal));
-            Arc::new(Storage::new(LogSettings { directory, fsync: storage.fsync }, settings.keeps_metadata))
+            let kept_metadata = settings.kept_metadata.clone();
+            Arc::new(Storage::new(LogSettings { directory, fsync: storage.fsync }, kept_metadata))
         });
         let queue = Arc::new(Self {
             settings: settings.clone(),

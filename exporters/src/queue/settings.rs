@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use weir_pipeline::extension::StorageDirectory;
+use weir_pipeline::metadata::Reads;
 
 /// Requests under way at once where there is no queue.
 const DIRECT_REQUESTS: usize = 100;
@@ -27,8 +28,8 @@ pub(crate) struct QueueSettings {
     pub(crate) batch: Option<BatchSettings>,
     /// Where what is accepted is kept until it is delivered; `None`: in memory alone.
     pub(crate) storage: Option<StorageDirectory>,
-    /// Whether the metadata of a batch are kept there too.
-    pub(crate) keeps_metadata: bool,
+    /// What of the metadata of a batch is kept there too.
+    pub(crate) kept_metadata: Reads,
 }
 
 /// `sending_queue::batch`, validated.
@@ -44,6 +45,8 @@ pub(crate) struct BatchSettings {
     pub(crate) sizer: BatchSizer,
     /// Lower-case names of headers; only batches with the same values are joined.
     pub(crate) metadata_keys: Vec<String>,
+    /// Whether only what one authenticated sender sent is joined.
+    pub(crate) is_by_sender: bool,
 }
 
 /// What a queue does that has no room.
@@ -66,12 +69,20 @@ pub(crate) enum BatchSizer {
     Bytes,
 }
 
+impl BatchSettings {
+    /// A header that decides how data is sent and that a joined batch has no more.
+    pub(crate) fn lost_header<'r>(&self, reads: &'r Reads) -> Option<&'r str> {
+        let mut read = reads.headers.iter().filter(|_| self.min_size > 0);
+        read.find(|name| !self.metadata_keys.contains(name)).map(String::as_str)
+    }
+}
+
 impl QueueSettings {
     /// `sending_queue::enabled: false`.
     ///
     /// Decision: that is a queue which settles by result and makes the pipeline wait. In the Collector the number of
     /// requests under way is then that of the callers, which the receiver bounds; here it is bounded by a constant.
-    pub(crate) const fn direct() -> Self {
+    pub(crate) fn direct() -> Self {
         Self {
             num_consumers: DIRECT_REQUESTS,
             queue_size: DIRECT_REQUESTS,
@@ -81,7 +92,7 @@ impl QueueSettings {
             overflow: Overflow::Yield,
             batch: None,
             storage: None,
-            keeps_metadata: false,
+            kept_metadata: Reads::default(),
         }
     }
 
@@ -105,7 +116,7 @@ impl Default for QueueSettings {
             overflow: Overflow::Yield,
             batch: None,
             storage: None,
-            keeps_metadata: false,
+            kept_metadata: Reads::default(),
         }
     }
 }

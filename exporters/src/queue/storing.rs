@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_pipeline::batch::Batch;
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::Reads;
 use weir_pipeline::node::{Shutdown, ShutdownTrigger};
 use weir_pipeline::receipt::Outcome;
 
@@ -15,7 +14,7 @@ use super::capacity::Space;
 use super::holding::Held;
 use super::log::{Entry, Log, LogSettings, ReadError};
 use super::report::Kind;
-use super::{Destination, Inner, Item, Queue, State};
+use super::{Destination, Inner, Item, Queue, State, kept};
 
 /// Between attempts to open a log.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -30,8 +29,8 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) struct Storage {
     settings: LogSettings,
-    /// Whether metadata are written beside the data: they may be secret, so only where something reads them.
-    keeps_metadata: bool,
+    /// What of the metadata is written beside the data: they may be secret, so only what something reads.
+    kept_metadata: Reads,
     /// Bytes on their way into the log, in units of [`UNIT`].
     writing: Arc<Semaphore>,
     log: Mutex<Option<Arc<Log>>>,
@@ -52,9 +51,9 @@ pub(super) fn own_shutdown(mut process: Shutdown) -> (Arc<ShutdownTrigger>, Shut
 }
 
 impl Storage {
-    pub(super) fn new(settings: LogSettings, keeps_metadata: bool) -> Self {
+    pub(super) fn new(settings: LogSettings, kept_metadata: Reads) -> Self {
         let writing = Arc::new(Semaphore::new(MAX_WRITING / UNIT));
-        Self { settings, keeps_metadata, writing, log: Mutex::new(None) }
+        Self { settings, kept_metadata, writing, log: Mutex::new(None) }
     }
 
     /// The log, if it is open.
@@ -70,10 +69,7 @@ impl Storage {
     }
 
     fn metadata(&self, batch: &Batch) -> Vec<u8> {
-        match batch.metadata() {
-            Some(metadata) if self.keeps_metadata => encode(metadata),
-            _ => Vec::new(),
-        }
+        batch.metadata().map_or_else(Vec::new, |metadata| kept::encode(metadata, &self.kept_metadata))
     }
 }
 
@@ -220,7 +216,7 @@ impl<D: Destination> Inner<D> {
                     true => Ok(batch),
                     false => Err(format!("{} records where {records} were written", batch.len())),
                 })
-                .map(|batch| match decode(&metadata) {
+                .map(|batch| match kept::decode(&metadata) {
                     Some(metadata) => batch.with_metadata(Arc::new(metadata)),
                     None => batch,
                 }),
@@ -248,44 +244,6 @@ impl<D: Destination> Inner<D> {
                 entry.damaged();
                 None
             }
-        }
-    }
-}
-
-/// Headers as they lie in the log: length and name, length and value, each length in four bytes.
-fn encode(metadata: &Metadata) -> Vec<u8> {
-    let mut out = Vec::new();
-    for text in metadata.headers().flat_map(|(name, value)| [name, value]) {
-        // A header is far shorter than 4 GiB; a length that is not right is noticed when it is read.
-        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        out.extend_from_slice(text.as_bytes());
-    }
-    out
-}
-
-/// `None` if there are none.
-fn decode(bytes: &Bytes) -> Option<Metadata> {
-    let (mut rest, mut texts) = (&bytes[..], Vec::new());
-    while let Some((len, behind)) = rest.split_first_chunk::<4>() {
-        let (text, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        texts.push(std::str::from_utf8(text).ok()?);
-        rest = behind;
-    }
-    let (headers, _) = texts.as_chunks::<2>();
-    (!headers.is_empty()).then(|| Metadata::new(headers.iter().map(|[name, value]| (*name, *value))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_are_read_as_they_were_written() {
-        let metadata = Metadata::new([("x-tenant", "acme"), ("x-tenant", ""), ("authorization", "Bearer ☃")]);
-        assert_eq!(decode(&encode(&metadata).into()), Some(metadata));
-        assert_eq!(decode(&Bytes::new()), None);
-        for wrong in [&b"\x01\0\0\0"[..], b"\xff\xff\xff\xffabc", b"\x01\0\0\0\xff\x01\0\0\0a"] {
-            assert_eq!(decode(&Bytes::from_static(wrong)), None);
         }
     }
 }

@@ -40,7 +40,7 @@ use base64::engine::general_purpose::STANDARD;
 use weir_pipeline::config::{ConfigError, Secret};
 use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::graph::Section;
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Metadata, Reads};
 use weir_pipeline::node::StartError;
 
 use self::checks::{Checks, WRONG};
@@ -162,5 +162,9 @@ impl Extension for Shown {
 impl OutgoingHeaders for Shown {
     fn edits(&self, _metadata: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
         Ok(vec![HeaderEdit::Upsert("authorization".to_owned(), self.value()?.expose().as_str().into())])
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::default()
     }
 }

@@ -26,7 +26,7 @@ use subtle::{Choice, ConstantTimeEq};
 use weir_pipeline::config::{ConfigError, Secret};
 use weir_pipeline::extension::{Authenticator, Decision, Denied, Extension, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::graph::Section;
-use weir_pipeline::metadata::{Identity, Metadata};
+use weir_pipeline::metadata::{Identity, Metadata, Reads};
 use weir_pipeline::node::StartError;
 
 pub use self::config::Settings;
@@ -143,5 +143,9 @@ impl OutgoingHeaders for BearerTokenAuth {
         let token = tokens.first.expose();
         let value = if self.scheme.is_empty() { token.clone() } else { format!("{} {token}", self.scheme) };
         Ok(vec![HeaderEdit::Upsert(self.header.clone(), value.into())])
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::default()
     }
 }

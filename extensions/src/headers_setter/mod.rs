@@ -30,7 +30,7 @@ use http::HeaderValue;
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::extension::{Extension, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::graph::Section;
-use weir_pipeline::metadata::Metadata;
+use weir_pipeline::metadata::{Metadata, Reads};
 
 pub use self::config::Settings;
 pub use self::config::schema;
@@ -68,6 +68,18 @@ impl OutgoingHeaders for HeadersSetter {
             });
         }
         Ok(edits)
+    }
+
+    fn reads(&self) -> Reads {
+        let mut reads = Reads::default();
+        for rule in &self.settings.rules {
+            match &rule.source {
+                Source::Value(_) => {}
+                Source::Header { name, .. } => reads.headers.push(name.to_ascii_lowercase()),
+                Source::Attribute { name, .. } => reads.attributes.push(name.clone()),
+            }
+        }
+        reads
     }
 }
 

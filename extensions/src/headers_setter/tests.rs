@@ -48,6 +48,13 @@ fn values_come_from_the_client_from_who_it_is_or_from_the_configuration() {
 }
 
 #[test]
+fn it_says_what_it_reads() {
+    let reads = parse(EVERYTHING).unwrap().reads();
+    assert_eq!((&reads.headers[..], reads.is_unknown), (&["x-tenant", "x-other"].map(str::to_owned)[..], false));
+    assert_eq!(reads.attributes, ["username", "username"]);
+}
+
+#[test]
 fn what_is_not_clear_or_no_header_is_not_sent() {
     let setter = parse(EVERYTHING).unwrap();
     let twice = Metadata::new([("x-tenant", "acme"), ("X-TENANT", "other")]);

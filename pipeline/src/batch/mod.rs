@@ -281,13 +281,13 @@ impl Batch {
     }
 
     /// Takes over the chunks, receipts and leases of `other`, which must hold the same signal. Metadata is kept if
-    /// both have the same.
+    /// both have the same; else who sent it, if that is the same.
     pub fn append(&mut self, mut other: Self) {
         debug_assert_eq!(self.signal, other.signal, "a batch holds one signal");
         if self.chunks.is_empty() {
             self.metadata = other.metadata;
-        } else if self.metadata != other.metadata {
-            self.metadata = None;
+        } else {
+            self.metadata = Metadata::common(self.metadata.take(), other.metadata.as_ref());
         }
         self.chunks.append(&mut other.chunks);
         self.receipts.append(&mut other.receipts);

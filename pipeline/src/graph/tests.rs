@@ -1,3 +1,4 @@
+mod metadata;
 mod reload;
 
 use std::net::SocketAddr;

@@ -53,6 +53,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether anything waits for more.
+    pub(super) fn joins(&self) -> bool {
+        !self.timeout.is_zero() && self.send_batch_size > 0
+    }
+
     pub(super) fn parse(node: &Node, path: &str) -> Result<Self, ConfigError> {
         let raw: Raw = node.parse_as(path)?;
         if raw.send_batch_max_size > 0 && raw.send_batch_max_size < raw.send_batch_size {

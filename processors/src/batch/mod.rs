@@ -20,8 +20,13 @@
 //! it, and must not hear what became of somebody else's data, let alone send its own again for it. Where one request
 //! holds data of several, its client hears of all of them.
 //!
-//! With `metadata_keys` a joined batch keeps the metadata of these keys alone; it needs `include_metadata` at the
-//! receiver.
+//! With `metadata_keys` a joined batch keeps the metadata of these keys alone, and who the sender is: what
+//! authenticators found to be different senders is not joined. It needs `include_metadata` at the receiver. Without
+//! `metadata_keys` a joined batch keeps what all its parts happen to have in common, which nobody should rely on:
+//! `weir validate` warns of components behind it that read metadata.
+//!
+//! Decision: the Collector keeps the sender in neither case, so that what reads it behind the processor takes the data
+//! for nobody's, or sends it as that of a default.
 //!
 //! Decision: `send_batch_bytes` is on by default, because 8,192 LLM spans can be half a gigabyte.
 //!
@@ -33,14 +38,13 @@ mod config;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_pipeline::batch::Batch;
 use weir_pipeline::config::ConfigError;
 use weir_pipeline::graph::Section;
-use weir_pipeline::metadata::Metadata;
-use weir_pipeline::node::{Processor, ProcessorFactory};
+use weir_pipeline::metadata::{Identity, Metadata};
+use weir_pipeline::node::{Keeps, Processor, ProcessorFactory};
 use weir_pipeline::tenant::Tenant;
 
 pub use self::config::{Settings, schema};
@@ -62,6 +66,14 @@ impl ProcessorFactory for Batching {
         !self.settings.metadata_keys.is_empty()
     }
 
+    fn keeps_metadata(&self) -> Keeps<'_> {
+        match &self.settings {
+            settings if !settings.joins() || settings.send_batch_size == 1 => Keeps::Everything,
+            settings if settings.metadata_keys.is_empty() => Keeps::Nothing,
+            settings => Keeps::Headers(&settings.metadata_keys),
+        }
+    }
+
     fn create(&self, _lane: usize) -> Box<dyn Processor> {
         Box::new(Batcher { settings: self.settings.clone(), pending: Vec::new() })
     }
@@ -78,6 +90,8 @@ struct Batcher {
 struct Partition {
     /// Whose it is, if that is known.
     tenant: Option<Arc<Tenant>>,
+    /// Who sent it, if metadata are kept.
+    identity: Option<Arc<Identity>>,
     /// The values of `metadata_keys`, key by key. That a client did not send a header is different from an empty one.
     values: Vec<Vec<Box<str>>>,
 }
@@ -107,14 +121,19 @@ impl Batcher {
         let keys = &self.settings.metadata_keys;
         let tenant = batch.tenant().cloned();
         let Some(metadata) = batch.metadata().filter(|_| !keys.is_empty()) else {
-            return (Partition { tenant, values: vec![Vec::new(); keys.len()] }, batch);
+            return (Partition { tenant, identity: None, values: vec![Vec::new(); keys.len()] }, batch);
         };
         let values = |key: &String| metadata.values(key).map(Box::from).collect();
         let values: Vec<Vec<Box<str>>> = keys.iter().map(values).collect();
         let headers = keys.iter().zip(&values);
         let kept = headers.flat_map(|(key, values)| values.iter().map(move |value| (key.as_str(), &**value)));
-        let kept = Arc::new(Metadata::new(kept));
-        (Partition { tenant, values }, batch.with_metadata(kept))
+        let identity = metadata.identity().cloned();
+        let kept = Metadata::new(kept);
+        let kept = Arc::new(match &identity {
+            Some(identity) => kept.with_identity(Arc::clone(identity)),
+            None => kept,
+        });
+        (Partition { tenant, identity, values }, batch.with_metadata(kept))
     }
 
     fn join(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
@@ -149,7 +168,7 @@ impl Batcher {
 
 impl Processor for Batcher {
     fn process(&mut self, batch: Batch, out: &mut dyn FnMut(Batch)) {
-        if self.settings.timeout == Duration::ZERO || self.settings.send_batch_size == 0 {
+        if !self.settings.joins() {
             return self.send(batch, out);
         }
         for part in batch.split_by_tenant() {

@@ -2,6 +2,8 @@ use weir_pipeline::config::Node;
 use weir_pipeline::receipt::{Outcome, Receipt, Waiter};
 use weir_pipeline::signal::Signal;
 
+use std::time::Duration;
+
 use super::*;
 
 /// A request of `n` spans, each of four bytes with its framing.
@@ -125,6 +127,63 @@ async fn what_was_sent_with_other_headers_is_not_joined() {
     let tenant = |batch: &Batch| batch.metadata().and_then(|m| m.first("x-tenant").map(str::to_owned));
     assert_eq!(out.iter().map(tenant).collect::<Vec<_>>(), [Some("a".into()), Some("b".into()), None, Some("".into())]);
     assert!(out.iter().all(|batch| batch.metadata().is_none_or(|m| m.first("x-other").is_none())));
+}
+
+fn sent_by(name: &str, headers: &[(&str, &str)]) -> Batch {
+    let identity = Arc::new(Identity::new(vec![("username", name.into())]));
+    spans(1).0.with_metadata(Arc::new(Metadata::new(headers.iter().copied()).with_identity(identity)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_joined_by_headers_keeps_its_sender_and_is_of_one() {
+    let mut batcher = batcher("{timeout: 1s, metadata_keys: [X-Tenant]}");
+    let mut out = Vec::new();
+    for name in ["alice", "bob", "alice", "bob", "alice"] {
+        batcher.process(sent_by(name, &[("x-tenant", "a"), ("x-other", name)]), &mut |b| out.push(b));
+    }
+    batcher.process(tagged(4, &[("x-tenant", "a")]), &mut |b| out.push(b));
+    batcher.drain(&mut |b| out.push(b));
+    let sender = |batch: &Batch| {
+        let metadata = batch.metadata().unwrap();
+        assert_eq!((metadata.first("x-tenant"), metadata.first("x-other")), (Some("a"), None));
+        (batch.len(), metadata.lookup("auth.username").map(str::to_owned))
+    };
+    let expected = [(3, Some("alice".into())), (2, Some("bob".into())), (4, None)];
+    assert_eq!(out.iter().map(sender).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keys_what_is_joined_of_different_senders_is_nobodys() {
+    for (names, joined) in [(["alice", "alice"], Some("alice")), (["alice", "bob"], None)] {
+        let (mut batcher, mut out) = (batcher("{timeout: 1s}"), Vec::new());
+        for (n, name) in names.into_iter().enumerate() {
+            batcher.process(sent_by(name, &[("x-request", &n.to_string())]), &mut |b| out.push(b));
+        }
+        batcher.drain(&mut |b| out.push(b));
+        let [batch] = &out[..] else { panic!("they are joined") };
+        assert_eq!(batch.metadata().and_then(|m| m.lookup("auth.username")), joined);
+    }
+}
+
+#[test]
+fn what_is_kept_of_metadata_depends_on_what_is_joined() {
+    for (yaml, keys) in [
+        ("{}", Some(&[][..])),
+        ("{metadata_keys: [X-Tenant, b]}", Some(&["x-tenant", "b"])),
+        ("{timeout: 0s}", None),
+        ("{send_batch_size: 0, metadata_keys: [a]}", None),
+        ("{send_batch_size: 1}", None),
+    ] {
+        let node = Node::parse("test.yaml", yaml).unwrap();
+        let factory = Batching { settings: Settings::parse(&node, "processors::batch").unwrap() };
+        let names = keys.map(|keys| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>());
+        let expected = match &names {
+            None => Keeps::Everything,
+            Some(names) if names.is_empty() => Keeps::Nothing,
+            Some(names) => Keeps::Headers(names),
+        };
+        assert_eq!(factory.keeps_metadata(), expected, "{yaml}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

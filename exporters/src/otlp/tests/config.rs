@@ -1,7 +1,9 @@
 use ::http::header::AUTHORIZATION;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::Node;
+use weir_pipeline::extension::{Extension, Extensions, HeaderEdit, OutgoingHeaders};
 use weir_pipeline::host::Host;
+use weir_pipeline::metadata::{Metadata, Reads};
 use weir_pipeline::node::Context;
 
 use super::super::client::Keepalive;
@@ -87,9 +89,10 @@ retry_on_failure:
             max_size: Some(20),
             sizer: BatchSizer::Items,
             metadata_keys: vec!["x-tenant".to_owned()],
+            is_by_sender: true,
         }),
         storage: None,
-        keeps_metadata: true,
+        kept_metadata: Reads { headers: vec!["x-tenant".to_owned()], ..Reads::default() },
     };
     assert_eq!((queue, max_request_bytes), (Some(expected), 4 << 20));
     let expected = RetrySettings {
@@ -109,6 +112,50 @@ retry_on_failure:
     let blank = grpc("endpoint: h:1\nsending_queue:\nretry_on_failure:\ntls:\nheaders:\nkeepalive:\n").unwrap();
     assert_eq!(blank.exchange.queue, Some(QueueSettings::default()));
     assert!(blank.target.keepalive.is_some());
+}
+
+/// Sets headers by what it says it reads.
+struct Setter(Reads);
+
+impl OutgoingHeaders for Setter {
+    fn edits(&self, _: Option<&Metadata>) -> Result<Vec<HeaderEdit>, String> {
+        Ok(Vec::new())
+    }
+
+    fn reads(&self) -> Reads {
+        self.0.clone()
+    }
+}
+
+impl Extension for Setter {
+    fn outgoing_headers(self: Arc<Self>) -> Option<Arc<dyn OutgoingHeaders>> {
+        Some(self)
+    }
+}
+
+#[test]
+fn the_queue_keeps_what_is_read_when_a_batch_is_sent() {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let queue = |reads: &Reads, batch: &str| {
+        let mut context = context();
+        let setter = ("setter".parse().unwrap(), Arc::new(Setter(reads.clone())) as Arc<dyn Extension>);
+        context.extensions = Extensions::new(vec![setter]);
+        let queue = format!("auth: {{authenticator: setter}}, sending_queue: {{batch: {batch}}}");
+        let node = Node::parse("weir.yaml", &format!("{{endpoint: 'http://h:1', {queue}}}")).unwrap();
+        let http = HttpSettings::parse(&node, PATH, &[], &context).unwrap().exchange.queue.unwrap();
+        let grpc = GrpcSettings::parse(&node, PATH, &context).unwrap().exchange.queue.unwrap();
+        assert_eq!(http, grpc);
+        let batch = grpc.batch.as_ref().unwrap();
+        (batch.lost_header(reads).map(str::to_owned), batch.is_by_sender, grpc.kept_metadata)
+    };
+    let reads = Reads { headers: owned(&["a", "b"]), attributes: owned(&["username"]), is_unknown: false };
+    assert_eq!(queue(&reads, "{}"), (Some("a".to_owned()), true, reads.clone()));
+    assert_eq!(queue(&reads, "{min_size: 0}").0, None, "nothing is joined");
+    let both = "{partition: {metadata_keys: [B, a, c]}}";
+    let kept = Reads { headers: owned(&["a", "b", "b", "a", "c"]), ..reads.clone() };
+    assert_eq!(queue(&reads, both), (None, true, kept));
+    assert_eq!(queue(&Reads::default(), "{}"), (None, false, Reads::default()));
+    assert_eq!(queue(&Reads::unknown(), "{}"), (None, true, Reads::unknown()));
 }
 
 #[test]

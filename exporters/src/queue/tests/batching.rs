@@ -1,5 +1,6 @@
 //! `sending_queue::batch`, and what a full queue does.
 
+use weir_pipeline::metadata::Identity;
 use weir_pipeline::receipt::{Receipt, Waiter};
 
 use super::super::settings::{BatchSettings, BatchSizer};
@@ -12,6 +13,7 @@ fn joining(min_size: usize, max_size: Option<usize>) -> QueueSettings {
         max_size,
         sizer: BatchSizer::Items,
         metadata_keys: Vec::new(),
+        is_by_sender: true,
     };
     QueueSettings { batch: Some(batch), ..waiting() }
 }
@@ -122,6 +124,31 @@ async fn tenants_are_kept_apart_and_their_metadata_with_them() {
     let tenants: Vec<_> = metadata.iter().map(|m| m.first("x-tenant")).collect();
     assert_eq!(tenants, [Some("a"), Some("b"), None, Some("")]);
     assert!(metadata.iter().all(|m| m.first("x-request").is_none()), "that of one is not that of the other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_are_kept_apart_where_it_is_read_who_they_are() {
+    for (keys, is_by_sender, sizes) in
+        [(&["x-tenant"][..], true, &[2, 2][..]), (&[], true, &[2, 2]), (&[], false, &[4])]
+    {
+        let mut settings = joining(sizes[0], None);
+        if let Some(batch) = &mut settings.batch {
+            batch.metadata_keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            batch.is_by_sender = is_by_sender;
+        }
+        let rig = rig(&settings, &exact(), Script::default());
+        for (i, name) in ["alice", "bob", "alice", "bob"].into_iter().enumerate() {
+            let metadata = Metadata::new([("x-tenant", "a"), ("x-request", &i.to_string())]);
+            let identity = Arc::new(Identity::new(vec![("username", name.into())]));
+            rig.lane.consume(unattended(1).with_metadata(Arc::new(metadata.with_identity(identity)))).await;
+        }
+        rig.lane.drain().await;
+        assert_eq!(rig.script.sizes(), sizes);
+        let attempts = rig.script.0.attempts.lock().unwrap();
+        let senders: Vec<_> =
+            attempts.iter().map(|r| r.metadata.as_ref().and_then(|m| m.lookup("auth.username"))).collect();
+        assert_eq!(senders, if is_by_sender { vec![Some("alice"), Some("bob")] } else { vec![None] }, "{keys:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

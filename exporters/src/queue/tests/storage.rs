@@ -2,13 +2,16 @@
 
 use tempfile::TempDir;
 use weir_pipeline::extension::StorageDirectory;
+use weir_pipeline::metadata::{Identity, Reads};
 
 use super::super::settings::{BatchSettings, BatchSizer};
 use super::*;
 
 fn stored(directory: &TempDir) -> QueueSettings {
     let storage = StorageDirectory { directory: directory.path().to_owned(), fsync: false };
-    let settings = QueueSettings { overflow: Overflow::Refuse, keeps_metadata: true, ..QueueSettings::default() };
+    let kept_metadata =
+        Reads { headers: vec!["x-tenant".to_owned()], attributes: vec!["username".to_owned()], is_unknown: false };
+    let settings = QueueSettings { overflow: Overflow::Refuse, kept_metadata, ..QueueSettings::default() };
     QueueSettings { storage: Some(storage), ..settings }
 }
 
@@ -80,6 +83,7 @@ fn what_comes_from_disk_is_cut_as_everything_else() {
             max_size: Some(10),
             sizer: BatchSizer::Items,
             metadata_keys: Vec::new(),
+            is_by_sender: true,
         };
         let rig = rig(&QueueSettings { batch: Some(batch), ..stored(&directory) }, &exact(), Script::default());
         delivered(&rig, 25).await;
@@ -87,6 +91,31 @@ fn what_comes_from_disk_is_cut_as_everything_else() {
         assert_eq!(rig.script.sizes(), [10, 10, 5]);
         settled(&rig.telemetry, 25, 0, 0);
         assert!(rig.telemetry.families().iter().any(|family| family.name == "weir_exporter_kept_spans"));
+    });
+}
+
+#[test]
+fn the_next_process_knows_who_sent_it_and_the_disk_no_passwords() {
+    let directory = TempDir::new().unwrap();
+    process(async {
+        let rig = rig(&stored(&directory), &exact(), Script::default().close());
+        let (data, waiter) = batch(1);
+        let metadata = Metadata::new([("authorization", "Basic c2VjcmV0"), ("x-tenant", "acme")]);
+        let identity = Arc::new(Identity::new(vec![("username", "alice".into())]));
+        rig.lane.consume(data.with_metadata(Arc::new(metadata.with_identity(identity)))).await;
+        assert_eq!(waiter.await, Outcome::Done);
+    });
+    let log = directory.path().join(log_name(crate::testing::ID, Signal::Traces));
+    for file in std::fs::read_dir(log).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(8).any(|w| w == b"c2VjcmV0"), "the password is on disk");
+    }
+    process(async {
+        let rig = rig(&stored(&directory), &exact(), Script::default());
+        delivered(&rig, 1).await;
+        let requests = rig.script.0.attempts.lock().unwrap();
+        let metadata = requests[0].metadata.as_ref().unwrap();
+        assert_eq!((metadata.lookup("auth.username"), metadata.first("x-tenant")), (Some("alice"), Some("acme")));
     });
 }
 
@@ -236,6 +265,7 @@ fn joined_batches_are_done_with_together() {
         max_size: Some(8),
         sizer: BatchSizer::Items,
         metadata_keys: Vec::new(),
+        is_by_sender: true,
     };
     let settings = QueueSettings { batch: Some(batching), ..stored(&directory) };
     process(async {
