@@ -14,6 +14,13 @@
 //! Where somebody waits for the outcome, an attempt that failed is not repeated once all of them have gone: they send the
 //! data again, and it would be delivered as often as they did.
 //!
+//! Decision: a destination that asks to be left alone (`Retry-After`, `RetryInfo`) is left alone for a minute at most, or
+//! for `max_interval` if that is longer. The Collector waits as long as it is told to, so that a proxy with a wrong clock,
+//! or whoever answers in the destination's place, decides that data is dropped, or never sent.
+//!
+//! Decision: where the next attempt would come after `max_elapsed_time`, a last one is made when that is over. The
+//! Collector gives up as soon as it knows, so that one long wait drops data that there was time for.
+//!
 //! Two limits are not the same. `max_request_size` holds for everything: a record above it is dropped. What the
 //! destination once refused, and `batch::max_size` in bytes, only say where to cut: a single record above them is sent.
 
@@ -35,6 +42,9 @@ const SMALLEST_CUT: usize = 16 << 10;
 
 /// How long a destination's refusal is remembered: its limit may be raised.
 const MEMORY: Duration = Duration::from_secs(600);
+
+/// The longest wait that a destination may ask for, unless our own are longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The largest request that the destination has not yet refused, as far as is known.
 #[derive(Debug, Default)]
@@ -222,7 +232,7 @@ impl<D: Destination> Inner<D> {
         });
     }
 
-    /// Attempts until it succeeds, is refused for good, or time is up.
+    /// Attempts until it succeeds, is refused for good, or time is up: the last attempt is made then.
     async fn persist(&self, payload: &D::Payload, records: usize, receipts: &[Receipt]) -> Result<Accepted, GivenUp> {
         let Queue { retry, report, context, .. } = &*self.queue;
         let started = Instant::now();
@@ -232,17 +242,20 @@ impl<D: Destination> Inner<D> {
             is_stopping |= self.shutdown.is_requested();
             let (delay, message) = match self.destination.attempt(payload).await {
                 Ok(accepted) => return Ok(accepted),
-                Err(Failure::Transient { delay, message }) => (delay, message),
+                Err(Failure::Transient { delay, message }) => {
+                    (delay.map(|delay| delay.min(retry.max_interval.max(LONGEST_DELAY))), message)
+                }
                 Err(lasting) => return Err(lasting.into()),
             };
             if is_stopping {
                 return Err(GivenUp { kind: Kind::Shutdown, message, after: delay });
             }
-            let wait = backoff.next(context.environment.random_unit()).max(delay.unwrap_or_default());
-            let is_too_late = retry.max_elapsed_time.is_some_and(|max| started.elapsed().saturating_add(wait) > max);
-            if !retry.enabled || is_too_late {
+            let left = retry.max_elapsed_time.map(|max| max.saturating_sub(started.elapsed()));
+            if !retry.enabled || left.is_some_and(|left| left.is_zero()) {
                 return Err(GivenUp { kind: Kind::Exhausted, message, after: delay });
             }
+            let wait = backoff.next(context.environment.random_unit()).max(delay.unwrap_or_default());
+            let wait = left.map_or(wait, |left| wait.min(left));
             report.tell(Kind::Retrying, records, &message);
             let mut shutdown = self.shutdown.clone();
             tokio::select! {

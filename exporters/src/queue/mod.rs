@@ -22,7 +22,7 @@
 //!   randomization_factor: 0.5
 //!   multiplier: 1.5
 //!   max_interval: 30s
-//!   max_elapsed_time: 5m    # 0: never give up
+//!   max_elapsed_time: 5m    # a last attempt is made when it is over; 0: never give up
 //! ```
 //!
 //! # What it guarantees

@@ -213,16 +213,42 @@ async fn the_destinations_delay_counts_if_it_is_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retrying_ends_before_max_elapsed_time() {
+async fn a_destination_does_not_decide_that_data_waits_for_ever() {
+    // `max_interval` is 30 s at first, then ten minutes.
+    for (retry, waits) in [
+        (RetrySettings { max_elapsed_time: None, ..exact() }, [60.0, 60.0]),
+        (RetrySettings { max_elapsed_time: None, max_interval: Duration::from_secs(600), ..exact() }, [600.0, 600.0]),
+        // There are 300 s, and at their end a last attempt.
+        (RetrySettings { max_interval: Duration::from_secs(200), ..exact() }, [200.0, 100.0]),
+    ] {
+        let rig = rig(&waiting(), &retry, Script::of([throttled(u64::MAX), throttled(601)]));
+        let (data, waiter) = batch(1);
+        rig.lane.consume(data).await;
+        assert_eq!(waiter.await, Outcome::Done);
+        let found = rig.script.waits();
+        assert!(found.iter().zip(waits).all(|(a, b)| (a - b).abs() < 0.01) && found.len() == 2, "{found:?}");
+        settled(&rig.telemetry, 1, 0, 0);
+    }
+    // Nor do we hand that on to our clients.
+    let rig = rig(&waiting(), &RetrySettings { enabled: false, ..exact() }, Script::of([throttled(u64::MAX)]));
+    let (data, waiter) = batch(1);
+    rig.lane.consume(data).await;
+    let after = Some(Duration::from_secs(60));
+    assert_eq!(waiter.await, Outcome::Retry { after, reason: "slow down".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn retrying_ends_with_max_elapsed_time() {
     let retry = RetrySettings { max_elapsed_time: Some(Duration::from_secs(20)), ..exact() };
     let rig = rig(&waiting(), &retry, Script::of((0..10).map(|_| busy())));
     let (data, waiter) = batch(4);
     let started = Instant::now();
     rig.lane.consume(data).await;
     assert_eq!(waiter.await, Outcome::Retry { after: None, reason: "busy".into() });
-    // 0, 5 and 12.5 s; the next would be at 23.75 s.
-    assert_eq!(rig.script.attempts().len(), 3);
-    assert!(started.elapsed() < Duration::from_secs(13));
+    // After 0, 5 and 12.5 s; the next would be at 23.75 s.
+    assert_eq!(rig.script.attempts().len(), 4);
+    let elapsed = started.elapsed().as_secs_f64();
+    assert!((elapsed - 20.0).abs() < 0.01, "{elapsed}");
     settled(&rig.telemetry, 0, 4, 0);
     assert_eq!(dropped(&rig.telemetry, "retries_exhausted"), 4);
 }
