@@ -132,7 +132,7 @@ impl Graph {
     /// In the order of the pipelines in the graph.
     pub(super) fn missing_metadata(&self) -> Vec<Missing<'_>> {
         let mut found: Vec<Vec<Missing<'_>>> = Vec::new();
-        let mut arriving = self.from_receivers();
+        let mut arriving = self.received();
         // Those that feed others stand after them.
         for (at, pipeline) in self.pipelines.iter().enumerate().rev() {
             let mut kept = arriving.get(at).cloned().unwrap_or(Kept::Never);
@@ -150,7 +150,7 @@ impl Graph {
     }
 
     /// What comes into each pipeline without connectors.
-    fn from_receivers(&self) -> Vec<Kept<'_>> {
+    fn received(&self) -> Vec<Kept<'_>> {
         let is_kept = |at| self.receivers.iter().any(|node| node.feeds.contains(&at) && node.receiver.keeps_metadata());
         (0..self.pipelines.len()).map(|at| if is_kept(at) { Kept::Everything } else { Kept::Never }).collect()
     }

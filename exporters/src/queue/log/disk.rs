@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::record::{self, HEADER, Header, Kind, MAGIC};
-use super::recover::{file_name, read_payload, recover};
+use super::recover::{file_name, open_regular, read_payload, recover};
 use super::{Place, ReadError, Segment, State};
 
 /// From this size on a new segment is begun.
@@ -67,6 +67,9 @@ impl Disk {
     /// The files in a directory, and what is in them.
     pub(super) fn open(directory: &Path, fsync: Arc<AtomicBool>) -> io::Result<(Self, Mutex<State>)> {
         let path = directory.join("lock");
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other(format!("{} is not a regular file", path.display())));
+        }
         let lock = private().create(true).truncate(false).open(&path)?;
         lock.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => {
@@ -75,7 +78,7 @@ impl Disk {
             std::fs::TryLockError::Error(error) => error,
         })?;
         let state = recover(directory)?;
-        let next_segment = state.segments.last_key_value().map_or(1, |(number, _)| number + 1);
+        let next_segment = state.last_segment.saturating_add(1);
         let mut disk = Self {
             directory: directory.to_owned(),
             fsync,
@@ -219,7 +222,7 @@ impl Disk {
     fn begin_segment(&mut self, state: &Mutex<State>) -> io::Result<()> {
         let number = self.next_segment;
         // Whatever becomes of it: a file that cannot be removed again must not be in the way of the next one.
-        self.next_segment += 1;
+        self.next_segment = self.next_segment.saturating_add(1);
         let path = self.directory.join(file_name(number));
         let mut file = private().create_new(true).open(&path)?;
         let begun = file
@@ -280,7 +283,7 @@ impl Disk {
             let places = state.batches.values().filter(|place| place.segment == *oldest).copied();
             (*oldest, places.collect::<Vec<_>>())
         };
-        let Ok(mut file) = File::open(self.directory.join(file_name(oldest))) else { return };
+        let Ok(mut file) = open_regular(&self.directory.join(file_name(oldest))) else { return };
         let mut headers = Vec::new();
         self.buffer.clear();
         for place in places {
@@ -328,7 +331,7 @@ pub(super) fn create_private(directory: &Path) -> io::Result<()> {
 /// Metadata and OTLP of a batch.
 pub(super) fn read(directory: &Path, place: Place) -> Result<(Bytes, Bytes), ReadError> {
     let path = directory.join(file_name(place.segment));
-    let payload = File::open(&path).and_then(|mut file| read_payload(&mut file, place));
+    let payload = open_regular(&path).and_then(|mut file| read_payload(&mut file, place));
     let payload = match payload {
         Ok(payload) => Bytes::from(payload),
         // Waiting brings no bytes back.

@@ -24,9 +24,14 @@
 //! it, they are written again at its end.
 //!
 //! **Damage.** A record that was being written when the machine stopped ends the last segment: it was promised to
-//! nobody. Elsewhere, what has a wrong checksum is skipped: a payload alone, a header with all that follows it in its
-//! segment. Skipped batches are counted and logged, and their segment is kept as `….corrupt`. Starting never fails on
-//! them.
+//! nobody. Elsewhere, what has a wrong checksum is skipped: a payload alone; behind a header, which says where the next
+//! record begins, all up to the next record that is found sound by its own checksums. What is skipped is counted and
+//! logged, and its segment is kept as `….corrupt`. Starting never fails on it. A segment of a newer version is no damage:
+//! it is left alone for that version, and so is what is not a regular file. A batch has [`record::MAX_PAYLOAD`] bytes at
+//! most, and a larger one is refused: what a file claims beyond that, or beyond its end, is not believed.
+//!
+//! Decision: what lies behind a damaged header is found by how it looks, so a client that had foreseen the damage could
+//! have put a record of its own into its data. The alternative is to lose all that others sent behind it.
 //!
 //! Directory and files are readable by their owner alone: they hold prompts.
 //!
@@ -88,6 +93,8 @@ struct State {
     /// Segments of which a part cannot be read, until that is told.
     damaged: usize,
     last_number: u64,
+    /// The largest number that a file has which is named like a segment.
+    last_segment: u64,
 }
 
 /// Where a batch lies.
@@ -97,6 +104,13 @@ struct Place {
     /// Of the payload.
     offset: u64,
     header: Header,
+}
+
+impl Place {
+    /// Where what follows the payload begins.
+    fn end(&self) -> u64 {
+        self.offset.saturating_add(self.header.payload_len())
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -210,12 +224,15 @@ impl Log {
         space: Space,
     ) -> Result<Entry, Arc<io::Error>> {
         let (told, outcome) = oneshot::channel();
-        if u32::try_from(metadata.len()).is_err() || u32::try_from(body.len()).is_err() {
-            return Err(Arc::new(io::Error::other("the batch is too large for the log")));
+        let bytes = metadata.len() as u64 + body.len() as u64;
+        if bytes > record::MAX_PAYLOAD {
+            let message = format!("its {bytes} bytes are more than the {} that the log takes", record::MAX_PAYLOAD);
+            return Err(Arc::new(io::Error::other(message)));
         }
         let number = {
             let mut state = self.state();
-            state.last_number += 1;
+            let next = state.last_number.checked_add(1);
+            state.last_number = next.ok_or_else(|| io::Error::other("the log has no numbers left: start a new one"))?;
             state.last_number
         };
         self.send(Command::Append { number, records, metadata, body, told });

@@ -13,10 +13,20 @@
 //! ```
 //!
 //! All numbers are little-endian. The header has a checksum of its own, so that a reader may skip a payload without
-//! reading it, and trust where the next record begins.
+//! reading it, trust where the next record begins, and find a record behind what it cannot read.
 
 /// What every segment begins with: a name and a version.
 pub(super) const MAGIC: [u8; 8] = *b"weirlog1";
+
+/// The most bytes of metadata and OTLP that a record has. Who reads one needs as much memory, and a number in a file is
+/// nothing to take that on trust for.
+pub(super) const MAX_PAYLOAD: u64 = 512 << 20;
+
+/// Whether a segment that begins so has the format of a later version.
+pub(super) fn is_newer(magic: &[u8; 8]) -> bool {
+    let ([name @ .., version], [our_name @ .., ours]) = (magic, &MAGIC);
+    name == our_name && version > ours
+}
 
 /// Bytes of a header.
 pub(super) const HEADER: usize = 32;
@@ -68,24 +78,26 @@ impl Header {
 
     /// `None` if these bytes are no header.
     pub(super) fn decode(bytes: &[u8; HEADER]) -> Option<Self> {
-        let (checksum, rest) = bytes.split_first_chunk::<4>()?;
-        if u32::from_le_bytes(*checksum) != crc32fast::hash(rest) {
-            return None;
-        }
         let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        // Before the checksum, which whoever looks for a header need not work out at every byte.
         let kind = match u32_at(4)? {
             1 => Kind::Batch,
             2 => Kind::Done,
             _ => return None,
         };
-        Some(Self {
+        let (checksum, rest) = bytes.split_first_chunk::<4>()?;
+        if u32::from_le_bytes(*checksum) != crc32fast::hash(rest) {
+            return None;
+        }
+        let header = Self {
             kind,
             number: u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?),
             records: u32_at(16)?,
             metadata_len: u32_at(20)?,
             body_len: u32_at(24)?,
             checksum: u32_at(28)?,
-        })
+        };
+        (header.payload_len() <= MAX_PAYLOAD).then_some(header)
     }
 }
 
@@ -105,7 +117,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_is_read_as_it_was_written_and_no_other_bytes_are_one(
-            number: u64, records: u32, metadata_len: u32, body_len: u32, checksum: u32, is_done: bool,
+            number: u64, records: u32, metadata_len in 0..=1_u32 << 20, body_len in 0..=511_u32 << 20, checksum: u32,
+            is_done: bool,
             at in 0..HEADER, flip in 1..=255u8,
         ) {
             let kind = if is_done { Kind::Done } else { Kind::Batch };
@@ -114,6 +127,22 @@ mod tests {
             prop_assert_eq!(Header::decode(&bytes), Some(header));
             bytes[at] ^= flip;
             prop_assert_eq!(Header::decode(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_record_that_claims_more_than_any_has_is_none() {
+        let header = |body_len| Header { body_len, ..Header::done(1) }.encode();
+        assert!(Header::decode(&header(MAX_PAYLOAD as u32)).is_some());
+        assert_eq!(Header::decode(&header(MAX_PAYLOAD as u32 + 1)), None);
+        assert_eq!(Header::decode(&header(u32::MAX)), None);
+    }
+
+    #[test]
+    fn only_later_versions_are_newer() {
+        for (magic, expected) in [(b"weirlog1", false), (b"weirlog2", true), (b"weirlog0", false), (b"weirlag2", false)]
+        {
+            assert_eq!(is_newer(magic), expected, "{}", magic.escape_ascii());
         }
     }
 }

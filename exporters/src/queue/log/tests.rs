@@ -123,7 +123,8 @@ async fn a_log_that_is_open_is_shared_and_one_that_is_closed_opened_again() {
 #[tokio::test]
 async fn damage_in_the_last_segment_is_told_and_the_file_is_kept() {
     let directory = TempDir::new().unwrap();
-    for at in [3, 8 + 5] {
+    // In the name of the format, behind which everything is found, and in the header of the only batch.
+    for (at, found) in [(3, Some(1)), (8 + 5, None)] {
         let log = Log::open(&settings(&directory)).unwrap();
         drop(append(&log, 1, 100).await);
         drop(log);
@@ -132,7 +133,11 @@ async fn damage_in_the_last_segment_is_told_and_the_file_is_kept() {
         bytes[at] ^= 1;
         std::fs::write(&file, bytes).unwrap();
         let log = Log::open(&settings(&directory)).unwrap();
-        assert_eq!((log.damaged(), log.take_before(None).map(|e| e.number)), (1, None), "{at}");
+        let entry = log.take_before(None);
+        assert_eq!((log.damaged(), entry.as_ref().map(|e| e.number)), (1, found), "{at}");
+        entry.into_iter().for_each(Entry::done);
+        append(&log, 2, 1).await.done();
+        drop(log);
         assert!(file.with_extension("corrupt").exists(), "{at}");
     }
 }
@@ -229,7 +234,7 @@ async fn a_damaged_payload_is_one_lost_batch() {
 }
 
 #[tokio::test]
-async fn what_lies_behind_a_damaged_header_is_lost_but_no_other_segment_is() {
+async fn a_damaged_header_is_one_lost_batch() {
     let directory = TempDir::new().unwrap();
     let log = Log::open(&settings(&directory)).unwrap();
     for n in 1..=7 {
@@ -245,11 +250,128 @@ async fn what_lies_behind_a_damaged_header_is_lost_but_no_other_segment_is() {
     let log = Log::open(&settings(&directory)).unwrap();
     assert_eq!(log.damaged(), 1);
     assert_eq!(log.damaged(), 0, "it is told once");
-    assert_eq!(waiting(&log), [1, 4, 5, 6, 7].map(|n| body(n, 6 << 20)));
+    let numbers: Vec<u8> = waiting(&log).iter().map(|body| body[0]).collect();
+    assert_eq!(numbers, [1, 3, 4, 5, 6, 7]);
     std::iter::from_fn(|| log.take_before(None)).collect::<Vec<_>>().into_iter().for_each(Entry::done);
     append(&log, 8, 1).await.done();
     drop(log);
     assert_eq!(files(&settings(&directory), "corrupt").len(), 1, "kept for whoever wants to look");
+}
+
+/// Opens a log with one segment of these bytes; returns the numbers of what waits in it.
+fn opened(directory: &TempDir, bytes: &[u8]) -> (Arc<Log>, Vec<u64>) {
+    let settings = settings(directory);
+    std::fs::create_dir_all(&settings.directory).unwrap();
+    std::fs::write(settings.directory.join(recover::file_name(5)), bytes).unwrap();
+    let log = Log::open(&settings).unwrap();
+    let numbers = log.state().waiting.keys().copied().collect();
+    (log, numbers)
+}
+
+fn record(number: u64, payload: &[u8]) -> Vec<u8> {
+    let checksum = record::checksum([payload]);
+    let (kind, body_len) = (record::Kind::Batch, payload.len() as u32);
+    [&Header { kind, number, records: 1, metadata_len: 0, body_len, checksum }.encode()[..], payload].concat()
+}
+
+#[test]
+fn what_is_sound_is_found_behind_whatever_cannot_be_read() {
+    let sound = |numbers: &[u64]| numbers.iter().flat_map(|n| record(*n, &body(*n, 300))).collect::<Vec<u8>>();
+    // One that is sound but for its payload is no place to go on from.
+    let mut doubtful = record(8, &[8; 50]);
+    doubtful[40] ^= 1;
+    // Headers lie across the blocks that are read at once.
+    let long: Vec<u8> = (1..=255).cycle().take((64 << 10) - 30).collect();
+    for garbage in [&[0; 100][..], &[1; 31], b"abc", &doubtful[1..], &doubtful.repeat(3)[1..], &long, &vec![0; 200_000]]
+    {
+        let directory = TempDir::new().unwrap();
+        let bytes = [&record::MAGIC[..], &sound(&[1, 2]), garbage, &sound(&[3, 4]), garbage, &sound(&[5])].concat();
+        let (log, numbers) = opened(&directory, &bytes);
+        assert_eq!((numbers, log.damaged()), (vec![1, 2, 3, 4, 5], 1), "{} bytes", garbage.len());
+        assert_eq!(waiting(&log), [1, 2, 3, 4, 5].map(|n| body(n, 300)));
+    }
+}
+
+#[tokio::test]
+async fn a_segment_of_a_newer_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let bytes = [b"weirlog2", &record(7, b"something else")[..]].concat();
+    let (log, numbers) = opened(&directory, &bytes);
+    assert_eq!((numbers, log.damaged()), (vec![], 0));
+    let entry = append(&log, 1, 10).await;
+    assert!(entry.number > 1_000_000, "{}: its batches have numbers too", entry.number);
+    entry.done();
+    for _ in 0..2 {
+        drop(append(&log, 1, 10).await);
+    }
+    drop(log);
+    let log = Log::open(&settings(&directory)).unwrap();
+    assert_eq!(waiting(&log).len(), 2);
+    drop(log);
+    let [newer, ours] = &files(&settings(&directory), "log")[..] else { panic!("there are two segments") };
+    assert_eq!(std::fs::read(newer).unwrap(), bytes);
+    assert!(ours.ends_with(recover::file_name(6)), "{}", ours.display());
+}
+
+/// A file with a hole has any length and takes no room.
+#[test]
+fn what_a_file_claims_is_not_believed() {
+    for body_len in [u32::MAX, record::MAX_PAYLOAD as u32 + 1] {
+        let directory = TempDir::new().unwrap();
+        let path = settings(&directory).directory.join(recover::file_name(5));
+        std::fs::create_dir_all(&settings(&directory).directory).unwrap();
+        let claim = Header { kind: record::Kind::Batch, body_len, ..Header::done(9) }.encode();
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, &[&record::MAGIC[..], &claim].concat()).unwrap();
+        file.set_len(40 + u64::from(body_len)).unwrap();
+        let log = Log::open(&settings(&directory)).unwrap();
+        assert_eq!((log.damaged(), log.has_waiting()), (1, false));
+        assert!(path.with_extension("corrupt").exists());
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_since_is_read_as_damage() {
+    let directory = TempDir::new().unwrap();
+    let (log, _) = opened(&directory, &[&record::MAGIC[..], &record(1, &[1; 1_000])].concat());
+    let file = files(&settings(&directory), "log").pop().unwrap();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(500).unwrap();
+    let entry = log.take_before(None).unwrap();
+    assert!(matches!(entry.read(), Err(ReadError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_could_read_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    let large = Bytes::from(vec![0; record::MAX_PAYLOAD as usize + 1]);
+    let error = log.append(1, Vec::new(), large, space()).await.unwrap_err();
+    assert_eq!(error.to_string(), "its 536870913 bytes are more than the 536870912 that the log takes");
+}
+
+/// Nobody writes into these pipes: whoever opened one would wait for ever.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = settings(&directory).directory;
+    std::fs::create_dir_all(&path).unwrap();
+    let pipe = |name: &str| {
+        let made = std::process::Command::new("mkfifo").arg(path.join(name)).status().unwrap();
+        assert!(made.success());
+    };
+    pipe(&recover::file_name(3));
+    std::fs::create_dir(path.join(recover::file_name(4))).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path.join(recover::file_name(7))).unwrap();
+    let log = Log::open(&settings(&directory)).unwrap();
+    drop(append(&log, 1, 10).await);
+    assert_eq!(waiting(&log), [body(1, 10)]);
+    drop(log);
+    assert!(path.join(recover::file_name(8)).is_file(), "it comes after all of them");
+    std::fs::remove_file(path.join("lock")).unwrap();
+    pipe("lock");
+    let error = Log::open(&settings(&directory)).unwrap_err();
+    assert!(error.to_string().ends_with("lock is not a regular file"), "{error}");
 }
 
 proptest! {
