@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use weir_pipeline::batch::view::KeyValue;
 use weir_pipeline::batch::wire::{FIXED64, Fields, LEN, Reader};
 
-use super::text::{Id, Time, all, attributes, last, plain, scalar, text};
+use super::text::{Clean, Id, Time, all, attributes, last, plain, scalar, text};
 
 /// The kinds of metric by the field that holds their data.
 const KINDS: [(u32, &str); 5] =
@@ -27,7 +27,7 @@ pub(super) fn lines(metric: &[u8], out: &mut String) {
         let _ = write!(out, "{}{{", text(metric, 1));
         for (i, bytes) in all(point, attributes_field(kind)).enumerate() {
             let (key, value) = KeyValue::parse(bytes).pair();
-            let _ = write!(out, "{}{key}=", if i > 0 { "," } else { "" });
+            let _ = write!(out, "{}{}=", if i > 0 { "," } else { "" }, Clean(key.as_str()));
             plain(value, out);
         }
         out.push_str("} ");

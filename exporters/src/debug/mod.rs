@@ -19,6 +19,8 @@
 //! | `normal` | and a line per resource, scope, and span, log record or data point |
 //! | `detailed` | and everything, as text |
 //!
+//! Behind a batch comes an empty line, except at `basic`. Control characters are shown as escapes.
+//!
 //! `use_internal_logger: true`, the Collector's default, is refused: Weir's own log never holds what spans say. Entity
 //! references of resources are not printed.
 //!
@@ -220,6 +222,10 @@ fn render(batch: &Batch, verbosity: Verbosity) -> Vec<u8> {
         Verbosity::Basic => {}
         Verbosity::Normal => text::lines(signal, &bytes, &mut out),
         Verbosity::Detailed => text::everything(signal, &bytes, &mut out),
+    }
+    // In the Collector all of it is a message of its log, which ends as every message does.
+    if verbosity != Verbosity::Basic {
+        out.push('\n');
     }
     out.into_bytes()
 }

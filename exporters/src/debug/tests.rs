@@ -144,7 +144,7 @@ Attributes:
      -> stream: Bool(true)
      -> temperature: Double(0.7)
      -> raw: Bytes(AQID)
-     -> stop: Slice(["\u003ca\u003e",1])
+     -> stop: Slice(["<a>",1])
      -> tool: Map({"a":2,"z":"1"})
      -> nothing: Empty()
 Events:
@@ -179,7 +179,7 @@ SpanLink #0
 
 const NORMAL: &str = r#"ResourceTraces #0 [https://r] service.name=bot
 ScopeTraces #0 openllmetry@1.2 [https://s] s=t
-chat 0102030405060708090a0b0c0d0e0f10 1112131415161718 gen_ai.system=openai tokens=-7 stream=true temperature=0.7 raw=AQID stop=["\u003ca\u003e",1] tool={"a":2,"z":"1"} nothing=
+chat 0102030405060708090a0b0c0d0e0f10 1112131415161718 gen_ai.system=openai tokens=-7 stream=true temperature=0.7 raw=AQID stop=["<a>",1] tool={"a":2,"z":"1"} nothing=
 root  
 "#;
 
@@ -206,8 +206,8 @@ async fn traces_are_printed_as_the_collector_does() {
     let bytes = request().encode_to_vec();
     let at = |verbosity| printed(verbosity, Signal::Traces, bytes.clone());
     assert_eq!(at(Verbosity::Basic).await, COUNTS);
-    assert_eq!(at(Verbosity::Normal).await, format!("{COUNTS}{NORMAL}"));
-    assert_eq!(at(Verbosity::Detailed).await, format!("{COUNTS}{DETAILED}"));
+    assert_eq!(at(Verbosity::Normal).await, format!("{COUNTS}{NORMAL}\n"));
+    assert_eq!(at(Verbosity::Detailed).await, format!("{COUNTS}{DETAILED}\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,10 +260,36 @@ fn numbers_look_like_gos() {
         (1e21, "1e+21"),
         (1.5e300, "1.5e+300"),
         (f64::NAN, "NaN"),
-        (f64::NEG_INFINITY, "-Inf"),
+        (f64::INFINITY, "Infinity"),
+        (f64::NEG_INFINITY, "-Infinity"),
     ];
     for (value, text) in expected {
         assert_eq!(shown(value), format!("Double({text})"));
+    }
+}
+
+#[test]
+fn whoever_sends_a_span_writes_no_lines_and_no_colours() {
+    let evil = "n\n2026-01-01 ERROR fake \u{1b}[31mred\r\t\u{7f}\u{9b}2J\u{2028}\0";
+    let mut request = request();
+    let container = &mut request.resource_spans[0];
+    let nested = V::ArrayValue(ArrayValue { values: vec![wrapped(text(evil))] });
+    container.schema_url = evil.to_owned();
+    container.resource.as_mut().unwrap().attributes = vec![attribute(evil, text(evil)), attribute("l", nested)];
+    let scope = container.scope_spans[0].scope.as_mut().unwrap();
+    (scope.name, scope.version) = (evil.to_owned(), evil.to_owned());
+    let span = &mut container.scope_spans[0].spans[0];
+    (span.name, span.trace_state) = (evil.to_owned(), evil.to_owned());
+    span.status = Some(Status { message: evil.to_owned(), ..Status::default() });
+    span.events[0].name = evil.to_owned();
+    let bytes = request.encode_to_vec();
+    let shown = r"n\n2026-01-01 ERROR fake \u001b[31mred\r\t\u007f\u009b2J\u2028\u0000";
+    for (print, times) in [(super::text::lines as fn(Signal, &[u8], &mut String), 7), (super::text::everything, 10)] {
+        let mut out = String::new();
+        print(Signal::Traces, &bytes, &mut out);
+        assert!(!out.chars().any(|c| c != '\n' && c.is_control() || c == '\u{2028}'), "{out}");
+        assert!(!out.lines().any(|line| line.starts_with("2026")), "{out}");
+        assert_eq!(out.matches(shown).count(), times, "{out}");
     }
 }
 

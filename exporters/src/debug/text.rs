@@ -1,6 +1,10 @@
 //! Requests as text, as the Collector's debug exporter writes them: containers and spans.
 //!
-//! What differs: duplicate keys are all shown.
+//! What differs: duplicate keys are all shown, and so are lists and maps that hold infinities or no numbers, of which the
+//! Collector shows nothing.
+//!
+//! Decision: control characters in what clients sent are shown as escapes: `\n`, `\u001b`. The Collector writes them as
+//! they are, so that whoever may send a span may write lines of their own into a log, or colours into a terminal.
 
 use std::fmt::Write as _;
 
@@ -92,7 +96,7 @@ pub(super) fn everything(signal: Signal, request: &[u8], out: &mut String) {
 
 fn span_line(span: &[u8], out: &mut String) {
     let fields = SpanFields::parse(span);
-    let _ = write!(out, "{} {} {}", fields.name, Id(fields.trace_id), Id(fields.span_id));
+    let _ = write!(out, "{} {} {}", Clean(fields.name.as_str()), Id(fields.trace_id), Id(fields.span_id));
     pairs(span, 9, out);
     out.push('\n');
 }
@@ -105,15 +109,15 @@ fn span_text(span: &[u8], out: &mut String) {
     line("Trace ID", &Id(fields.trace_id));
     line("Parent ID", &Id(fields.parent_span_id));
     line("ID", &Id(fields.span_id));
-    line("Name", &fields.name);
+    line("Name", &Clean(fields.name.as_str()));
     line("Kind", &kind(fields.kind));
     if !fields.trace_state.is_empty() {
-        line("TraceState", &fields.trace_state);
+        line("TraceState", &Clean(fields.trace_state.as_str()));
     }
     line("Start time", &Time(fields.start_time_unix_nano));
     line("End time", &Time(fields.end_time_unix_nano));
     line("Status code", &status(fields.status_code));
-    line("Status message", &fields.status_message);
+    line("Status message", &Clean(fields.status_message.as_str()));
     line("DroppedAttributesCount", &fields.dropped_attributes_count);
     line("DroppedEventsCount", &fields.dropped_events_count);
     line("DroppedLinksCount", &fields.dropped_links_count);
@@ -169,7 +173,7 @@ pub(super) fn attributes(indent: &str, header: &str, message: &[u8], number: u32
             let _ = writeln!(out, "{header}:");
         }
         let (key, value) = KeyValue::parse(bytes).pair();
-        let _ = write!(out, "{indent}     -> {key}: {}(", type_name(value));
+        let _ = write!(out, "{indent}     -> {}: {}(", Clean(key.as_str()), type_name(value));
         plain(value, out);
         out.push_str(")\n");
     }
@@ -179,7 +183,7 @@ pub(super) fn attributes(indent: &str, header: &str, message: &[u8], number: u32
 pub(super) fn pairs(message: &[u8], number: u32, out: &mut String) {
     for bytes in all(message, number) {
         let (key, value) = KeyValue::parse(bytes).pair();
-        let _ = write!(out, " {key}=");
+        let _ = write!(out, " {}=", Clean(key.as_str()));
         plain(value, out);
     }
 }
@@ -208,13 +212,13 @@ pub(super) fn type_name(value: Value<'_>) -> &'static str {
 pub(super) fn plain(value: Value<'_>, out: &mut String) {
     match value {
         Value::Empty => {}
-        Value::Str(text) => out.push_str(text.as_str()),
+        Value::Str(text) => _ = write!(out, "{}", Clean(text.as_str())),
         Value::Bytes(bytes) => STANDARD.encode_string(bytes, out),
         other => json(other, out),
     }
 }
 
-/// A value as Go's encoding/json writes it: keys sorted, `<`, `>` and `&` escaped.
+/// A value as Go's encoding/json writes it, with sorted keys.
 fn json(value: Value<'_>, out: &mut String) {
     match value {
         Value::Empty => out.push_str("null"),
@@ -255,13 +259,8 @@ fn json(value: Value<'_>, out: &mut String) {
 }
 
 fn quoted(text: Text<'_>, out: &mut String) {
-    // A string always has a JSON form.
-    for c in serde_json::to_string(text.as_str()).unwrap_or_default().chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => _ = write!(out, "\\u{:04x}", u32::from(c)),
-            other => out.push(other),
-        }
-    }
+    // A string always has a JSON form, which leaves some control characters as they are.
+    let _ = write!(out, "{}", Clean(&serde_json::to_string(text.as_str()).unwrap_or_default()));
 }
 
 /// The shortest digits that read back as the same number; with an exponent where Go writes one.
@@ -270,7 +269,7 @@ pub(super) fn double(value: f64, out: &mut String) {
     let _ = if value.is_nan() {
         write!(out, "NaN")
     } else if value.is_infinite() {
-        write!(out, "{}", if value > 0.0 { "+Inf" } else { "-Inf" })
+        write!(out, "{}", if value > 0.0 { "Infinity" } else { "-Infinity" })
     } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
         let text = format!("{value:e}");
         match text.split_once('e') {
@@ -280,6 +279,41 @@ pub(super) fn double(value: f64, out: &mut String) {
     } else {
         write!(out, "{value}")
     };
+}
+
+/// A text without control characters, which are shown as escapes.
+#[derive(Clone, Copy)]
+pub(super) struct Clean<'t>(pub(super) &'t str);
+
+impl Clean<'_> {
+    pub(super) const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in self.0.split_inclusive(is_control) {
+            let mut before = piece.chars();
+            let Some(control) = before.next_back().filter(|c| is_control(*c)) else {
+                f.write_str(piece)?;
+                continue;
+            };
+            f.write_str(before.as_str())?;
+            match control {
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                other => write!(f, "\\u{:04x}", u32::from(other))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character does something to a terminal or begins a line there.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// An id in hexadecimal; nothing if it is all zeros.
@@ -318,9 +352,8 @@ pub(super) fn last(message: &[u8], number: u32) -> &[u8] {
     all(message, number).last().unwrap_or_default()
 }
 
-pub(super) fn text(message: &[u8], number: u32) -> Text<'_> {
-    let bytes = last(message, number);
-    std::str::from_utf8(bytes).map(Text::from).unwrap_or_default()
+pub(super) fn text(message: &[u8], number: u32) -> Clean<'_> {
+    Clean(std::str::from_utf8(last(message, number)).unwrap_or_default())
 }
 
 pub(super) fn scalar(message: &[u8], number: u32) -> u64 {

@@ -78,9 +78,9 @@ Flags: 0
 
 #[tokio::test]
 async fn logs_are_printed_as_the_collector_does() {
-    assert_eq!(printed(Verbosity::Detailed, Signal::Logs, logs()).await, LOGS);
+    assert_eq!(printed(Verbosity::Detailed, Signal::Logs, logs()).await, format!("{LOGS}\n"));
     let normal = "Logs\t{\"resource logs\": 1, \"log records\": 2}\n\
-                  ResourceLog #0 service.name=bot\nScopeLog #0 app\nit broke model=gpt n=3\n \n";
+                  ResourceLog #0 service.name=bot\nScopeLog #0 app\nit broke model=gpt n=3\n \n\n";
     assert_eq!(printed(Verbosity::Normal, Signal::Logs, logs()).await, normal);
 }
 
@@ -239,7 +239,7 @@ Descriptor:
 
 #[tokio::test]
 async fn metrics_are_printed_as_the_collector_does() {
-    assert_eq!(printed(Verbosity::Detailed, Signal::Metrics, metrics()).await, METRICS);
+    assert_eq!(printed(Verbosity::Detailed, Signal::Metrics, metrics()).await, format!("{METRICS}\n"));
     let normal = printed(Verbosity::Normal, Signal::Metrics, metrics()).await;
     let lines: Vec<&str> = normal.lines().skip(1).collect();
     let expected = [
@@ -250,6 +250,7 @@ async fn metrics_are_printed_as_the_collector_does() {
         "h{} count=3 sum=4.5 max=3 le0.5=1 2",
         "e{} count=7 le-4=2 le-1=1 zero=1 le1=2 le4=1",
         "q{} count=2 sum=1.500000 q0.5=1e-07",
+        "",
     ];
     assert_eq!(lines, expected);
     let basic = printed(Verbosity::Basic, Signal::Metrics, metrics()).await;
