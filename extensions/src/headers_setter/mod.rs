@@ -14,7 +14,8 @@
 //!
 //! `insert` adds a header unless it is there, `update` changes it if it is there, `upsert` (the default) does both,
 //! `delete` takes it away. `from_context` reads a header of the client's request, which the receiver keeps with
-//! `include_metadata: true`, and `auth.NAME` an attribute of the authenticated client.
+//! `include_metadata: true`, and `auth.NAME` an attribute of the authenticated client. An exporter with a queue on disk
+//! (`sending_queue::storage`) has there what the rules read, and no other header.
 //!
 //! A header without a value is not set: the client said nothing and there is no `default_value`. Where the client sent
 //! one several times nobody can say which is meant: the request is not sent, as in the Collector.

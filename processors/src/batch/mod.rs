@@ -30,8 +30,8 @@
 //!
 //! Decision: `send_batch_bytes` is on by default, because 8,192 LLM spans can be half a gigabyte.
 //!
-//! Decision: where one combination of values, projects and environments too many comes, the one that has waited longest
-//! is sent. The Collector refuses the data, for as long as it runs.
+//! Decision: where one combination of values, senders, projects and environments too many comes, the one that has waited
+//! longest is sent. The Collector refuses the data, for as long as it runs.
 
 mod config;
 #[cfg(test)]
@@ -81,7 +81,7 @@ impl ProcessorFactory for Batching {
 
 struct Batcher {
     settings: Settings,
-    /// The longest waiting first; one at most for each project and environment and the values of `metadata_keys`.
+    /// The longest waiting first; one at most for each project and environment, sender and values of `metadata_keys`.
     pending: Vec<Pending>,
 }
 

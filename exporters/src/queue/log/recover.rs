@@ -118,11 +118,11 @@ fn read_segment(directory: &Path, segment: u64, is_last: bool, state: &mut State
         state.damaged += 1;
         entry.is_damaged = true;
         tracing::error!(
-            "{}: {} bytes in {} places cannot be read, the first at byte {}: the batches in them, one or more in each, \
-             are lost; the file will be kept",
+            "{}: parts that cannot be read: {}, of {} bytes, the first at byte {}: the batches in them, one or more in \
+             each, are lost; the file will be kept",
             path.display(),
-            reader.unreadable,
             reader.places,
+            reader.unreadable,
             reader.first
         );
     }
