@@ -38,10 +38,19 @@ struct BatchConfig {
 }
 
 /// `sending_queue::batch::partition`.
-#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct PartitionConfig {
     metadata_keys: Vec<String>,
+    cache_size: i64,
+    #[serde(deserialize_with = "units::duration")]
+    idle_timeout: Duration,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        Self { metadata_keys: Vec::new(), cache_size: 10_000, idle_timeout: Duration::from_secs(90) }
+    }
 }
 
 impl Default for QueueConfig {
@@ -155,7 +164,8 @@ impl BatchConfig {
         node: &Node,
         path: &str,
     ) -> Result<BatchSettings, ConfigError> {
-        let Self { flush_timeout, min_size, max_size, sizer, partition: PartitionConfig { metadata_keys } } = self;
+        let Self { flush_timeout, min_size, max_size, sizer, partition } = self;
+        let PartitionConfig { metadata_keys, cache_size, idle_timeout } = partition;
         let error = |keys: &[&str], message: String| {
             let keys: Vec<&str> = ["sending_queue", "batch"].iter().chain(keys).copied().collect();
             Err(error_at(node, path, &keys, message))
@@ -187,6 +197,16 @@ impl BatchConfig {
         if is_same_sizer && min_size > queue_size {
             let message = format!("({min_size}) must be less than or equal to `queue_size` ({queue_size})");
             return error(&["min_size"], message);
+        }
+        for (key, is_positive) in [("cache_size", cache_size > 0), ("idle_timeout", !idle_timeout.is_zero())] {
+            if !is_positive {
+                return error(&["partition", key], "must be positive".to_owned());
+            }
+            let place = written.and_then(|batch| batch.get("partition")?.get(key));
+            if let Some(place) = place {
+                let path = format!("{path}::sending_queue::batch::partition::{key}");
+                Warning::of_moot(place, &path, "a partition takes memory only while it has something to send");
+            }
         }
         let metadata_keys: Vec<String> = metadata_keys.iter().map(|key| key.to_ascii_lowercase()).collect();
         for (i, key) in metadata_keys.iter().enumerate() {

@@ -281,6 +281,10 @@ fn errors_say_what_is_wrong_and_where() {
             "{endpoint: 'h:1', sending_queue: {batch: {partition: {metadata_keys: [a, A]}}}}",
             "batch::partition::metadata_keys: has \"a\" twice",
         ),
+        (
+            "{endpoint: 'h:1', sending_queue: {batch: {partition: {cache_size: 0}}}}",
+            "batch::partition::cache_size: must be positive",
+        ),
         ("{endpoint: 'h:1', max_request_size: 0}", "max_request_size: must be positive"),
         ("{endpoint: 'h:1', retry_on_failure: {randomization_factor: 2}}", "randomization_factor: must be from 0 to 1"),
         ("{endpoint: 'h:1', retry_on_failure: {max_elapsed_time: 1s}}", "must not be less than `initial_interval`"),
