@@ -312,3 +312,61 @@ async fn a_signal_or_a_changed_file_loads_it_too() {
     assert!(status.success(), "{log}");
     assert_eq!(ids(&sink), BTreeSet::from([1]));
 }
+
+/// A configuration whose log goes to a file.
+fn logs_to(text: &str, path: &Path) -> String {
+    text.replace("telemetry: {", &format!("telemetry: {{logs: {{output_paths: [stderr, {}]}}, ", path.display()))
+}
+
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_hangs_disturbs_nobody_and_is_not_waited_for() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let (mut weir, ports) = start(&folder, &sink).await;
+    let client = client::http1();
+    // Nobody reads from it, so that it cannot be opened.
+    make_pipe(&folder.join("pipe"));
+    let hanging = logs_to(&config(sink.address, Some(ports), Variant::default()), &folder.join("pipe"));
+    std::fs::write(folder.join("weir.yaml"), hanging).unwrap();
+    let asked = tokio::spawn(async move { reload(&client::http1(), ports).await });
+    weir.wait_for("asked over HTTP: loading the configuration anew");
+    deliver(&client, ports.http, false, 1).await;
+    assert!(metrics(&client, ports).await.contains("otelcol_receiver_accepted_spans"));
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("SIGTERM: stopping") && log.contains("is not waited for"), "{log}");
+    assert_eq!(ids(&sink), BTreeSet::from([1]));
+    assert_eq!(asked.await.unwrap(), (400, "the process is stopping\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_can_be_started_from_and_not_be_read_again() {
+    let (_guard, folder) = folder();
+    let sink = Sink::start().await;
+    let path = folder.join("weir.yaml");
+    make_pipe(&path);
+    let text = config(sink.address, None, Variant::default());
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || std::fs::write(path, text).unwrap()
+    });
+    let mut command = support::weir();
+    command.args(["run", "--watch", "--config"]).arg(&path);
+    let weir = Weir::spawn(command);
+    writer.join().unwrap();
+    let ports = Ports { grpc: weir.grpc.unwrap(), http: weir.http.unwrap(), admin: admin(&weir) };
+    let (status, answer) = reload(&client::http1(), ports).await;
+    let expected = format!("cannot read {}: it is a pipe, which cannot be read again while Weir runs", path.display());
+    assert!(status == 400 && answer.starts_with(&expected), "{status} {answer}");
+    // What it refers to neither.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "receivers: ${file:/dev/zero}").unwrap();
+    let (status, answer) = reload(&client::http1(), ports).await;
+    assert!(status == 400 && answer.contains("cannot read file `/dev/zero`: it is a device, "), "{status} {answer}");
+    let (status, log) = weir.stop();
+    assert!(status.success(), "{log}");
+}

@@ -2,12 +2,16 @@
 //!
 //! Kubernetes changes mounted secrets by swapping a symbolic link above the file, so the file that the path leads to is
 //! compared by device, inode, size and time of change, not the path itself.
+//!
+//! A file that has become a pipe is not read: whoever asks would wait for it.
 
 use std::fs::Metadata;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use weir_pipeline::file::{self, Reading};
 
 /// How often the file is looked at, at most.
 const EVERY: Duration = Duration::from_secs(1);
@@ -59,7 +63,7 @@ impl<T> Watched<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let Some(known) = state.as_mut() else {
-            let (content, stamp) = self.read()?;
+            let (content, stamp) = self.read(Reading::First)?;
             *state = Some(State { looked: now, stamp, content: Arc::clone(&content), complaint: None });
             return Ok(content);
         };
@@ -69,7 +73,7 @@ impl<T> Watched<T> {
         known.looked = now;
         let unchanged = std::fs::metadata(&self.path).is_ok_and(|metadata| Stamp::of(&metadata) == known.stamp);
         if !unchanged {
-            match self.read() {
+            match self.read(Reading::Again) {
                 Ok((content, stamp)) => {
                     (known.content, known.stamp, known.complaint) = (content, stamp, None);
                     tracing::info!("{} has changed and was read again", self.path.display());
@@ -84,9 +88,9 @@ impl<T> Watched<T> {
         Ok(Arc::clone(&known.content))
     }
 
-    fn read(&self) -> Result<(Arc<T>, Stamp), String> {
+    fn read(&self, reading: Reading) -> Result<(Arc<T>, Stamp), String> {
         let failed = |error: std::io::Error| format!("cannot read {}: {error}", self.path.display());
-        let file = std::fs::File::open(&self.path).map_err(failed)?;
+        let file = file::open(&self.path, reading).map_err(failed)?;
         // Of the opened file: what it says belongs to what is read.
         let stamp = Stamp::of(&file.metadata().map_err(failed)?);
         let mut text = String::new();
@@ -139,6 +143,21 @@ mod tests {
         }
         std::fs::write(&path, "3").unwrap();
         assert_eq!(*watched.current().unwrap(), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_become_a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        std::fs::write(&path, "1").unwrap();
+        let watched = Watched::new(&path, number).always_looking();
+        assert_eq!(*watched.current().unwrap(), 1);
+        let (reader, _writer) = std::io::pipe().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let pipe = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        std::os::unix::fs::symlink(pipe, &path).unwrap();
+        assert_eq!(*watched.current().unwrap(), 1);
     }
 
     #[cfg(unix)]

@@ -15,6 +15,7 @@ pub mod config;
 pub mod copy;
 pub mod extension;
 pub mod fetch;
+pub mod file;
 pub mod graph;
 pub mod hex;
 pub mod host;

@@ -9,6 +9,7 @@ mod pricing;
 mod print_config;
 #[cfg(feature = "lake")]
 mod recost;
+mod reload;
 mod run;
 mod schema;
 #[cfg(feature = "lake")]
@@ -27,6 +28,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{ConfigErrors, Document, Source, Warning};
+use weir_pipeline::file::Reading;
 use weir_pipeline::graph::Graph;
 use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::Telemetry;
@@ -97,7 +99,7 @@ enum Command {
 }
 
 /// Where the configuration comes from.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct ConfigArguments {
     /// A configuration in the OpenTelemetry Collector's YAML: a file, env:NAME, or yaml:key::key: value; given several
     /// times, later ones are laid over earlier ones
@@ -163,9 +165,10 @@ impl ConfigArguments {
     }
 
     /// Reads the configuration and checks its structure.
-    fn load(&self) -> anyhow::Result<Configuration> {
+    fn load(&self, reading: Reading) -> anyhow::Result<Configuration> {
         let env = |name: &str| std::env::var(name).ok();
-        let mut sources = self.config.iter().map(|uri| Source::retrieve(uri, &env)).collect::<Result<Vec<_>, _>>()?;
+        let retrieved = self.config.iter().map(|uri| Source::retrieve(uri, &env, reading));
+        let mut sources = retrieved.collect::<Result<Vec<_>, _>>()?;
         let mut name = sources.iter().map(Source::name).collect::<Vec<_>>().join(", ");
         if sources.is_empty() {
             anyhow::ensure!(
@@ -178,8 +181,8 @@ impl ConfigArguments {
         for assignment in &self.set {
             sources.push(Source::set(assignment)?);
         }
-        let document =
-            Document::read(sources, &env).map_err(|refused| refuse(&name, &refused.errors, &refused.warnings))?;
+        let document = Document::read(sources, &env, reading)
+            .map_err(|refused| refuse(&name, &refused.errors, &refused.warnings))?;
         Ok(Configuration { name, document })
     }
 }

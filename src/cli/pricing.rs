@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use weir_exporters::otlp::HttpFetch;
 use weir_pipeline::config::{ComponentId, ConfigErrors};
+use weir_pipeline::file::Reading;
 use weir_processors::cost::{Catalog, Pricing};
 
 use super::{ConfigArguments, refuse};
@@ -26,7 +27,7 @@ impl PricingArguments {
         if self.config.is_empty() && self.processor.is_none() {
             return Ok(Pricing::with_catalog(Catalog::embedded()?));
         }
-        let configuration = self.config.load()?;
+        let configuration = self.config.load(Reading::First)?;
         let document = &configuration.document;
         let processors: Vec<_> = document.processors.iter().filter(|(id, _)| id.kind == "cost").collect();
         let ids = || processors.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>().join(", ");

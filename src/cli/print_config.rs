@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::{Secrets, Tree};
+use weir_pipeline::file::Reading;
 use weir_pipeline::telemetry::Telemetry;
 
 use super::{ConfigArguments, answer, schema};
@@ -37,7 +38,7 @@ enum Format {
 }
 
 pub(super) fn print_config(arguments: &PrintConfigArguments) -> anyhow::Result<ExitCode> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load(Reading::First)?;
     // What no component would take is not printed either: nobody could say what in it is a secret.
     configuration.graph(&Telemetry::default(), &Environment::system())?;
     for warning in &configuration.document.warnings {

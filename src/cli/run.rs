@@ -2,21 +2,29 @@
 //!
 //! SIGHUP, `--watch` and `POST /-/reload` (see `weir_extensions::metrics`) load the configuration anew. A wrong one is
 //! refused with its errors, and what ran before runs on; `weir_config_reloads` counts both.
+//!
+//! Loading may hang (see [`reload`](super::reload)), and must not keep signals from being heard: a stop does not wait for
+//! it. Whoever asks for another reload meanwhile waits for the first; when that takes long, they are refused.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use weir_extensions::metrics::Metrics;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::config::units::GoDuration;
+use weir_pipeline::file::Reading;
 use weir_pipeline::graph::{self, Graph, Running};
+use weir_pipeline::host::ReloadRequest;
 use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::{Balance, Telemetry, suffix};
 
 use super::ConfigArguments;
+use super::reload::{Before, Loaded};
 use super::watch::Watch;
 use crate::logging::Log;
 use crate::pages;
@@ -47,7 +55,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::default();
     let environment = Environment::system();
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load(Reading::First)?;
     let settings = configuration.telemetry(None)?;
     let log = Log::start(&settings.logs, arguments.log_level.as_deref())?;
     for warning in &configuration.document.warnings {
@@ -56,15 +64,19 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let graph = configuration.graph(&telemetry, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name = configuration.name;
-    runtime.block_on(live(graph, &name, Setup { arguments, environment, settings, log }))
+    let setup = Setup { arguments, environment, settings: Arc::new(settings), log: Arc::new(log) };
+    let code = runtime.block_on(live(graph, &name, setup));
+    // A thread that hangs in loading a configuration is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// What the process was started with.
 struct Setup<'a> {
     arguments: &'a RunArguments,
     environment: Environment,
-    settings: TelemetrySettings,
-    log: Log,
+    settings: Arc<TelemetrySettings>,
+    log: Arc<Log>,
 }
 
 async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<ExitCode> {
@@ -84,9 +96,9 @@ async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<Exit
         first_data.first_data().await;
         pages::allow_huge();
     });
-    let metrics = Metrics::start(&setup.settings.metrics, &host)?;
+    let metrics = Arc::new(Metrics::start(&setup.settings.metrics, &host)?);
     let mut requests = host.serve_reloads();
-    let mut process = Process { setup, metrics, running: graph::start(graph, lanes).await? };
+    let mut process = Process { setup, metrics, running: graph::start(graph, lanes).await?, loading: None };
     info!("weir {} with {}", env!("CARGO_PKG_VERSION"), name);
     process.announce();
     info!("ready");
@@ -101,16 +113,23 @@ async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<Exit
                 break;
             }
             died = process.running.died() => return Err(died.into()),
-            _ = hangup.recv() => drop(process.reload("SIGHUP").await),
-            () = watch.changed() => drop(process.reload("the configuration has changed").await),
-            Some(answer) = requests.recv() => {
-                let result = process.reload("asked over HTTP").await;
-                // Whoever asked may have gone.
-                let _ = answer.send(result);
+            loaded = Loading::next(&mut process.loading) => {
+                if let Some(loaded) = loaded {
+                    process.adopt(loaded).await;
+                }
+            }
+            _ = hangup.recv(), if process.may_be_asked() => process.reload("SIGHUP", None),
+            () = watch.changed(), if process.may_be_asked() => process.reload("the configuration has changed", None),
+            Some(answer) = requests.recv(), if process.may_be_asked() => {
+                process.reload("asked over HTTP", Some(answer));
             }
         }
     }
-    let Process { metrics, running, .. } = process;
+    let Process { metrics, running, loading, .. } = process;
+    if let Some(loading) = loading {
+        warn!("the configuration that is being loaded is not waited for");
+        loading.answer(Err("the process is stopping".to_owned()));
+    }
     let code = tokio::select! {
         drained = stop(running, arguments.shutdown_timeout) => report(host.telemetry(), drained),
         _ = interrupt.recv() => report(host.telemetry(), false),
@@ -122,8 +141,49 @@ async fn live(graph: Graph, name: &str, setup: Setup<'_>) -> anyhow::Result<Exit
 /// What runs.
 struct Process<'a> {
     setup: Setup<'a>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     running: Running,
+    /// The configuration that is to take over.
+    loading: Option<Loading>,
+}
+
+/// How long loading may take before it is said that it does.
+const LONG: Duration = Duration::from_secs(10);
+
+/// A configuration that is being loaded.
+struct Loading {
+    loaded: JoinHandle<anyhow::Result<Loaded>>,
+    since: tokio::time::Instant,
+    /// Whether it has taken long.
+    drags_on: bool,
+    /// Who waits to hear how it went.
+    asked: Option<ReloadRequest>,
+}
+
+impl Loading {
+    /// What came of it; or nothing, once, when it takes long. Never resolves if nothing is being loaded.
+    async fn next(loading: &mut Option<Self>) -> Option<anyhow::Result<Loaded>> {
+        let Some(Self { loaded, since, drags_on, .. }) = loading else { return std::future::pending().await };
+        tokio::select! {
+            // That a component panics while it is built ends no process that runs.
+            loaded = loaded => Some(loaded.unwrap_or_else(|error| Err(error.into()))),
+            () = tokio::time::sleep_until(*since + LONG), if !*drags_on => {
+                *drags_on = true;
+                warn!(
+                    "the configuration is still being loaded after {LONG:?}, and what ran before runs on: \
+                     does a file, a file system or a name server hang?"
+                );
+                None
+            }
+        }
+    }
+
+    fn answer(self, result: Result<(), String>) {
+        if let Some(asked) = self.asked {
+            // Whoever asked may have gone.
+            let _ = asked.send(result);
+        }
+    }
 }
 
 impl Process<'_> {
@@ -148,12 +208,45 @@ impl Process<'_> {
         }
     }
 
-    /// Goes over to what the configuration says now. If it is wrong, nothing changes.
-    async fn reload(&mut self, why: &str) -> Result<(), String> {
+    /// Whether somebody who asks for a reload is heard now: those who ask while one is under way wait for the next, but
+    /// not for one that may never end.
+    fn may_be_asked(&self) -> bool {
+        self.loading.as_ref().is_none_or(|loading| loading.drags_on)
+    }
+
+    /// Begins to load what the configuration says now. If it is wrong, nothing changes.
+    fn reload(&mut self, why: &str, asked: Option<ReloadRequest>) {
+        if self.loading.is_some() {
+            let refusal = "the configuration is being loaded already, and that has not come to an end";
+            warn!("{why}: {refusal}");
+            if let Some(asked) = asked {
+                let _ = asked.send(Err(format!("{refusal}; what ran before runs on")));
+            }
+            return;
+        }
         info!("{why}: loading the configuration anew");
+        let before = Before {
+            config: self.setup.arguments.config.clone(),
+            environment: self.setup.environment.clone(),
+            settings: Arc::clone(&self.setup.settings),
+            log: Arc::clone(&self.setup.log),
+            metrics: Arc::clone(&self.metrics),
+            graph: self.running.predecessor(),
+        };
+        let since = tokio::time::Instant::now();
+        self.loading = Some(Loading { loaded: before.load(), since, drags_on: false, asked });
+    }
+
+    /// Goes over to what was loaded, or says why not.
+    async fn adopt(&mut self, loaded: anyhow::Result<Loaded>) {
         let telemetry = self.running.graph().host.telemetry().clone();
         let count = |result| telemetry.counter("weir_config_reloads", &[("result", result)]).add(1);
-        match self.try_reload().await {
+        let loading = self.loading.take();
+        let result = match loaded {
+            Ok(loaded) => self.try_adopt(loaded).await,
+            Err(error) => Err(error),
+        };
+        let result = match result {
             Ok(()) => {
                 count("success");
                 self.announce();
@@ -165,33 +258,28 @@ impl Process<'_> {
                 error!("the configuration before stays in use: {error:#}");
                 Err(format!("{error:#}"))
             }
+        };
+        if let Some(loading) = loading {
+            loading.answer(result);
         }
     }
 
-    async fn try_reload(&mut self) -> anyhow::Result<()> {
-        let Setup { arguments, environment, settings, log } = &mut self.setup;
-        let configuration = arguments.config.load()?;
-        let next = configuration.telemetry(None)?;
-        let graph = configuration.rebuild(self.running.graph(), environment)?;
-        // Everything that can fail comes before anything that changes what is in use.
-        let next_log = log.prepare(&next.logs)?;
-        let host = self.running.graph().host.clone();
-        let has_other_pages = next.metrics != settings.metrics;
-        let metrics = has_other_pages.then(|| self.metrics.restart(&next.metrics, &host)).transpose()?;
-        if let Err(error) = self.running.reload(graph).await {
+    async fn try_adopt(&mut self, loaded: Loaded) -> anyhow::Result<()> {
+        let Loaded { settings, log, metrics, graph, warnings } = loaded;
+        if let Err(error) = self.running.adopt(graph).await {
             if let Some(metrics) = metrics {
                 metrics.stop().await;
             }
             return Err(error.into());
         }
         if let Some(metrics) = metrics {
-            let before = std::mem::replace(&mut self.metrics, metrics);
+            let before = std::mem::replace(&mut self.metrics, Arc::new(metrics));
             // Not waited for: whoever asked for this over HTTP is still to be answered, and it waits for that.
             tokio::spawn(async move { before.stop().await });
         }
-        log.adopt(next_log);
-        *settings = next;
-        for warning in &configuration.document.warnings {
+        self.setup.log.adopt(log);
+        self.setup.settings = Arc::new(settings);
+        for warning in &warnings {
             warn!("{warning}");
         }
         Ok(())

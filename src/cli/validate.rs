@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use weir_pipeline::clock::Environment;
+use weir_pipeline::file::Reading;
 use weir_pipeline::host::Host;
 use weir_pipeline::telemetry::Telemetry;
 
@@ -24,7 +25,7 @@ pub(super) struct ValidateArguments {
 }
 
 pub(super) fn validate(arguments: &ValidateArguments) -> anyhow::Result<ExitCode> {
-    let configuration = arguments.config.load()?;
+    let configuration = arguments.config.load(Reading::First)?;
     let host = Host::of_trial(Telemetry::default(), &Environment::system());
     let (graph, warnings) = collecting(|| -> anyhow::Result<_> {
         configuration.telemetry(Some(&host))?;

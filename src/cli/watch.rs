@@ -1,7 +1,8 @@
 //! Tells when configuration files change.
 //!
 //! Files are looked at rather than watched: that also sees what Kubernetes does to a mounted ConfigMap (a symbolic link
-//! above the file is swapped), network file systems, and a file that is replaced by another.
+//! above the file is swapped), network file systems, and a file that is replaced by another. A file system may hang, so
+//! they are looked at on another thread. A pipe is not looked at: it cannot be read again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -26,7 +27,9 @@ struct Stamp {
 
 impl Watch {
     pub(super) fn new(files: Vec<PathBuf>) -> Self {
-        let now: Vec<_> = files.iter().map(|file| Stamp::of(file)).collect();
+        let is_other = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
+        let files: Vec<_> = files.into_iter().filter(|file| !is_other(file)).collect();
+        let now = stamps(&files);
         Self { files, reported: now.clone(), last: now }
     }
 
@@ -37,15 +40,16 @@ impl Watch {
         }
         loop {
             tokio::time::sleep(EVERY).await;
-            if self.look() {
+            let files = self.files.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || stamps(&files)).await else { continue };
+            if self.compare(now) {
                 return;
             }
         }
     }
 
-    /// Looks at the files; whether there is a change to report.
-    fn look(&mut self) -> bool {
-        let now: Vec<_> = self.files.iter().map(|file| Stamp::of(file)).collect();
+    /// Whether there is a change to report, now that the files look like this.
+    fn compare(&mut self, now: Vec<Option<Stamp>>) -> bool {
         let is_still = now == self.last;
         self.last = now;
         // A file that is gone is about to come back, or there is nothing to load.
@@ -55,6 +59,10 @@ impl Watch {
         }
         is_new
     }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    files.iter().map(|file| Stamp::of(file)).collect()
 }
 
 impl Stamp {
@@ -77,6 +85,12 @@ mod tests {
 
     use super::*;
 
+    impl Watch {
+        fn look(&mut self) -> bool {
+            self.compare(stamps(&self.files))
+        }
+    }
+
     #[test]
     fn a_change_is_reported_once_and_when_it_is_over() {
         let folder = tempfile::tempdir().unwrap();
@@ -87,7 +101,8 @@ mod tests {
         std::fs::write(path("v2").join("weir.yaml"), "two").unwrap();
         std::os::unix::fs::symlink("v1", path("..data")).unwrap();
         std::os::unix::fs::symlink("..data/weir.yaml", path("weir.yaml")).unwrap();
-        let mut watch = Watch::new(vec![path("weir.yaml")]);
+        let mut watch = Watch::new(vec![path("weir.yaml"), "/dev/null".into()]);
+        assert_eq!(watch.files, [path("weir.yaml")]);
         assert!(!watch.look());
         // As Kubernetes does it.
         std::os::unix::fs::symlink("v2", path("..data_tmp")).unwrap();

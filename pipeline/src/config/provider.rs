@@ -8,19 +8,21 @@
 //!
 //! `--set processors.batch.timeout=2s` is the same as the last line, and is laid over everything else. What such a
 //! text holds may be a secret, so messages name it by its keys.
+//!
+//! A file may be a pipe, which is read to its end, as long as it is read once: see [`file`].
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Location};
 use super::expand::is_variable_name;
 use super::merge::merge;
 use super::node::{Key, Node, Value};
 use super::source::MAX_DEPTH;
+use crate::file::{self, Reading};
 
 /// The largest configuration text, in bytes.
 const MAX_TEXT: u64 = 16 << 20;
@@ -48,11 +50,11 @@ impl Source {
     /// What a `--config` value stands for; `env` is how a variable is looked up.
     ///
     /// # Errors
-    /// If there is no such file or variable, or the scheme is not supported.
-    pub fn retrieve(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// If there is no such file or variable, it cannot be read another time, or the scheme is not supported.
+    pub fn retrieve(uri: &str, env: &dyn Fn(&str) -> Option<String>, reading: Reading) -> Result<Self, ConfigError> {
         match scheme(uri) {
-            None => file(uri),
-            Some(("file", path)) => file(path),
+            None => retrieve_file(uri, reading),
+            Some(("file", path)) => retrieve_file(path, reading),
             Some(("env", variable)) => {
                 let (name, default) = match variable.split_once(":-") {
                     Some((name, default)) => (name, Some(default)),
@@ -163,14 +165,15 @@ fn is_printable(key: &str) -> bool {
     key.len() <= 200 && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '_' | '-' | '/'))
 }
 
-fn file(path: &str) -> Result<Source, ConfigError> {
-    let text = read(path).map_err(|error| ConfigError::anywhere(format!("cannot read {path}: {error}")))?;
+fn retrieve_file(path: &str, reading: Reading) -> Result<Source, ConfigError> {
+    let text =
+        read(path.as_ref(), reading).map_err(|error| ConfigError::anywhere(format!("cannot read {path}: {error}")))?;
     Ok(Source::text(path, text))
 }
 
-fn read(path: &str) -> io::Result<String> {
+fn read(path: &Path, reading: Reading) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+    file::open(path, reading)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_TEXT {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_TEXT >> 20)));
     }

@@ -6,7 +6,7 @@
 //!   and references)     configuration is checked             …      (own instances, own thread)
 //! ```
 //!
-//! A new graph can take the place of a running one ([`Graph::rebuild`], [`Running::reload`]): in each lane what is new is
+//! A new graph can take the place of a running one ([`Graph::rebuild`], [`Predecessor::begin`], [`Running::adopt`]): in each lane what is new is
 //! created beside what runs, receivers are led to the new pipelines, and what is no longer used is drained. Components that
 //! are configured the same are the same, and keep their sockets, connections, queues and state.
 //!
@@ -23,6 +23,7 @@ mod pipe;
 mod routing;
 mod run;
 mod stage;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -31,3 +32,4 @@ pub use self::components::{Component, Components, ConnectorFactory, Missing, Sec
 pub use self::forward::Forward;
 pub use self::routing::Routing;
 pub use self::run::{RunError, Running, start};
+pub use self::succession::{Predecessor, Successor};

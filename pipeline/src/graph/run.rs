@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use super::build::{Graph, ReceiverNode};
 use super::lane::{Lane, Order};
 use super::parts::is_one;
+use super::succession::{Predecessor, Successor};
 use crate::extension::Extension;
 use crate::host::Status;
 use crate::node::{ExporterFactory, Receiver, Shutdown, ShutdownTrigger, StartError};
-use crate::sockets::Sockets;
 
 /// Why a graph cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,6 @@ struct LaneHandle {
 
 struct RunningReceiver {
     receiver: Arc<dyn Receiver>,
-    sockets: Sockets,
     trigger: ShutdownTrigger,
     stop: Shutdown,
 }
@@ -61,7 +60,7 @@ struct RunningReceiver {
 impl RunningReceiver {
     fn new(node: &ReceiverNode) -> Self {
         let (trigger, stop) = Shutdown::channel();
-        Self { receiver: Arc::clone(&node.receiver), sockets: node.sockets.clone(), trigger, stop }
+        Self { receiver: Arc::clone(&node.receiver), trigger, stop }
     }
 }
 
@@ -128,23 +127,30 @@ impl Running {
         .await
     }
 
-    /// Goes over to a graph that was built with [`Graph::rebuild`] from the one that runs. Returns when all data that is
-    /// received from then on goes through the new graph. What the old one still holds is delivered meanwhile and
-    /// afterwards.
+    /// What prepares a graph that is to take this one's place.
+    pub fn predecessor(&self) -> Predecessor {
+        Predecessor { graph: Arc::clone(&self.graph), lanes: self.lanes.len() }
+    }
+
+    /// [Begins](Predecessor::begin) a graph that was built with [`Graph::rebuild`] from the one that runs, and
+    /// [adopts](Self::adopt) it.
     ///
     /// # Errors
-    /// If a new extension cannot start or a new receiver cannot bind: then nothing has changed. If a lane has died, which
-    /// [`died`](Self::died) tells too.
+    /// As either of them.
     pub async fn reload(&mut self, graph: Graph) -> Result<(), RunError> {
+        let successor = self.predecessor().begin(graph).await?;
+        self.adopt(successor).await
+    }
+
+    /// Goes over to a graph that was begun while this one ran. Returns when all data that is received from then on goes
+    /// through the new graph. What the old one still holds is delivered meanwhile and afterwards.
+    ///
+    /// # Errors
+    /// If a lane has died, which [`died`](Self::died) tells too.
+    pub async fn adopt(&mut self, successor: Successor) -> Result<(), RunError> {
+        let Successor { graph, leaving } = successor;
         let is_in = |graph: &Graph, e: &Arc<dyn Extension>| graph.extensions.iter().any(|(_, other)| is_one(e, other));
         let old = Arc::clone(&self.graph);
-        let leaving = self.leaving_sockets(&graph);
-        leaving.iter().for_each(Sockets::leave);
-        if let Err(error) = self.begin(&graph).await {
-            leaving.iter().for_each(Sockets::stay);
-            return Err(error.into());
-        }
-
         let mut before = std::mem::take(&mut self.receivers);
         for node in &graph.receivers {
             let known = before.iter().position(|running| is_one(&running.receiver, &node.receiver));
@@ -154,7 +160,7 @@ impl Running {
         let retired = self.order().await?;
         // From here on nobody needs them: the new ones take data.
         before.iter().for_each(|running| running.trigger.request());
-        leaving.iter().for_each(Sockets::release);
+        leaving.release();
         self.graph.host.set_layout(self.graph.layout.clone());
 
         let gone = old.extensions.iter().filter(|(_, e)| !is_in(&self.graph, e)).map(|(_, e)| Arc::clone(e));
@@ -180,53 +186,6 @@ impl Running {
         // Those that are done.
         while self.retiring.try_join_next().is_some() {}
         Ok(())
-    }
-
-    /// The sockets of components that the next graph does not have.
-    fn leaving_sockets(&self, next: &Graph) -> Vec<Sockets> {
-        let receivers = self
-            .receivers
-            .iter()
-            .filter(|running| !next.receivers.iter().any(|node| is_one(&node.receiver, &running.receiver)));
-        let extensions = self
-            .graph
-            .extensions
-            .iter()
-            .filter(|(_, extension)| !next.extensions.iter().any(|(_, other)| is_one(extension, other)));
-        let extensions = extensions.filter_map(|(id, _)| Some(self.graph.parts.extensions.get(id)?.sockets.clone()));
-        receivers.map(|running| running.sockets.clone()).chain(extensions).collect()
-    }
-
-    /// Starts what is new in the next graph; on an error, stops it again.
-    async fn begin(&self, next: &Graph) -> Result<(), StartError> {
-        let is_new = |e: &Arc<dyn Extension>| !self.graph.extensions.iter().any(|(_, other)| is_one(e, other));
-        let mut started: Vec<(Arc<dyn Extension>, Option<Sockets>)> = Vec::new();
-        let mut bound: Vec<Sockets> = Vec::new();
-        let mut result = Ok(());
-        for (id, extension) in next.extensions.iter().filter(|(_, extension)| is_new(extension)) {
-            result = extension.start().await;
-            let sockets = next.parts.extensions.get(id).map(|part| part.sockets.clone());
-            started.push((Arc::clone(extension), sockets));
-            if result.is_err() {
-                break;
-            }
-        }
-        let is_new = |node: &&ReceiverNode| !self.receivers.iter().any(|r| is_one(&r.receiver, &node.receiver));
-        for node in next.receivers.iter().filter(is_new) {
-            if result.is_err() {
-                break;
-            }
-            bound.push(node.sockets.clone());
-            result = node.receiver.bind(self.lanes.len());
-        }
-        if result.is_err() {
-            bound.iter().for_each(Sockets::release);
-            for (extension, sockets) in started.iter().rev() {
-                extension.stop().await;
-                sockets.iter().for_each(Sockets::release);
-            }
-        }
-        result
     }
 
     /// Gives every lane the graph; returns when all run it, with what tells when each has drained what it had before.

@@ -12,6 +12,7 @@ use super::id::{ComponentId, InvalidId, PipelineId};
 use super::node::{Key, Node, Value};
 use super::provider::Source;
 use super::{expand, merge, suggest};
+use crate::file::Reading;
 
 /// A configuration whose ids and references are right.
 #[derive(Debug, Clone)]
@@ -85,12 +86,13 @@ impl Document {
         sources: impl IntoIterator<Item = (N, T)>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
-        Self::read(sources.into_iter().map(|(name, text)| Source::text(name.as_ref(), text.as_ref())), env)
-            .map_err(|refused| refused.errors)
+        let sources = sources.into_iter().map(|(name, text)| Source::text(name.as_ref(), text.as_ref()));
+        Self::read(sources, env, Reading::First).map_err(|refused| refused.errors)
     }
 
     /// Reads configuration sources, the later laid over the earlier: mappings merge, lists and other values replace, and
-    /// so does a key without a value. Then `${…}` references are expanded, `env` being how a variable is looked up.
+    /// so does a key without a value. Then `${…}` references are expanded, `env` being how a variable is looked up, and
+    /// `reading` whether the files that they name may be pipes.
     ///
     /// # Errors
     ///
@@ -98,6 +100,7 @@ impl Document {
     pub fn read(
         sources: impl IntoIterator<Item = Source>,
         env: &dyn Fn(&str) -> Option<String>,
+        reading: Reading,
     ) -> Result<Self, RefusedDocument> {
         let mut reader = Reader::default();
         let mut root: Option<Node> = None;
@@ -118,7 +121,7 @@ impl Document {
             return Err(reader.refuse());
         }
         let mut root = root.unwrap_or_else(|| Node::null("configuration"));
-        let (warnings, errors) = expand::expand(&mut root, env);
+        let (warnings, errors) = expand::expand(&mut root, env, reading);
         reader.warnings.extend(warnings);
         reader.errors = errors;
 

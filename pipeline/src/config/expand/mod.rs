@@ -16,13 +16,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::Read;
 
 use super::error::{ConfigError, Location, Warning};
 use super::node::{Node, Scalar, Style, Value};
 use super::scalar::{self, Typed};
 use super::source::{self, MAX_DEPTH};
+use crate::file::{self, Reading};
 
 /// How many references may go into one value, those inside variables included; the Collector's limit.
 const MAX_REFERENCES: u32 = 100;
@@ -31,9 +31,14 @@ const MAX_REFERENCES: u32 = 100;
 const MAX_FILE: u64 = 1 << 20;
 
 /// Replaces every reference in the tree. Values with an error stay as they were.
-pub(crate) fn expand(root: &mut Node, env: &dyn Fn(&str) -> Option<String>) -> (Vec<Warning>, Vec<ConfigError>) {
+pub(crate) fn expand(
+    root: &mut Node,
+    env: &dyn Fn(&str) -> Option<String>,
+    reading: Reading,
+) -> (Vec<Warning>, Vec<ConfigError>) {
     let mut expander = Expander {
         env,
+        reading,
         path: String::new(),
         location: root.location().clone(),
         references: 0,
@@ -46,6 +51,7 @@ pub(crate) fn expand(root: &mut Node, env: &dyn Fn(&str) -> Option<String>) -> (
 
 struct Expander<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
+    reading: Reading,
     /// The value at hand: where it is, and how many references went into it so far.
     path: String,
     location: Location,
@@ -258,7 +264,8 @@ impl Expander<'_> {
             path
         };
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+        let opened = file::open(path.as_ref(), self.reading);
+        let read = opened.and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             return Err(self.error(format!("cannot read file `{path}`: {error}")));
         }

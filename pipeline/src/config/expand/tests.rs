@@ -25,7 +25,7 @@ const VARIABLES: [(&str, &str); 14] = [
 fn expand_value(text: &str) -> (Node, Vec<Warning>, Vec<ConfigError>) {
     let mut node = Node::parse("c.yaml", &format!("key: {text}")).unwrap();
     let env = |name: &str| VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let (warnings, errors) = expand(&mut node, &env);
+    let (warnings, errors) = expand(&mut node, &env, Reading::First);
     (node.get("key").unwrap().clone(), warnings, errors)
 }
 
@@ -191,7 +191,7 @@ proptest! {
         };
         let scalar = Scalar { text, style: Style::Plain };
         let mut node = Node::new(Value::Scalar(scalar), Location::start_of("c.yaml"));
-        let _ = expand(&mut node, &env);
+        let _ = expand(&mut node, &env, Reading::First);
     }
 
     /// With every `$` doubled, a text comes out as it was.
@@ -199,7 +199,7 @@ proptest! {
     fn escaped_text_is_kept(text in "[a-z${}:\\- ]{0,24}") {
         let scalar = Scalar { text: text.replace('$', "$$"), style: Style::Plain };
         let mut node = Node::new(Value::Scalar(scalar), Location::start_of("c.yaml"));
-        let (warnings, errors) = expand(&mut node, &|_| None);
+        let (warnings, errors) = expand(&mut node, &|_| None, Reading::First);
         prop_assert_eq!((warnings.len(), errors.len()), (0, 0));
         prop_assert_eq!(node.text(), Some(text.as_str()));
     }
@@ -210,7 +210,7 @@ proptest! {
         for written in ["${env:V}", "<${env:V}>"] {
             let scalar = Scalar { text: written.to_owned(), style: Style::Plain };
             let mut node = Node::new(Value::Scalar(scalar), Location::start_of("c.yaml"));
-            let (_, errors) = expand(&mut node, &|_| Some(value.clone()));
+            let (_, errors) = expand(&mut node, &|_| Some(value.clone()), Reading::First);
             prop_assert_eq!(errors, []);
             prop_assert_eq!(node.parse_as::<String>(""), Ok(written.replace("${env:V}", &value)));
         }

@@ -10,11 +10,11 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn retrieved(uri: &str) -> Node {
-    Source::retrieve(uri, &env).unwrap().parse().unwrap()
+    Source::retrieve(uri, &env, Reading::First).unwrap().parse().unwrap()
 }
 
 fn refused(uri: &str) -> String {
-    Source::retrieve(uri, &env).unwrap_err().to_string()
+    Source::retrieve(uri, &env, Reading::First).unwrap_err().to_string()
 }
 
 /// The keys that lead to the first scalar, and the scalar.
@@ -44,7 +44,7 @@ fn uris() {
     }
     let both = retrieved("yaml:{a::b: 1, a::c: 2}");
     assert_eq!(both.get("a").unwrap().entries().len(), 2);
-    assert_eq!(Source::retrieve(path, &env).unwrap().name(), path);
+    assert_eq!(Source::retrieve(path, &env, Reading::First).unwrap().name(), path);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn names_tell_no_values() {
         ("yaml:secret", "yaml"),
         ("yaml:'secret': x", "yaml"),
     ] {
-        let source = Source::retrieve(uri, &env).unwrap();
+        let source = Source::retrieve(uri, &env, Reading::First).unwrap();
         assert_eq!(source.name(), name, "{uri}");
         assert!(!format!("{source:?}").contains("secret"));
     }
@@ -104,10 +104,10 @@ fn wrong_uris_are_refused() {
     ] {
         assert_eq!(refused(uri), expected, "{uri}");
     }
-    let error = Source::retrieve("yaml:a::::b: 1", &env).unwrap().parse().unwrap_err();
+    let error = Source::retrieve("yaml:a::::b: 1", &env, Reading::First).unwrap().parse().unwrap_err();
     assert_eq!(error.to_string(), "yaml:a::::b:1:1: a key is missing in `a::::b`");
     let deep = format!("yaml:{}a: 1", "a::".repeat(100));
-    let error = Source::retrieve(&deep, &env).unwrap().parse().unwrap_err();
+    let error = Source::retrieve(&deep, &env, Reading::First).unwrap().parse().unwrap_err();
     assert!(error.to_string().ends_with("1:1: nested more than 64 levels deep"), "{error}");
 }
 
@@ -147,7 +147,7 @@ service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}
     let sets =
         ["receivers.otlp.list=[3]", "receivers.otlp.map.b=2", "receivers.otlp.on=t", "receivers.otlp.map.b=${X}"];
     let sources = std::iter::once(Source::text("a.yaml", base)).chain(sets.map(|set| Source::set(set).unwrap()));
-    let document = Document::read(sources, &|name| (name == "X").then(|| "4".to_owned())).unwrap();
+    let document = Document::read(sources, &|name| (name == "X").then(|| "4".to_owned()), Reading::First).unwrap();
     let otlp = &document.receivers[0].1;
     assert_eq!(otlp.get("list").unwrap().parse_as(""), Ok(vec![3]));
     assert_eq!(otlp.get("map").unwrap().parse_as(""), Ok(vec![("a".to_owned(), 1), ("b".to_owned(), 4)]));
@@ -161,7 +161,7 @@ service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}
 proptest! {
     #[test]
     fn any_argument_is_answered(uri in "\\PC{0,12}|(yaml|env|http):[a-z:{}\\[ \n]{0,24}", set in "[a-z.=:{}\\[' ]{0,24}") {
-        for source in [Source::retrieve(&uri, &env), Source::set(&set)].into_iter().flatten() {
+        for source in [Source::retrieve(&uri, &env, Reading::First), Source::set(&set)].into_iter().flatten() {
             let _ = source.parse();
         }
     }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{ListenError, Listener};
 
@@ -32,12 +34,22 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NoSocket(path.to_owned())),
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Somebody listens, and has so many connections waiting that there is no room for another.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ListenError::SocketInUse(path.to_owned())),
         Err(error) => Err(failed(error)),
         Ok(_) => Err(ListenError::SocketInUse(path.to_owned())),
     }
+}
+
+/// Connects, or fails at once: whoever listens may not accept for a long time.
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 /// The file of a socket. Removed with it, unless another process has put its own there meanwhile.
@@ -88,6 +100,20 @@ mod tests {
         assert!(path.exists(), "a lane still listens");
         drop(sockets);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_listener_that_does_not_accept_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("otlp.sock");
+        let theirs = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        theirs.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        theirs.listen(0).unwrap();
+        // As many connections as have room.
+        let waiting: Vec<_> = std::iter::from_fn(|| connect(&path).ok()).take(1000).collect();
+        assert!((1..1000).contains(&waiting.len()), "{}", waiting.len());
+        assert!(matches!(listen(&path, 1), Err(ListenError::SocketInUse(p)) if p == path));
+        assert!(path.exists());
     }
 
     #[test]
