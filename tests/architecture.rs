@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -133,4 +134,43 @@ fn every_sample_configuration_is_covered_by_a_test() {
         let is_fault = |line: &str| line.contains("warning") && !line.contains("days old");
         assert!(text.contains("OK means") && !text.lines().any(is_fault), "{}: {text}", path.display());
     }
+}
+
+/// What `weir print-config` leaves out is what the schema calls a secret. A field that is decoded into one is one, unless
+/// an attribute describes it as something else.
+#[test]
+fn every_field_that_is_a_secret_is_described_as_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let members = ["", "pipeline", "receivers", "processors", "exporters", "extensions", "store", "api"];
+    let mut folders: Vec<_> = members.iter().map(|member| root.join(member).join("src")).collect();
+    let (mut fields, mut wrong) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let mut described = None;
+                for line in text.lines().map(str::trim) {
+                    if let Some((_, description)) = line.split_once("schemars(with = ") {
+                        described = Some(description.to_owned());
+                    } else if line.ends_with(',') && line.split_once(": ").is_some_and(|(_, kind)| is_secret(kind)) {
+                        fields += 1;
+                        wrong.extend(
+                            described.take().filter(|text| !is_secret(text)).map(|_| (path.clone(), line.to_owned())),
+                        );
+                    } else if !line.starts_with(['#', '/']) {
+                        described = None;
+                    }
+                }
+            }
+        }
+    }
+    assert!(fields > 10, "{fields}");
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Whether the name of a type has `Secret` in it as a word.
+fn is_secret(kind: &str) -> bool {
+    kind.split(|c: char| !c.is_alphanumeric()).any(|word| word == "Secret")
 }

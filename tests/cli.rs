@@ -246,6 +246,44 @@ service: {{pipelines: {{traces/x: {{receivers: [otlp/a], exporters: [otlp_grpc]}
     assert_eq!(schema::problems(&schema, &schema::instance(missing)), ["/service/pipelines/traces: has no exporters"]);
 }
 
+/// Everything in it that a header, a token or a URL carries is a secret.
+#[test]
+fn no_secret_is_printed() {
+    let (_guard, folder) = folder();
+    let config = "receivers:
+  otlp: {protocols: {http: {endpoint: '127.0.0.1:0', response_headers: {x-s: secret}}}}
+extensions:
+  bearertokenauth: {token: secret}
+  bearertokenauth/several: {tokens: [secret]}
+  basicauth: {client_auth: {username: user, password: secret}}
+  basicauth/server: {htpasswd: {inline: 'a:secret'}}
+  headers_setter:
+    headers:
+      - {key: authorization, value: Bearer secret}
+      - {key: x-api-key, from_context: x, default_value: secret}
+processors:
+  content_policy: {content: hash, hash_key: a secret of some length}
+exporters:
+  otlp_http: {traces_endpoint: 'https://h.example/x?api_key=secret', headers: [{name: x, value: secret}]}
+  otlp_http/proxy: {endpoint: 'https://h.example', headers: {x: secret}, proxy_url: 'http://u:secret@127.0.0.1:1'}
+service:
+  telemetry:
+    metrics:
+      readers:
+        - periodic:
+            exporter:
+              otlp: {protocol: http/protobuf, endpoint: 'http://h.example/?k=secret', headers: [{name: a, value: secret}]}
+  pipelines: {traces: {receivers: [otlp], processors: [content_policy], exporters: [otlp_http, otlp_http/proxy]}}
+";
+    std::fs::write(folder.join("weir.yaml"), config).unwrap();
+    for format in ["yaml", "json"] {
+        let print = |mode| printed(&folder, &["print-config", "-c", "weir.yaml", "--format", format, "--mode", mode]);
+        assert_eq!(print("unredacted").matches("secret").count(), config.matches("secret").count());
+        let shown = print("redacted");
+        assert!(!shown.contains("secret") && shown.contains("user"), "{shown}");
+    }
+}
+
 /// A configuration is mostly checked elsewhere than where it runs.
 #[test]
 fn files_that_only_a_running_collector_needs_are_asked_for_when_it_starts() {

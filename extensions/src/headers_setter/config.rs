@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
-use weir_pipeline::config::{ConfigError, Node};
+use weir_pipeline::config::{ConfigError, Node, Secret};
 
 use crate::places::error_at;
 
@@ -56,10 +56,11 @@ struct HeadersSetterConfig {
 struct HeaderConfig {
     key: String,
     action: Action,
-    value: Option<String>,
+    /// Often a token, as `Bearer …` is.
+    value: Option<Secret>,
     from_context: Option<String>,
     from_attribute: Option<String>,
-    default_value: Option<String>,
+    default_value: Option<Secret>,
 }
 
 /// Describes the configuration; see [`weir_pipeline::config::schema`].
@@ -92,16 +93,17 @@ impl Rule {
             return Err(error("default_value", "is for `from_context` and `from_attribute`, which may find nothing"));
         }
         for (name, value) in [("value", &config.value), ("default_value", &config.default_value)] {
-            if value.as_ref().is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+            if value.as_ref().is_some_and(|value| HeaderValue::from_str(value.expose()).is_err()) {
                 return Err(error(name, "has characters that a header cannot carry"));
             }
         }
-        let default = config.default_value.map(Into::into);
+        let text = |secret: &Secret| secret.expose().as_str().into();
+        let default = config.default_value.as_ref().map(text);
         let has_default = default.is_some();
         let source = match (config.value, config.from_context, config.from_attribute) {
             (None, None, None) if config.action == Action::Delete && !has_default => Source::Value(Box::default()),
             _ if config.action == Action::Delete => return Err(error("action", "`delete` takes no value")),
-            (Some(value), None, None) => Source::Value(value.into()),
+            (Some(value), None, None) => Source::Value(text(&value)),
             (None, Some(name), None) => match name.split_once('.') {
                 Some(("auth", name)) => Source::Attribute { name: name.to_owned(), default },
                 Some(("metadata", name)) => Source::Header { name: name.to_owned(), default },

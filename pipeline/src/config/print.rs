@@ -15,7 +15,8 @@ use super::secret::REDACTED;
 /// Whether secrets are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
-    /// As `[REDACTED]`: what the schema calls a secret, what it does not describe, and passwords in URLs.
+    /// As `[REDACTED]`: what the schema calls a secret, what it does not describe, and passwords and the values of a
+    /// query in URLs.
     Redacted,
     /// As they are.
     Exposed,
@@ -99,16 +100,15 @@ fn tree(node: &Node, schema: &View<'_>, secrets: Secrets) -> Tree {
         (Value::Null, None) => Tree::Null,
         // With a text, even a mapping may be one secret: `Basic: abc` from a variable.
         (_, Some(_)) if is_hidden => REDACTED.into(),
-        (_, Some(text)) if schema.is_text() && secrets == Secrets::Redacted => Tree::Text(without_password(text)),
-        (_, Some(text)) if schema.is_text() => text.into(),
+        (_, Some(text)) if schema.is_text() => shown(text, secrets),
         (Value::Null, _) => Tree::Null,
-        (Value::Scalar(scalar), _) if scalar.style == Style::Quoted => Tree::Text(scalar.text.clone()),
+        (Value::Scalar(scalar), _) if scalar.style == Style::Quoted => shown(&scalar.text, secrets),
         (Value::Scalar(scalar), _) => match scalar::resolve(&scalar.text) {
             Typed::Null => Tree::Null,
             Typed::Bool(value) => Tree::Bool(value),
             Typed::Int(value) => Tree::Int(value),
             Typed::Float(value) => Tree::Float(value),
-            Typed::Text => Tree::Text(scalar.text.clone()),
+            Typed::Text => shown(&scalar.text, secrets),
         },
         (Value::List(items), _) => {
             let schema = schema.item();
@@ -122,17 +122,37 @@ fn tree(node: &Node, schema: &View<'_>, secrets: Secrets) -> Tree {
     }
 }
 
-/// A text with the password of a URL left out: `https://user:[REDACTED]@host`.
-fn without_password(text: &str) -> String {
-    let replaced = || {
-        let (scheme, rest) = text.split_once("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, tail) = rest.split_at(end);
-        let (user, host) = authority.rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:{REDACTED}@{host}{tail}"))
-    };
-    replaced().unwrap_or_else(|| text.to_owned())
+fn shown(text: &str, secrets: Secrets) -> Tree {
+    match secrets {
+        Secrets::Redacted => Tree::Text(without_credentials(text)),
+        Secrets::Exposed => text.into(),
+    }
+}
+
+/// A text with what may be a secret in a URL left out: `https://user:[REDACTED]@host/path?key=[REDACTED]`.
+fn without_credentials(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let mut out = format!("{scheme}://");
+    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => out.extend([user, ":", REDACTED, "@", host]),
+        None => out.push_str(authority),
+    }
+    let (tail, fragment) = tail.split_at(tail.find('#').unwrap_or(tail.len()));
+    let (path, query) = tail.split_at(tail.find('?').unwrap_or(tail.len()));
+    out.push_str(path);
+    for parameter in query.split_inclusive('&') {
+        match parameter.split_once('=') {
+            Some((name, value)) if !matches!(value, "" | "&") => {
+                out.extend([name, "=", REDACTED]);
+                out.extend(value.ends_with('&').then_some('&'));
+            }
+            _ => out.push_str(parameter),
+        }
+    }
+    out.push_str(fragment);
+    out
 }
 
 fn write_map(entries: &[(String, Tree)], indent: usize, mut inline: bool, out: &mut String) {

@@ -17,7 +17,6 @@ struct Raw {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     attributes: Vec<Node>,
-    #[schemars(with = "Option<String>")]
     hash_key: Option<Secret>,
 }
 

@@ -86,6 +86,19 @@ fn secrets_are_left_out() {
             "endpoint: \"https://u:[REDACTED]@h:1/x?y@z\"",
             "endpoint: \"https://u:p@w@h:1/x?y@z\"",
         ),
+        (
+            "{endpoint: 'https://h/x?a&api_key=s=1&b=&c=2&#f'}",
+            "endpoint: \"https://h/x?a&api_key=[REDACTED]&b=&c=[REDACTED]&#f\"",
+            "endpoint: \"https://h/x?a&api_key=s=1&b=&c=2&#f\"",
+        ),
+        (
+            "{endpoint: 'https://u:p@h?k=v'}",
+            "endpoint: \"https://u:[REDACTED]@h?k=[REDACTED]\"",
+            "endpoint: \"https://u:p@h?k=v\"",
+        ),
+        // A number to the schema, and a text to whoever wrote it.
+        ("{limit: 'https://h?k=v'}", "limit: \"https://h?k=[REDACTED]\"", "limit: \"https://h?k=v\""),
+        ("{endpoint: 'h/x?a=b'}", "endpoint: \"h/x?a=b\"", "endpoint: \"h/x?a=b\""),
         ("{endpoint: 'https://u@h/x:y@z'}", "endpoint: https://u@h/x:y@z", "endpoint: https://u@h/x:y@z"),
     ] {
         let whole = |body: &str| format!("exporters:\n  x/1:\n    {body}\n");

@@ -105,7 +105,7 @@ pub(super) struct HttpConfig {
     pub(super) logs_url_path: String,
     pub(super) max_request_body_size: usize,
     pub(super) include_metadata: bool,
-    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, weir_pipeline::config::Secret>>")]
     pub(super) response_headers: Option<Node>,
     pub(super) compression_algorithms: Vec<String>,
     pub(super) cors: Optional<CorsConfig>,
