@@ -4,7 +4,12 @@
 //! the Collector, a server is believed for one request at a time and ten times in a row. What is secret, which all
 //! configured headers may be, goes along to the same host and port, and from http to https of the same host, but to
 //! nobody else; and nothing goes from https to http.
+//!
+//! Decision: a server elsewhere is not believed when it names this machine or its link (`localhost`, a loopback or
+//! link-local address): what listens there trusts whoever can reach it. One that is there itself may. What a name stands
+//! for is not looked at.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
@@ -196,10 +201,30 @@ pub(super) fn location(from: &HttpEndpoint, headers: &HeaderMap) -> Result<HttpE
     };
     let foreign = || "it sends us to where we do not go: name the address itself".to_owned();
     let endpoint = HttpEndpoint::parse(&url).map_err(|_| foreign())?;
-    if from.is_https && !endpoint.is_https {
+    if from.is_https && !endpoint.is_https || is_near(&endpoint.host) && !is_near(&from.host) {
         return Err(format!("{}, which is {}", foreign(), endpoint.shown()));
     }
     Ok(endpoint)
+}
+
+/// Whether a host is this machine or on its link, as far as it can be told without asking anybody.
+fn is_near(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        // Without an address, a connection goes to this machine.
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0,
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        // `127.1` and `0x7f000001` are addresses to many resolvers. No name ends in a number.
+        Err(_) => last == "localhost" || last.starts_with(|c: char| c.is_ascii_digit()) && is_number(last),
+    }
+}
+
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
+    }
 }
 
 /// What all requests to a place have in common.
@@ -266,5 +291,40 @@ mod tests {
         }
         assert!(next("http://h/", "").unwrap_err().contains("without saying where"));
         assert!(next("http://h/", "#x").unwrap_err().contains("without saying where"));
+    }
+    #[test]
+    fn nobody_else_sends_us_to_this_machine() {
+        let near = [
+            "localhost",
+            "LocalHost.",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "169.254.169.254",
+            "[::1]",
+            "[::]",
+            "[fe80::1]",
+            "[::ffff:127.0.0.1]",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+        ];
+        for host in near {
+            let to = format!("http://{host}:8888/-/reload?a=secret");
+            for from in ["http://backend.example/v1/traces", "http://192.0.2.1/v1/traces"] {
+                let error = next(from, &to).unwrap_err();
+                let expected = "it sends us to where we do not go: name the address itself, which is http://";
+                assert!(error.starts_with(expected) && error.ends_with(":8888/-/reload"), "{host}: {error}");
+                assert!(error.to_lowercase().contains(&host.to_lowercase()), "{host}: {error}");
+            }
+            assert!(next("http://127.0.0.1:4318/v1/traces", &to).is_ok(), "{host}");
+            assert!(next("http://localhost:4318/v1/traces", &to).is_ok(), "{host}");
+            assert!(next(&format!("http://{host}/v1/traces"), "/elsewhere").is_ok(), "{host}");
+        }
+        for host in ["localhost.example", "10.0.0.1", "[2001:db8::1]", "7.example", "0xyz", "b2"] {
+            assert!(next("http://backend.example/", &format!("http://{host}/")).is_ok(), "{host}");
+        }
     }
 }

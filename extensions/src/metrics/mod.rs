@@ -26,7 +26,8 @@
 //! where it listens. A reader that is written has the suffixes and labels unless it says otherwise, as in the Collector.
 //!
 //! `POST /-/reload` on the same port loads the configuration anew, as SIGHUP does, and answers when it runs or with what
-//! is wrong with it. It is for this machine alone: a request from elsewhere, or by a web page, is refused.
+//! is wrong with it. It is for this machine alone: a request from elsewhere, or by a web page, is refused. So is one with a
+//! body or the content type of telemetry, which has strayed here: a backend may have sent an exporter of this machine on.
 //!
 //! Over OTLP, sums count from the start of the process (cumulative), and the resource is told apart from that of other
 //! processes by `service.instance.id`, a random one unless it is configured. What is not taken is logged and not sent
@@ -55,8 +56,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::StatusCode;
-use http::header::ORIGIN;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
 use weir_pipeline::hex::Hex;
 use weir_pipeline::host::Host;
 use weir_pipeline::node::StartError;
@@ -231,9 +232,23 @@ impl Exposition {
         if !ask.peer.ip().to_canonical().is_loopback() || ask.headers.contains_key(ORIGIN) {
             return page(StatusCode::FORBIDDEN, TEXT, "only this machine may do that\n");
         }
+        if is_telemetry(&ask.headers) {
+            let refusal = "this loads the configuration anew and takes no body: telemetry does not belong here\n";
+            return page(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, refusal);
+        }
         match self.host.reload().await {
             Ok(()) => page(StatusCode::OK, TEXT, "the configuration was loaded anew\n"),
             Err(error) => page(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
         }
     }
+}
+
+/// Whether a request may be telemetry: it has a body, or the content type of OTLP.
+fn is_telemetry(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.contains_key(CONTENT_LENGTH) && text(CONTENT_LENGTH).is_none_or(|length| length.trim() != "0");
+    let kind = text(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    has_body || matches!(kind, "application/x-protobuf" | "application/json") || kind.starts_with("application/grpc")
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use weir_pipeline::batch::{Batch, message_of};
 use weir_pipeline::clock::Environment;
@@ -241,6 +242,36 @@ async fn a_reload_is_asked_for_by_this_machine_alone() {
     server.await.unwrap();
     assert_eq!(post(&[("origin", "http://evil.example")]).await.0, 403);
     assert_eq!(get(to, "/-/reload").await.0, 405);
+}
+
+/// A server may have sent an exporter on to here.
+#[tokio::test]
+async fn telemetry_that_strays_to_the_reload_changes_nothing() {
+    let telemetry = Telemetry::default();
+    let host = host(&telemetry);
+    let metrics = Metrics::start(&settings("{address: '127.0.0.1:0'}").unwrap(), &host).unwrap();
+    let to = metrics.addresses()[0];
+    let mut reloads = host.serve_reloads();
+    for head in [
+        "content-type: application/x-protobuf\r\n\r\n",
+        "content-type: Application/JSON; charset=utf-8\r\ncontent-length: 0\r\n\r\n",
+        "content-type: application/grpc+proto\r\n\r\n",
+        "content-length: 3\r\n\r\nabc",
+        "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(to).await.unwrap();
+        let request = format!("POST /-/reload HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{head}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 415", "{head}");
+        assert!(reloads.try_recv().is_err(), "{head}");
+    }
+    // As a form without anything in it, which `curl -d ''` sends.
+    let asked = tokio::spawn(async move { reloads.recv().await.unwrap().send(Ok(())) });
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("content-length", "0")];
+    assert_eq!(ask("POST", to, "/-/reload", &form).await.0, 200);
+    asked.await.unwrap().unwrap();
 }
 
 #[tokio::test]
