@@ -1,7 +1,7 @@
 //! Small pages over HTTP/1.1, for people and machines that look after the process.
 //!
 //! Not for data: few connections at a time, small request bodies or none, and a client that is slow is disconnected,
-//! as is one that is idle while another has no room.
+//! as is one that is idle, or has sent half a request, while another has no room: a probe must not wait for them.
 
 mod endpoint;
 mod extension;

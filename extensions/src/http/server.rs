@@ -1,9 +1,11 @@
 //! The server behind all pages.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,13 +16,14 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weir_pipeline::node::{Shutdown, ShutdownTrigger};
 
 use super::room::{Room, Seat, Stage};
 
-/// Connections served at once. For others idle ones make way, or they wait.
+/// Connections served at once. For others idle ones make way; if all are being answered, others wait.
 const CONNECTIONS: usize = 64;
 
 /// How long a client may take to send the head of a request. Also bounds how long an idle connection is kept.
@@ -31,9 +34,6 @@ const HEAD_SIZE: usize = 16 << 10;
 
 /// How long a stop waits for answers under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a connection that makes way may take to send what it has begun with.
-const LEAVE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Pause after an error of `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -173,7 +173,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Seat, pages: Arc<
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let pages = Arc::clone(&pages);
         async move {
-            seat.at(Stage::Receiving);
+            if !seat.at(Stage::Receiving) {
+                return Ok(page(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "busy: ask again\n"));
+            }
             let (head, body) = request.into_parts();
             let body = read(body, pages.body_limit()).await;
             seat.at(Stage::Answering);
@@ -187,22 +189,25 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Seat, pages: Arc<
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_SIZE)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Noticed { stream, seat }), answer);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.requested() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = seat.is_needed() => {
-            connection.as_mut().graceful_shutdown();
-            loop {
-                match tokio::time::timeout(LEAVE_PATIENCE, connection.as_mut()).await {
+    let mut is_stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = stopping.requested(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = seat.is_needed() => {
+                connection.as_mut().graceful_shutdown();
+                // A request that has come already is seen once the runtime has looked at its sockets.
+                tokio::task::yield_now().await;
+                match tokio::time::timeout(Duration::ZERO, connection.as_mut()).await {
                     Ok(ended) => break ended,
-                    // Its request was complete after all.
-                    Err(_) if seat.is_at(Stage::Answering) => {}
-                    Err(_) => return tracing::debug!("a connection was closed for another"),
+                    Err(_) if seat.is_lost() => return tracing::debug!("a connection was closed for another"),
+                    // It was one, and is being answered.
+                    Err(_) => {}
                 }
             }
         }
@@ -210,6 +215,49 @@ async fn connection(stream: TcpStream, peer: SocketAddr, seat: Seat, pages: Arc<
     if let Err(error) = ended {
         // Concerns the client, which knows.
         tracing::debug!("a connection ended: {error}");
+    }
+}
+
+/// A stream of which the seat learns when something comes.
+struct Noticed<'s> {
+    stream: TcpStream,
+    seat: &'s Seat,
+}
+
+impl AsyncRead for Noticed<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.seat.has_begun();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Noticed<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -236,6 +284,9 @@ async fn answer(ask: &Ask, pages: &dyn Pages) -> Page {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::Notify;
 
@@ -316,6 +367,40 @@ mod tests {
             let (_, _server, address) = start().await;
             let _clients = fill(address, sent).await;
             is_answered_promptly(address).await;
+        }
+    }
+
+    /// Kubernetes waits a second for an answer, and ends a process that does not answer.
+    #[tokio::test]
+    async fn a_flood_of_connections_keeps_nobody_waiting() {
+        for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\nx: "] {
+            let (_, server, address) = start().await;
+            let mut flood = JoinSet::new();
+            let connected = Arc::new(AtomicUsize::new(0));
+            for _ in 0..8 {
+                let connected = Arc::clone(&connected);
+                flood.spawn(async move {
+                    let mut streams = VecDeque::new();
+                    loop {
+                        let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+                        if stream.write_all(sent.as_bytes()).await.is_ok() {
+                            streams.push_back(stream);
+                        }
+                        if streams.len() > CONNECTIONS {
+                            streams.pop_front();
+                        }
+                        connected.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let mut probes = 0;
+            while probes < 5 || connected.load(Ordering::Relaxed) < 4 * CONNECTIONS {
+                let answered = tokio::time::timeout(Duration::from_secs(2), get(address, "/")).await;
+                assert_eq!(answered.expect("it had to wait"), (200, "ok".to_owned()), "{sent}");
+                probes += 1;
+            }
+            flood.shutdown().await;
+            server.stop().await;
         }
     }
 
