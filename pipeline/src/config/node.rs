@@ -208,6 +208,24 @@ impl Node {
     }
 }
 
+impl Node {
+    /// About how much memory a copy takes, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let expanded = self.expansion.as_ref().map_or(0, |expansion| {
+            size_of::<Expansion>() + expansion.written.len() + expansion.text.as_ref().map_or(0, String::len)
+        });
+        let below = match &self.value {
+            Value::Null => 0,
+            Value::Scalar(scalar) => scalar.text.len(),
+            Value::List(items) => items.iter().map(Self::weight).sum(),
+            Value::Map(entries) => {
+                entries.iter().map(|(key, node)| size_of::<Key>() + key.text.len() + node.weight()).sum()
+            }
+        };
+        size_of::<Self>() + expanded + below
+    }
+}
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {

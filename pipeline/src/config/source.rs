@@ -2,7 +2,8 @@
 //!
 //! YAML as configurations use it: one document beside empty ones, text keys, anchors, aliases and merge keys (`<<`).
 //! What YAML allows and nobody means (a second document, mappings as keys, private tags) is an error. The size and
-//! depth of the tree are bounded, so that a few nested aliases cannot grow it without end.
+//! depth of the tree are bounded, and so is the memory for what aliases repeat, so that a few of them cannot grow it
+//! without end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ pub(crate) const MAX_DEPTH: usize = 64;
 
 /// How many values a document may have once its aliases are replaced.
 const MAX_NODES: usize = 100_000;
+
+/// Most bytes for copies of what is written once: what aliases repeat and anchors keep for them, or, in a whole
+/// configuration, what takes the place of references.
+pub(crate) const MAX_COPIED: usize = 64 << 20;
 
 /// Parses one YAML document; an empty one is null.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Node, ConfigError> {
@@ -40,11 +45,13 @@ struct Builder<'t> {
     place: Place,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Bytes of copies.
+    copied: usize,
 }
 
 impl<'t> Builder<'t> {
     fn new(text: &'t str, place: Place) -> Self {
-        Self { text, parser: Parser::new_from_str(text), place, anchors: HashMap::new(), nodes: 0 }
+        Self { text, parser: Parser::new_from_str(text), place, anchors: HashMap::new(), nodes: 0, copied: 0 }
     }
 
     fn document(mut self) -> Result<Node, ConfigError> {
@@ -117,17 +124,19 @@ impl<'t> Builder<'t> {
                 let Some(node) = self.anchors.get(&id) else {
                     return Err(self.error(span.start, "the alias is inside the value it stands for"));
                 };
-                let (nodes, height) = node.measure();
+                let ((nodes, height), weight) = (node.measure(), node.weight());
                 if depth + height > MAX_DEPTH + 1 {
                     return Err(self.error(span.start, format!("nested more than {MAX_DEPTH} levels deep by aliases")));
                 }
                 let node = node.clone();
                 self.count(nodes, span)?;
+                self.copy(weight, span)?;
                 (0, node)
             }
             _ => return Err(self.error(span.start, "expected a value")),
         };
         if anchor > 0 {
+            self.copy(node.weight(), span)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -206,6 +215,15 @@ impl<'t> Builder<'t> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
             return Err(self.error(span.start, format!("more than {MAX_NODES} values once aliases are replaced")));
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, bytes: usize, span: Span) -> Result<(), ConfigError> {
+        self.copied = self.copied.saturating_add(bytes);
+        if self.copied > MAX_COPIED {
+            let limit = MAX_COPIED >> 20;
+            return Err(self.error(span.start, format!("more than {limit} MiB once aliases are replaced")));
         }
         Ok(())
     }

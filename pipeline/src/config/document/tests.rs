@@ -219,6 +219,37 @@ fn alias_bombs_are_refused() {
     assert!(errors.ends_with("nested more than 64 levels deep by aliases"), "{errors}");
 }
 
+/// Few values, and each of them large.
+#[test]
+fn copies_of_long_texts_are_refused_before_they_take_much_memory() {
+    let refused = |text: &str, end: &str| {
+        let errors = parse(text).unwrap_err().to_string();
+        assert!(errors.starts_with("weir.yaml:") && errors.ends_with(end), "{errors}");
+    };
+    let (long, aliases) = ("x".repeat(1 << 20), "*a, ".repeat(90_000));
+    refused(&format!("a: &a {long}\nb: [{aliases}]\n"), "more than 64 MiB once aliases are replaced");
+    // A key is a text too.
+    refused(&format!("a: &a {{? {long}\n: 1}}\nb: [{aliases}]\n"), "more than 64 MiB once aliases are replaced");
+    // What is kept for aliases that never come.
+    let anchors: String = (0..60).map(|n| format!("&a{n} [")).collect();
+    let nested = format!("a: {anchors}{}{}\n", "x".repeat(2 << 20), "]".repeat(60));
+    refused(&nested, "more than 64 MiB once aliases are replaced");
+    // As much as anybody writes.
+    let few = format!("a: &a {}\nreceivers: {{b: {{c: [{}]}}}}\n", "x".repeat(1000), "*a, ".repeat(1000));
+    assert!(!parse(&few).unwrap_err().to_string().contains("MiB"));
+
+    let long = Some(long);
+    for value in ["${LONG}", "<${LONG}>"] {
+        let text = format!("receivers: {{b: {{c: [{}]}}}}\n", format!("'{value}', ").repeat(1000));
+        let errors = Document::parse([("weir.yaml", text)], &|_| long.clone()).unwrap_err();
+        let ours: Vec<_> = errors.0.iter().map(ToString::to_string).filter(|e| e.contains("MiB")).collect();
+        assert_eq!(ours.len(), 1, "it is said once");
+        assert!(
+            ours[0].starts_with("weir.yaml:1:") && ours[0].ends_with("more than 64 MiB once references are replaced")
+        );
+    }
+}
+
 fn yaml_like() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
         "receivers",

@@ -10,8 +10,8 @@
 //!
 //! A value that is one reference and nothing else is read as YAML, so that a port becomes a number and `[a, b]` a list;
 //! a text field still gets the text as it was. A reference inside a longer text makes a text. What a variable or file
-//! holds is taken as it is, except that `${…}` in it is expanded in turn; at most 100 references go into one value.
-//! Keys are not expanded.
+//! holds is taken as it is, except that `${…}` in it is expanded in turn; at most 100 references go into one value, and
+//! what takes their places in a whole configuration has a limit too. Keys are not expanded.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use std::io::Read;
 use super::error::{ConfigError, Location, Warning};
 use super::node::{Node, Scalar, Style, Value};
 use super::scalar::{self, Typed};
-use super::source::{self, MAX_DEPTH};
+use super::source::{self, MAX_COPIED, MAX_DEPTH};
 use crate::file::{self, Reading};
 
 /// How many references may go into one value, those inside variables included; the Collector's limit.
@@ -42,6 +42,7 @@ pub(crate) fn expand(
         path: String::new(),
         location: root.location().clone(),
         references: 0,
+        copied: 0,
         warnings: Vec::new(),
         errors: Vec::new(),
     };
@@ -56,6 +57,8 @@ struct Expander<'a> {
     path: String,
     location: Location,
     references: u32,
+    /// Bytes that references have brought so far, in all values.
+    copied: usize,
     warnings: Vec<Warning>,
     errors: Vec<ConfigError>,
 }
@@ -79,6 +82,10 @@ impl Origin {
 
 impl Expander<'_> {
     fn tree(&mut self, node: &mut Node, depth: usize) {
+        if self.copied > MAX_COPIED {
+            // Said already, and the rest would be read for nothing.
+            return;
+        }
         let parent = self.path.len();
         match node.value_mut() {
             Value::Null => {}
@@ -142,6 +149,7 @@ impl Expander<'_> {
     fn whole(&mut self, body: &str, depth: usize) -> Result<Node, ConfigError> {
         let (text, origin) = self.reference(body)?;
         let mut node = typed(&self.location, &text);
+        self.copy(node.weight())?;
         let collection = matches!(node.value(), Value::List(_) | Value::Map(_));
         if !origin.has_references(&text) {
             self.check_depth(&node, depth)?;
@@ -181,6 +189,7 @@ impl Expander<'_> {
                         .with_hint("close the reference, or write `$${` for the characters themselves"));
                 };
                 let (value, origin) = self.reference(body)?;
+                self.copy(value.len())?;
                 if origin.has_references(&value) {
                     out.push_str(&self.inline(&value)?);
                 } else {
@@ -282,6 +291,14 @@ impl Expander<'_> {
             }
         }
         Ok((text, Origin::Outside))
+    }
+
+    fn copy(&mut self, bytes: usize) -> Result<(), ConfigError> {
+        self.copied = self.copied.saturating_add(bytes);
+        if self.copied > MAX_COPIED {
+            return Err(self.error(format!("more than {} MiB once references are replaced", MAX_COPIED >> 20)));
+        }
+        Ok(())
     }
 
     fn check_depth(&self, node: &Node, depth: usize) -> Result<(), ConfigError> {
