@@ -96,6 +96,12 @@ pub trait Receiver: Send + Sync + 'static {
         false
     }
 
+    /// Whether clients can still find what it listens on. One that they cannot find is built anew when the configuration
+    /// is loaded anew, although it is configured the same.
+    fn is_reachable(&self) -> bool {
+        true
+    }
+
     /// What the receiver listens on: (protocol, address), for the start-up log. Known after [`bind`](Self::bind).
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)>;
 

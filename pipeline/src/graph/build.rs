@@ -114,7 +114,7 @@ impl Graph {
     }
 
     /// Builds the graph that is to take this one's place in the same process. Components that are configured the same
-    /// are the same: they keep their sockets, queues and state.
+    /// are the same: they keep their sockets, queues and state. Only a receiver that clients cannot find any more does not.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -149,8 +149,10 @@ impl Graph {
             both.is_some_and(|(now, before)| is_one(&now.component, &before.component))
         };
         builder.kept = extensions.keys().filter(|id| is_kept(id)).cloned().collect();
+        let reachable = before.receivers.iter().filter(|(_, part)| part.component.is_reachable());
+        let receivers: Section<dyn Receiver> = reachable.map(|(id, part)| (id.clone(), part.clone())).collect();
         let parts = Parts {
-            receivers: builder.section("receivers", &document.receivers, all, &all.receivers, &before.receivers),
+            receivers: builder.section("receivers", &document.receivers, all, &all.receivers, &receivers),
             processors: builder.section("processors", &document.processors, all, &all.processors, &before.processors),
             exporters: builder.section("exporters", &document.exporters, all, &all.exporters, &before.exporters),
             connectors: builder.section("connectors", &document.connectors, all, &all.connectors, &before.connectors),

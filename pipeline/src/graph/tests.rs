@@ -17,8 +17,9 @@ use crate::receipt::{Outcome, Receipt};
 use crate::signal::Signal;
 use crate::telemetry::Telemetry;
 
-/// A receiver that takes its batches from a channel of the test.
-struct Feed(Mutex<Option<mpsc::UnboundedReceiver<Batch>>>);
+/// A receiver that takes its batches from a channel of the test, and its id: that of one that nobody finds ends with
+/// `lost`.
+struct Feed(Mutex<Option<mpsc::UnboundedReceiver<Batch>>>, String);
 
 impl Feed {
     fn has_something_to_read(&self) -> bool {
@@ -33,6 +34,10 @@ impl Receiver for Feed {
             return Ok(());
         }
         Err(StartError { component: "feed".to_owned(), message: "there is nothing to read from".to_owned() })
+    }
+
+    fn is_reachable(&self) -> bool {
+        !self.1.ends_with("lost")
     }
 
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
@@ -123,8 +128,8 @@ thread_local! {
 }
 
 fn components() -> Components {
-    fn feed(_: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
-        Ok(Arc::new(Feed(Mutex::new(NEXT_FEED.take()))))
+    fn feed(section: &Section<'_>) -> Result<Arc<dyn Receiver>, ConfigError> {
+        Ok(Arc::new(Feed(Mutex::new(NEXT_FEED.take()), section.context.id.clone())))
     }
     fn hold(_: &Section<'_>) -> Result<Arc<dyn ProcessorFactory>, ConfigError> {
         Ok(Arc::new(HoldFactory))

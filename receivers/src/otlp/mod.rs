@@ -64,7 +64,8 @@
 //!   the data, whether or not the headers do.
 //! * Metadata are the request's headers by their lower-case names, and `host`; values that are no UTF-8 are left out.
 //!   Their memory is taken from the limiters like that of the data.
-//! * A socket's file is removed at the end. One that nobody listens on any more is replaced at the start.
+//! * A socket's file is removed at the end. One that nobody listens on any more is replaced at the start; one that others
+//!   have removed is made anew when the configuration is loaded anew.
 //! * Files that cannot be reloaded are warned of; the former certificates stay in use.
 //!
 //! # gRPC
@@ -158,7 +159,7 @@ use self::entry::{Books, Entries};
 use self::grpc::Grpc;
 use self::http::{Http, HttpRules};
 use self::journal::Journal;
-use self::listen::{ListenError, Listener};
+use self::listen::{Files, ListenError, Listener};
 use self::ownership::Ledger;
 use self::serve::{Acceptor, Manners, Port, Service};
 use self::tls::Tls;
@@ -185,6 +186,7 @@ pub struct OtlpReceiver {
 #[derive(Debug, Default)]
 struct Bound {
     addresses: Vec<(&'static str, SocketAddr)>,
+    files: Files,
     sockets: Vec<BoundSocket>,
     tls: Vec<Arc<Tls>>,
 }
@@ -236,6 +238,7 @@ impl OtlpReceiver {
         for by_lane in sockets {
             for (lane, listener) in by_lane.into_iter().enumerate() {
                 if lane == 0 {
+                    bound.files.note(&listener);
                     match listener.local_addr() {
                         Ok(Some(address)) => bound.addresses.push((protocol, address)),
                         Ok(None) => tracing::info!(receiver = component, "{protocol} listens on {listener}"),
@@ -316,6 +319,10 @@ impl Receiver for OtlpReceiver {
         }
         *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
         Ok(())
+    }
+
+    fn is_reachable(&self) -> bool {
+        !self.bound.lock().unwrap_or_else(PoisonError::into_inner).files.are_gone()
     }
 
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {

@@ -44,6 +44,29 @@ async fn an_address_in_use_stops_the_start() {
     );
 }
 
+/// Something that cleans up has removed the file of a socket.
+#[tokio::test]
+async fn a_socket_whose_file_is_gone_can_be_listened_on_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("otlp.sock");
+    let receiver = || {
+        let yaml = format!("protocols: {{grpc: {{endpoint: '{}', transport: unix}}}}", path.display());
+        let context = Context::new("otlp/a", Telemetry::default(), Environment::with(|| 1, 1));
+        OtlpReceiver::from_config(&Node::parse("weir.yaml", &yaml).unwrap(), "receivers::otlp/a", context).unwrap()
+    };
+    let first = receiver();
+    first.bind(2).unwrap();
+    assert!(first.is_reachable());
+    assert!(receiver().bind(2).unwrap_err().to_string().contains("already in use"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(!first.is_reachable());
+    let second = receiver();
+    second.bind(2).unwrap();
+    assert!(second.is_reachable() && !first.is_reachable(), "that is the file of another");
+    drop(first);
+    tokio::net::UnixStream::connect(&path).await.unwrap();
+}
+
 #[tokio::test]
 async fn localhost_is_both_loopback_addresses_on_one_port() {
     let receiver = Arc::new(receiver("localhost:0"));

@@ -158,6 +158,11 @@ async fn only_what_is_configured_otherwise_is_built_anew() {
     assert!(is_one(&graph, &same));
     assert!(Arc::ptr_eq(&graph.exporters[0].factory, &same.exporters[0].factory));
     assert!(Arc::ptr_eq(&graph.pipelines[0].processors[1].factory, &same.pipelines[0].processors[0].factory));
+    // One that clients cannot find is worth nothing as it is.
+    let lost = yaml("", "hold", "sink").replace("feed", "feed/lost");
+    let before = build(&lost, &telemetry).unwrap();
+    let after = before.rebuild(&document(&lost), &components(), &environment).unwrap();
+    assert!(!is_one(&before, &after));
     let other = rebuild(&yaml("{}", "hold/again", "sink"));
     assert!(!is_one(&graph, &other));
     assert!(Arc::ptr_eq(&graph.exporters[0].factory, &other.exporters[0].factory));

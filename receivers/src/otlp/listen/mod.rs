@@ -42,6 +42,38 @@ impl Listener {
     }
 }
 
+/// The files of sockets that are listened on.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    #[cfg(unix)]
+    files: Vec<std::sync::Weak<SocketFile>>,
+}
+
+impl Files {
+    /// Remembers the file of a listener, if it has one.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "there are none"))]
+    pub(super) fn note(&mut self, listener: &Listener) {
+        match listener {
+            Listener::Tcp(_) => {}
+            #[cfg(unix)]
+            Listener::Unix(_, file) => self.files.push(Arc::downgrade(file)),
+        }
+    }
+
+    /// Whether there were files, and all have been taken away while somebody listens.
+    ///
+    /// Decision: not if only some have. The others are still listened on, and could not be listened on anew.
+    pub(super) fn are_gone(&self) -> bool {
+        #[cfg(unix)]
+        {
+            let mut files = self.files.iter().filter_map(std::sync::Weak::upgrade).peekable();
+            files.peek().is_some() && files.all(|file| !file.is_there())
+        }
+        #[cfg(not(unix))]
+        false
+    }
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -66,6 +66,12 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
+    /// Whether it is still there: others may have removed it, or put theirs in its place.
+    pub(in crate::otlp) fn is_there(&self) -> bool {
+        let is_ours = |found: &fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
+        fs::symlink_metadata(&self.path).is_ok_and(|found| is_ours(&found))
+    }
+
     /// Where it is.
     pub(in crate::otlp) fn path(&self) -> &Path {
         &self.path
@@ -74,8 +80,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = |found: &fs::Metadata| found.dev() == self.device && found.ino() == self.inode;
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| ours(&found)) {
+        if self.is_there() {
             // Whoever starts next replaces it.
             let _ = fs::remove_file(&self.path);
         }
