@@ -3,7 +3,8 @@
 //! A commit can fail in three ways that look alike: it was never made, it was made and the answer got lost, or someone
 //! else was faster. Every commit therefore carries a number of its writer ([`AppTransaction`]). After *any* error the
 //! table is read again: if it knows our number, we are done; if not, the very same files are committed again. The files
-//! are never written anew, so even a commit that succeeds twice holds every row once.
+//! are never written anew, so even a commit that succeeds twice holds every row once. A file that is no longer there is
+//! not committed: with a log that names it the table could not be read any more.
 //!
 //! Whoever waits is told to come again only after the log was read and does not have the commit: otherwise the rows that
 //! come again could be there already. So while the log cannot be read, whoever waits goes on waiting, however long that
@@ -11,6 +12,7 @@
 
 use std::time::Duration;
 
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::sync::watch;
 use weir_pipeline::clock::Environment;
 
@@ -74,11 +76,26 @@ pub async fn commit(
         if is_committed(table, transaction, backoff, environment, &mut watches).await? {
             return Ok(());
         }
+        // The volume may have been away and have come back without them.
+        if let Some(path) = missing(&*table.files(), files).await {
+            return Err(StoreError::Gone { path });
+        }
         if failures >= backoff.attempts {
             return Err(exhausted(failures, error));
         }
         tokio::time::sleep(backoff.pause(failures, environment)).await;
     }
+}
+
+/// One of the files that is not where it was put.
+async fn missing(store: &dyn ObjectStore, files: &[DataFile]) -> Option<String> {
+    for file in files {
+        let path = object_store::path::Path::from_url_path(&file.path).ok()?;
+        if let Err(object_store::Error::NotFound { .. }) = store.head(&path).await {
+            return Some(file.path.clone());
+        }
+    }
+    None
 }
 
 /// Whether the log has the transaction, as soon as the log can be read.

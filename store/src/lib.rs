@@ -73,6 +73,14 @@ pub enum StoreError {
         /// The last error.
         source: Box<deltalake::DeltaTableError>,
     },
+    /// A file that was written is no longer there, so it was not committed.
+    #[error(
+        "the file {path} is no longer there, so nothing was committed: was the store's volume away, or was it emptied?"
+    )]
+    Gone {
+        /// Its path within the table.
+        path: String,
+    },
     /// A commit failed in a way that may have been a success, and the log could not be read before the process stopped.
     #[error(
         "whether the last commit was made is unknown, because the log could not be read: {source}. \

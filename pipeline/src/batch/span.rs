@@ -53,6 +53,11 @@ impl<'a> Span<'a> {
         self.entry().map_or(&[], |s| s.extent.payload(self.bytes))
     }
 
+    /// The message of its resource as it arrived, without the overlay.
+    pub fn raw_resource(self) -> &'a [u8] {
+        self.entry().map_or(&[], |s| self.index.resource_of(s.scope, self.bytes).0)
+    }
+
     /// All singular fields in one walk.
     pub fn fields(self) -> SpanFields<'a> {
         let Some(entry) = self.entry() else { return SpanFields::default() };

@@ -157,3 +157,18 @@ fn pauses_double_up_to_a_limit() {
         }
     }
 }
+
+/// A volume that was away has come back without what was written meanwhile.
+#[tokio::test]
+async fn a_file_that_is_gone_is_not_committed() {
+    let file = DataFile { path: "date=2026-11-21/part-1.parquet".to_owned(), ..DataFile::default() };
+    let mut table = Scripted::new(&[Step::Fails, Step::Works], 0);
+    let (_sender, mut stopping) = watch::channel(false);
+    let (trouble, _troubled) = watch::channel(None);
+    let transaction = AppTransaction { application: "writer/test".to_owned(), version: 7 };
+    let watches = Watches { stopping: &mut stopping, trouble: &trouble };
+    let (files, backoff) = (std::slice::from_ref(&file), Backoff::default());
+    let committed = commit(&mut table, files, &transaction, &backoff, &Environment::with(|| 0, 1), watches).await;
+    assert!(matches!(&committed, Err(StoreError::Gone { path }) if *path == file.path), "{committed:?}");
+    assert_eq!(table.commits, 0);
+}

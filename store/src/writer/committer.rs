@@ -8,13 +8,16 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use super::{Encoded, End, Job, Open, Pending, StoreState, come_again, settle};
+use super::recent::Memory;
+use super::{Encoded, End, Flush, Job, Open, Pending, StoreState, come_again, settle};
 use crate::commit::{Backoff, Watches, commit};
 use crate::objects::one_line;
 use crate::table::{AppTransaction, DataFile, Table};
 
 pub(super) struct Committer {
     pub(super) source: String,
+    /// Of what was taken, for what comes again.
+    pub(super) memory: Memory,
     pub(super) backoff: Backoff,
     pub(super) environment: Environment,
     pub(super) counters: ExporterCounters,
@@ -49,14 +52,14 @@ impl Committer {
             while let Ok(job) = queue.try_recv() {
                 waiting.push_back(job);
             }
-            let mut flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)> = Vec::new();
+            let mut flushes: Vec<(Flush, Arc<Vec<Pending>>, Encoded)> = Vec::new();
             // The first flush is awaited; others join only if they are ready.
             while let Some(job) = waiting.pop_front() {
                 match job {
-                    Job::Commit { seq, group, encoded } if flushes.is_empty() || encoded.is_finished() => {
+                    Job::Commit { flush, group, encoded } if flushes.is_empty() || encoded.is_finished() => {
                         let lost = |_| Encoded::none(&group, &Outcome::Lost);
                         let encoded = encoded.await.unwrap_or_else(lost);
-                        flushes.push((seq, group, encoded));
+                        flushes.push((flush, group, encoded));
                     }
                     Job::Drained(done) if flushes.is_empty() => {
                         if let Some(table) = &mut table
@@ -116,10 +119,10 @@ impl Committer {
     async fn commit(
         &mut self,
         table: Option<&mut (dyn Table + 'static)>,
-        flushes: Vec<(i64, Arc<Vec<Pending>>, Encoded)>,
+        flushes: Vec<(Flush, Arc<Vec<Pending>>, Encoded)>,
     ) {
         let files: Vec<DataFile> = flushes.iter().flat_map(|(_, _, encoded)| encoded.files.iter().cloned()).collect();
-        let version = flushes.iter().map(|(seq, _, _)| *seq).max().unwrap_or(0);
+        let version = flushes.iter().map(|(flush, _, _)| flush.seq).max().unwrap_or(0);
         let outcome = match table {
             Some(table) if !files.is_empty() => {
                 let transaction = AppTransaction { application: self.source.clone(), version };
@@ -142,14 +145,27 @@ impl Committer {
                     }
                 }
             }
-            // Every batch has ended already.
-            _ => Outcome::Lost,
+            // Every batch has ended already, or all of it had come before.
+            Some(_) => Outcome::Done,
+            None => Outcome::Lost,
         };
+        // Before anybody is told: what failed here may be what others were left out for.
+        for (flush, _, encoded) in &flushes {
+            if outcome != Outcome::Done || encoded.ended.iter().any(Option::is_some) {
+                self.memory.note_failed(flush.number);
+            }
+        }
         let outcome = End::Outcome(outcome);
+        let first_failed = End::Outcome(come_again("spans that had come before could not be stored".to_owned()));
         for (_, group, encoded) in flushes {
             // The encoder is done with the group, so this is the last reference.
             for (pending, ended) in Arc::try_unwrap(group).unwrap_or_default().into_iter().zip(encoded.ended) {
-                settle(&self.counters, pending, ended.as_ref().unwrap_or(&outcome));
+                let is_done = matches!(ended.as_ref().unwrap_or(&outcome), End::Outcome(Outcome::Done));
+                let end = match is_done && self.memory.has_failed(&pending.elsewhere) {
+                    true => &first_failed,
+                    false => ended.as_ref().unwrap_or(&outcome),
+                };
+                settle(&self.counters, pending, end);
             }
         }
     }

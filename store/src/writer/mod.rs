@@ -13,6 +13,7 @@
 //!   While one flush is encoded and another committed, the next fills.
 //! * Encoding runs on the writer's own threads, never on the caller's lane.
 //! * Flushes are committed in order. Those that are ready while a commit runs go into the next commit together.
+//! * What was sent again, because the answer did not come in time, is left out: see [`recent`].
 //! * Before a flush is encoded, batches whose project or environment was deleted while they waited are taken out of it.
 //! * A batch is settled as done when its commit is in the log; as rejected if it can never be written; as "come again" if
 //!   the store failed for longer than the retries last.
@@ -20,6 +21,7 @@
 mod committer;
 mod encode;
 mod pool;
+mod recent;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ use weir_pipeline::tenant::Closed;
 pub(crate) use self::encode::open_with;
 pub use self::encode::{properties, write_files};
 pub use self::pool::Pool;
+use self::recent::Memory;
 use crate::StoreError;
 use crate::commit::Backoff;
 use crate::convert::Stamp;
@@ -102,6 +105,8 @@ struct Pending {
     batch: Batch,
     records: usize,
     bytes: usize,
+    /// Flushes that have what was left out of the batch.
+    elsewhere: Vec<u64>,
     _room: [Option<OwnedSemaphorePermit>; 2],
 }
 
@@ -136,11 +141,11 @@ impl Writer {
             // It cannot be closed before the committer has ended.
             Ok(trouble) = troubled.wait_for(Option::is_some) => {
                 let reason = trouble.clone().unwrap_or_default();
-                let pending = Pending { batch, records, bytes, _room: [None, None] };
+                let pending = Pending { batch, records, bytes, elsewhere: Vec::new(), _room: [None, None] };
                 return settle(&self.counters, pending, &End::Outcome(come_again(reason)));
             }
         };
-        let pending = Pending { batch, records, bytes, _room: room };
+        let pending = Pending { batch, records, bytes, elsewhere: Vec::new(), _room: room };
         if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
             let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
             settle(&self.counters, pending, &End::Outcome(outcome));
@@ -199,9 +204,18 @@ fn settle(counters: &ExporterCounters, pending: Pending, end: &End) {
 
 // === Collecting ===
 
+/// The numbers of a flush.
+#[derive(Debug, Clone, Copy)]
+struct Flush {
+    /// In the table's log.
+    seq: i64,
+    /// In what is remembered.
+    number: u64,
+}
+
 /// What the committer works through, in order.
 enum Job {
-    Commit { seq: i64, group: Arc<Vec<Pending>>, encoded: JoinHandle<Encoded> },
+    Commit { flush: Flush, group: Arc<Vec<Pending>>, encoded: JoinHandle<Encoded> },
     Drained(oneshot::Sender<()>),
 }
 
@@ -210,10 +224,11 @@ async fn collect(
     jobs: mpsc::UnboundedSender<Job>,
     hurry: watch::Sender<bool>,
     encoder: Encoder,
+    memory: Memory,
     settings: Settings,
 ) {
     let mut buffer: Vec<Pending> = Vec::new();
-    let (mut bytes, mut seq) = (0, 0);
+    let (mut bytes, mut next) = (0, Flush { seq: 1, number: memory.flush() });
     let mut deadline = Instant::now();
     loop {
         let event = tokio::select! {
@@ -223,7 +238,12 @@ async fn collect(
         let closed = matches!(event, Event::Closed);
         let mut drained = None;
         let flush = match event {
-            Event::Command(Command::Write(pending)) => {
+            Event::Command(Command::Write(mut pending)) => {
+                let (elsewhere, left_out) = memory.leave_out(&mut pending.batch, next.number);
+                pending.elsewhere = elsewhere;
+                if left_out > 0 {
+                    tracing::debug!(spans = left_out, "spans that came again were left out");
+                }
                 if buffer.is_empty() {
                     deadline = Instant::now() + settings.max_age;
                 }
@@ -243,12 +263,13 @@ async fn collect(
             Event::Aged | Event::Closed => true,
         };
         if flush && !buffer.is_empty() {
-            seq += 1;
             bytes = 0;
+            let flush = next;
+            next = Flush { seq: flush.seq + 1, number: memory.flush() };
             let group = Arc::new(std::mem::take(&mut buffer));
-            let encoded = tokio::spawn(encoder.clone().run(seq, Arc::clone(&group)));
+            let encoded = tokio::spawn(encoder.clone().run(flush.seq, Arc::clone(&group)));
             // The committer ends after this task.
-            let _ = jobs.send(Job::Commit { seq, group, encoded });
+            let _ = jobs.send(Job::Commit { flush, group, encoded });
         }
         if let Some(done) = drained {
             let _ = jobs.send(Job::Drained(done));

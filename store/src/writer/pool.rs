@@ -8,6 +8,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::telemetry::ExporterCounters;
 
 use super::committer::Committer;
+use super::recent::Recent;
 use super::{Encoder, Open, Settings, StoreState, Writer, collect};
 use crate::registry::Guard;
 
@@ -23,6 +24,7 @@ pub struct Pool {
     /// How many flushes are encoded at one time.
     slots: Arc<Semaphore>,
     guard: Option<Arc<Guard>>,
+    recent: Arc<Recent>,
     handle: Handle,
     runtime: Mutex<Option<Runtime>>,
 }
@@ -51,6 +53,7 @@ impl Pool {
             limit,
             slots: Arc::new(Semaphore::new(threads)),
             guard,
+            recent: Recent::new(),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
         }))
@@ -73,15 +76,17 @@ impl Pool {
             environment: self.environment.clone(),
             source: source.clone(),
         };
+        let memory = self.recent.memory();
         let committer = Committer {
             source,
+            memory: memory.clone(),
             backoff: self.settings.backoff,
             environment: self.environment.clone(),
             counters: counters.clone(),
             hurried,
             trouble,
         };
-        self.handle.spawn(collect(inbox, jobs, hurry, encoder, self.settings.clone()));
+        self.handle.spawn(collect(inbox, jobs, hurry, encoder, memory, self.settings.clone()));
         self.handle.spawn(committer.run(open, store, queue));
         let share = self.limit - self.limit / 4;
         let room = Arc::new(Semaphore::new(share as usize));

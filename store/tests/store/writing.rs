@@ -104,6 +104,70 @@ async fn a_lost_answer_to_a_commit_stores_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_is_stored_once() {
+    let (_, root) = support::memory();
+    let settings = Settings { max_age: Duration::from_secs(3600), ..Settings::default() };
+    let (writer, telemetry) = support::writer_with(settings, &root);
+    let request = |spans: &[u64]| support::request(vec![], spans.iter().map(|n| support::span(*n, vec![])).collect());
+    // In one flush, and in a later one, whole and in part.
+    for spans in [&[1, 2][..], &[1, 2], &[1, 2], &[2, 3], &[3]] {
+        let (batch, waiter) = support::awaited(request(spans));
+        writer.write(batch).await;
+        if spans != [1, 2] {
+            writer.drain().await;
+            assert_eq!(waiter.await, Outcome::Done);
+        }
+    }
+    assert_eq!((count(&root, "*").await, count(&root, "distinct span_id").await), (3, 3));
+    assert_eq!(telemetry.sum("otelcol_exporter_sent_spans"), 9, "everybody has been told that theirs is stored");
+    // What differs in a byte, or in its resource, is another; and so is what has no id.
+    let mut changed = support::span(1, vec![]);
+    changed.name.push('!');
+    let nameless = || opentelemetry_proto::tonic::trace::v1::Span { span_id: vec![], ..support::span(1, vec![]) };
+    for request in [
+        support::request(vec![], vec![changed]),
+        support::request(vec![support::string("host.name", "other")], vec![support::span(1, vec![])]),
+        support::request(vec![], vec![nameless(), nameless()]),
+    ] {
+        let (batch, waiter) = support::awaited(request);
+        writer.write(batch).await;
+        writer.drain().await;
+        assert_eq!(waiter.await, Outcome::Done);
+    }
+    assert_eq!(count(&root, "*").await, 7);
+}
+
+/// Nobody is told that a span is stored because it came before, unless it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_waits_for_what_became_of_the_first() {
+    for fault in [Fault::Commit, Fault::Data] {
+        // All attempts of the first flush fail, and no other.
+        let faulty = Faulty::new(fault, 3);
+        let root = support::root_over(faulty.clone());
+        let settings = Settings { max_age: Duration::from_secs(3600), backoff: impatient(), ..Settings::default() };
+        let (writer, _) = support::writer_with(settings, &root);
+        let mut waiters = Vec::new();
+        for _ in 0..2 {
+            let (batch, waiter) = support::awaited(one_span(1));
+            writer.write(batch).await;
+            waiters.push(waiter);
+        }
+        writer.drain().await;
+        for waiter in waiters {
+            assert!(matches!(waiter.await, Outcome::Retry { .. }), "{fault:?}");
+        }
+        assert_eq!(faulty.left(), 0, "{fault:?}: the faults must have happened");
+        for _ in 0..2 {
+            let (batch, waiter) = support::awaited(one_span(1));
+            writer.write(batch).await;
+            writer.drain().await;
+            assert_eq!(waiter.await, Outcome::Done, "{fault:?}");
+        }
+        assert_eq!(count(&root, "*").await, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_and_uploads_that_fail_are_tried_again() {
     for fault in [Fault::Commit, Fault::Data, Fault::Open] {
         let faulty = Faulty::new(fault, 2);
