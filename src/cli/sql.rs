@@ -56,6 +56,9 @@ async fn open(arguments: &SqlArguments) -> anyhow::Result<Engine> {
         {
             return Err(error.into());
         }
+        (Err(error @ StoreError::Delta(_)), _) => {
+            return Err(error).with_context(|| format!("the table of the project `{slug}` cannot be read"));
+        }
         (Err(error), _) => return Err(error.into()),
     };
     Ok(match &arguments.env {

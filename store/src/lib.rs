@@ -108,7 +108,7 @@ pub enum StoreError {
         message: String,
     },
     /// The table's log or files could not be read or written.
-    #[error(transparent)]
+    #[error("{}", objects::one_line(.0))]
     Delta(Box<deltalake::DeltaTableError>),
     /// The object store answered with an error.
     #[error(transparent)]

@@ -208,18 +208,28 @@ fn configure<B, K: FromStr>(
     })
 }
 
-/// An error and its causes on one line.
+/// An error and its causes on one line. Some of Delta's errors bring a backtrace along if the environment asks for one.
 pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = without_backtrace(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = without_backtrace(&cause.to_string());
         if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
         source = cause.source();
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A text without the lines that are frames of a backtrace, as the standard library writes them.
+fn without_backtrace(text: &str) -> String {
+    let is_frame = |line: &&str| {
+        let frame = line.trim_start();
+        let is_numbered = frame.split_once(": ").is_some_and(|(number, _)| number.parse::<u16>().is_ok());
+        line.starts_with("  ") && (is_numbered || frame.starts_with("at "))
+    };
+    text.lines().filter(|line| !is_frame(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Answers a refused creation with [`Error::AlreadyExists`] on every store.

@@ -109,3 +109,17 @@ async fn the_check_of_a_store_that_is_fine_leaves_nothing() {
     root.check_conditional_put().await.unwrap();
     assert_eq!(store.list(None).count().await, 0);
 }
+
+#[test]
+fn an_error_has_no_backtrace() {
+    let told = "Kernel error: Json error: Truncated record
+   0: buoyant_kernel::error::Error::with_backtrace
+   1: <F as core::future::Future>::poll
+             at /rustc/library/alloc/src/boxed.rs:2240:9
+  21: clone3
+             at ./misc/../sysdeps/x86_64/clone3.S:81:0
+: line 3: column 1";
+    let error = std::io::Error::other(told);
+    assert_eq!(one_line(&error), "Kernel error: Json error: Truncated record : line 3: column 1");
+    assert_eq!(one_line(&std::io::Error::other("a\n  b: 3\n4: c")), "a b: 3 4: c");
+}
