@@ -147,7 +147,7 @@ impl Recost {
             Some(Call {
                 id: SpanId::new(fields.trace_id, fields.span_id)?,
                 parent: fields.parent_span_id.try_into().ok(),
-                response: response.map(|id| calls.response_key(name.as_bytes(), id)),
+                response: response.map(|id| calls.response_key(name.as_bytes(), origin.environment.as_bytes(), id)),
                 counts: [priced.usage.input.unwrap_or(0), priced.usage.output.unwrap_or(0)],
                 time: [fields.start_time_unix_nano, fields.end_time_unix_nano],
                 is_priced: was_billed || priced.status.has_cost(),

@@ -11,8 +11,11 @@
 //!
 //! **What is one call.**
 //!
-//! 1. *The same response id* within a project, and either an overlap in time or, in one trace, the same counts. Two
-//!    calls that a server gives the same id, or a recorded answer that is played again later, are not taken for one.
+//! 1. *The same response id* within a project and environment, and in one trace an overlap in time or the same counts,
+//!    across traces both. An SDK's native span often has a trace of its own, and counts streams in its own way: beside
+//!    an instrumentation's span the same input is enough. Calls that a server gives the same id (Ollama makes them of
+//!    1,000 numbers, some gateways know one id only), or a recorded answer that is played again later, are not taken
+//!    for one.
 //! 2. *Parent and child* with the same counts, or where the counts of one are estimated. A parent whose counts are the
 //!    sum of several billed children is an aggregate. Counts that only come close do not join: a tool inside a call may
 //!    make calls of its own.
@@ -26,6 +29,9 @@
 //! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
 //! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is some
 //! 400 bytes a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//!
+//! Decision: spans of one id in different traces are each billed if their counts differ, native ones apart. An id is no
+//! proof across traces, and of the two mistakes a call billed twice can be seen, one that is not billed cannot.
 //!
 //! Decision: the table is shared by the lanes of one processor, and one lock serves all [`Claims`] of a batch. A claim
 //! takes 0.1 to 0.2 µs, some hundredths of what a span takes in all, so lanes seldom meet; and a lock for each claim
@@ -98,7 +104,7 @@ pub struct Call {
     pub rank: Rank,
 }
 
-/// A response id within a project.
+/// A response id within a project and environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseKey(Key);
 
@@ -130,6 +136,8 @@ struct Billed {
     calls: u32,
     /// Whether the counts are an estimate.
     is_estimate: bool,
+    /// Whether the span is the SDK's own.
+    is_native: bool,
 }
 
 /// The calls that were billed lately. See the [module](self).
@@ -185,9 +193,9 @@ impl Calls {
         Self { table: Mutex::new(table), hashers: [RandomState::default(), RandomState::default()] }
     }
 
-    /// The key of a response id within a project.
-    pub fn response_key(&self, project: &[u8], response_id: &[u8]) -> ResponseKey {
-        let hash = self.hashers[1].hash_one((project, response_id));
+    /// The key of a response id within a project and environment.
+    pub fn response_key(&self, project: &[u8], environment: &[u8], response_id: &[u8]) -> ResponseKey {
+        let hash = self.hashers[1].hash_one((project, environment, response_id));
         // Ids mostly differ at their ends.
         let end = response_id.last_chunk().map_or(response_id.len() as u64, |end| u64::from_ne_bytes(*end));
         ResponseKey((end ^ hash.rotate_left(32), hash))
@@ -310,9 +318,14 @@ impl Claims<'_> {
         let billed = match found {
             Some(found) => found,
             None if !call.is_priced => return Claim::Unpriced,
-            None => {
-                Billed { id: call.id, counts: call.counts, time: call.time, calls: 1, is_estimate: call.is_estimate }
-            }
+            None => Billed {
+                id: call.id,
+                counts: call.counts,
+                time: call.time,
+                calls: 1,
+                is_estimate: call.is_estimate,
+                is_native: call.rank == Rank::Native,
+            },
         };
 
         let mut above = None;
@@ -360,7 +373,16 @@ impl Claims<'_> {
 impl Billed {
     fn is_same_response(&self, call: &Call) -> bool {
         let is_same_moment = gap(self.time, call.time) == 0;
-        is_same_moment || (self.id.trace == call.id.trace && self.has_counts_of(call))
+        if self.id.trace == call.id.trace {
+            is_same_moment || self.has_counts_of(call)
+        } else {
+            is_same_moment && (self.has_counts_of(call) || self.is_beside_native(call))
+        }
+    }
+
+    /// Whether one is an SDK's native span and the other is not, and both count the same input.
+    fn is_beside_native(&self, call: &Call) -> bool {
+        self.is_native != (call.rank == Rank::Native) && self.counts[0] == call.counts[0]
     }
 
     /// An estimate is taken for whatever the other says: it is a guess at the same.

@@ -26,7 +26,7 @@ fn call(trace: u8, span: u8) -> Call {
 }
 
 fn with_id(calls: &Calls, call: Call, response_id: &str) -> Call {
-    Call { response: Some(calls.response_key(b"", response_id.as_bytes())), ..call }
+    Call { response: Some(calls.response_key(b"", b"", response_id.as_bytes())), ..call }
 }
 
 #[test]
@@ -35,11 +35,14 @@ fn the_first_of_a_response_is_billed_whatever_the_trace() {
     let first = with_id(&calls, call(1, 1), "msg_1");
     assert_eq!(calls.claim(&first, 0), Claim::Billed);
     // A native span of its own trace, whose stream was counted otherwise.
-    let native = Call { counts: [10, 21], time: [110, 190], ..with_id(&calls, call(2, 2), "msg_1") };
+    let native = Call { counts: [10, 21], time: [110, 190], rank: Rank::Native, ..call(2, 2) };
+    let native = with_id(&calls, native, "msg_1");
     assert_eq!(calls.claim(&native, 0), Claim::Duplicate(id(1, 1)));
     assert_eq!(calls.claim(&with_id(&calls, call(3, 3), "msg_2"), 0), Claim::Billed, "another response");
-    let other_project = Call { response: Some(calls.response_key(b"b", b"msg_1")), ..call(4, 4) };
-    assert_eq!(calls.claim(&other_project, 0), Claim::Billed, "another project");
+    let of = |project: &[u8], environment: &[u8]| Some(calls.response_key(project, environment, b"msg_1"));
+    assert_eq!(calls.claim(&Call { response: of(b"b", b""), ..call(4, 4) }, 0), Claim::Billed, "another project");
+    assert_eq!(calls.claim(&Call { response: of(b"", b"dev"), ..call(5, 5) }, 0), Claim::Billed, "and environment");
+    assert_eq!(calls.claim(&Call { response: of(b"", b"dev"), ..call(6, 6) }, 0), Claim::Duplicate(id(5, 5)));
 }
 
 #[test]
@@ -52,6 +55,26 @@ fn one_id_for_several_calls_does_not_make_them_one() {
     assert_eq!(calls.claim(&replayed, 0), Claim::Billed, "same counts, but another trace at another time");
     let again = Call { id: id(2, 4), time: [9_000_000_000, 9_000_000_100], ..replayed };
     assert_eq!(calls.claim(&again, 0), Claim::Duplicate(id(2, 3)), "same counts in the same trace");
+}
+
+#[test]
+fn calls_of_one_id_that_overlap_are_one_only_with_the_same_trace_or_counts() {
+    let calls = Calls::new(LIMITS);
+    for (trace, counts) in [(1, [1000, 100]), (2, [2000, 50]), (3, [3000, 50]), (4, [4000, 50])] {
+        let other = Call { counts, time: [100, 200], ..with_id(&calls, call(trace, 1), "chatcmpl-123") };
+        assert_eq!(calls.claim(&other, 0), Claim::Billed, "{trace}");
+    }
+    let native = Call { counts: [4001, 50], rank: Rank::Native, ..with_id(&calls, call(6, 1), "chatcmpl-123") };
+    assert_eq!(calls.claim(&native, 0), Claim::Billed, "another input, so another call");
+    let calls = Calls::new(LIMITS);
+    let billed = Call { counts: [4000, 50], ..with_id(&calls, call(4, 1), "chatcmpl-123") };
+    assert_eq!(calls.claim(&billed, 0), Claim::Billed);
+    // In one trace streams may be counted differently, …
+    let framework = Call { counts: [4000, 51], ..with_id(&calls, call(4, 2), "chatcmpl-123") };
+    assert_eq!(calls.claim(&framework, 0), Claim::Duplicate(id(4, 1)));
+    // … and an estimate is a guess at the same.
+    let estimate = Call { counts: [4100, 49], is_estimate: true, ..with_id(&calls, call(5, 1), "chatcmpl-123") };
+    assert_eq!(calls.claim(&estimate, 0), Claim::Duplicate(id(4, 1)));
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(super) struct SeriesId(usize);
 #[derive(Debug, Clone, Default)]
 pub(in crate::cost) struct Origin {
     pub(in crate::cost) project: String,
-    pub(super) environment: String,
+    pub(in crate::cost) environment: String,
 }
 
 #[derive(Debug)]

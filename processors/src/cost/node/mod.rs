@@ -333,13 +333,14 @@ impl CostProcessor {
             amounts.set(Part::Input, given.input);
             amounts.set(Part::Output, given.output);
         }
+        let (project, environment) = (origin.project.as_bytes(), origin.environment.as_bytes());
         let call = self.calls.as_ref().and_then(|calls| {
             let id = SpanId { trace: *span.trace_id()?, span: *span.span_id()? };
             let response = Some(reading.response_id.as_bytes()).filter(|id| !id.is_empty());
             Some(Call {
                 id,
                 parent: span.parent_span_id().copied(),
-                response: response.map(|id| calls.response_key(origin.project.as_bytes(), id)),
+                response: response.map(|id| calls.response_key(project, environment, id)),
                 counts: counts(&priced.usage),
                 time: [span.start_time_unix_nano(), span.end_time_unix_nano()],
                 is_priced: status.has_cost(),
