@@ -86,6 +86,8 @@ pub(in crate::cost) struct Facts {
     pub(super) is_input_only: bool,
     /// The emitter passes on Bedrock's raw counts, whose input excludes cached tokens.
     pub(super) is_raw_bedrock: bool,
+    /// The Vercel AI SDK on Anthropic or Bedrock, which before version 6 passes on their raw counts.
+    pub(super) is_vercel_raw: bool,
     /// A model of Google, whose total may be more than input and output.
     pub(super) is_google: bool,
     /// The operation is called a stream.
@@ -103,6 +105,7 @@ impl Facts {
             role: Role::of(reader, scope_name),
             is_input_only: role::is_input_only(reader),
             is_raw_bedrock: is_raw_bedrock(reader, scope_name),
+            is_vercel_raw: is_vercel_raw(reader),
             is_google: is_google(reader),
             is_stream: contains(reader.name(Name::VercelOperation), b".stream"),
             is_batch: reader.name(Name::ServedTier).as_bytes() == b"batch",
@@ -115,6 +118,7 @@ impl Facts {
         role: Role::CallIfCounted,
         is_input_only: false,
         is_raw_bedrock: false,
+        is_vercel_raw: false,
         is_google: false,
         is_stream: false,
         is_batch: false,
@@ -133,6 +137,16 @@ fn is_raw_bedrock(reader: &UsageReader<'_>, scope_name: &str) -> bool {
     }
     matches!(reader.name(Name::Provider).as_bytes(), b"aws.bedrock" | b"aws_bedrock" | b"bedrock")
         && !INCLUSIVE_SCOPES.iter().any(|part| scope_name.contains(part))
+}
+
+/// The SDK's packages for Anthropic (`anthropic.messages`, `vertex.anthropic.messages`) and for Bedrock's Converse
+/// (`amazon-bedrock`), and what Traceloop's processor calls them.
+fn is_vercel_raw(reader: &UsageReader<'_>) -> bool {
+    if reader.name(Name::VercelOperation).is_empty() {
+        return false;
+    }
+    let provider = reader.name(Name::Provider).as_bytes().to_ascii_lowercase();
+    matches!(&*provider, b"anthropic" | b"amazon-bedrock" | b"aws.bedrock") || provider.ends_with(b"anthropic.messages")
 }
 
 fn is_google(reader: &UsageReader<'_>) -> bool {

@@ -11,10 +11,12 @@
 //! 1. the emitter is known to exclude cached tokens (the Bedrock instrumentations pass on the raw counts);
 //! 2. a subset larger than its set proves that it is no subset (`cache_read + cache_write > input`,
 //!    `reasoning > output`);
-//! 3. the uncached part is given and equals the input (Vercel AI SDK);
+//! 3. the uncached part is given and equals the input (Vercel AI SDK, also in what it keeps of Anthropic's answer);
 //! 4. the total adds up only if the subset is added (`input + cached + output = total`,
 //!    `input + output + reasoning = total`);
-//! 5. Google models report a total above `input + output`: the difference is thinking, billed as output.
+//! 5. the Vercel AI SDK before version 6, which has no `ai.usage.inputTokenDetails.*`, on Anthropic or Bedrock: it
+//!    passes on their raw counts, and its total is the sum of the two;
+//! 6. Google models report a total above `input + output`: the difference is thinking, billed as output.
 //!
 //! What no key of its own tells is filled in from texts that hold a usage object (`raw`). Not read:
 //! `gen_ai.aggregated_usage.*` (a sum over child spans) and `gen_ai.usage.details.audio_tokens` (does not say of which
@@ -163,6 +165,8 @@ pub enum Rule {
     Inclusive,
     /// This emitter passes on the raw counts of a provider that excludes them.
     EmitterExcludes,
+    /// The Vercel AI SDK before version 6, on a provider that excludes them.
+    SdkExcludes,
     /// The parts are larger than the count.
     LargerThanWhole,
     /// The uncached part is given and equals the count.
@@ -181,6 +185,7 @@ impl Rule {
         matches!(
             self,
             Self::EmitterExcludes
+                | Self::SdkExcludes
                 | Self::LargerThanWhole
                 | Self::UncachedIsInput
                 | Self::TotalAddsUp
@@ -194,6 +199,9 @@ impl Rule {
             Self::AsReported => "as reported",
             Self::Inclusive => "includes its parts: nothing says otherwise",
             Self::EmitterExcludes => "excludes its parts: this emitter passes on the provider's raw counts",
+            Self::SdkExcludes => {
+                "excludes its parts: the Vercel AI SDK before version 6 passes on Anthropic's and Bedrock's raw counts"
+            }
             Self::LargerThanWhole => "excludes its parts: they are larger than it",
             Self::UncachedIsInput => "excludes its parts: it equals the uncached part",
             Self::TotalAddsUp => "excludes its parts: the total adds up only with them",

@@ -163,6 +163,13 @@ fn cached_rule(reader: &UsageReader<'_>, facts: &Facts, input: u64, cached: u64)
     }
     match (reader.count(Count::Total), reader.count(Count::Output)) {
         (Some(total), Some(output)) if total == input + output + cached => Rule::TotalAddsUp,
+        _ if facts.is_vercel_raw && !has_vercel_details(reader) => Rule::SdkExcludes,
         _ => Rule::Inclusive,
     }
+}
+
+/// Whether the span has the keys of version 6 of the Vercel AI SDK, whose input includes cached tokens.
+fn has_vercel_details(reader: &UsageReader<'_>) -> bool {
+    reader.is_from(Count::CacheRead, "ai.usage.inputTokenDetails.cacheReadTokens")
+        || reader.is_from(Count::CacheWrite, "ai.usage.inputTokenDetails.cacheWriteTokens")
 }

@@ -74,6 +74,7 @@ struct Metadata<'a> {
     azure: Option<OpenAiMetadata<'a>>,
     #[serde(borrow)]
     anthropic: Option<AnthropicMetadata<'a>>,
+    bedrock: Option<BedrockMetadata>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +89,26 @@ struct OpenAiMetadata<'a> {
 struct AnthropicMetadata<'a> {
     #[serde(borrow)]
     usage: Option<RawUsage<'a>>,
+    #[serde(rename = "cacheReadInputTokens")]
+    read: Option<u64>,
+    #[serde(rename = "cacheCreationInputTokens")]
+    write: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct BedrockMetadata {
+    usage: Option<CachedTokens>,
+}
+
+/// Cached tokens in the SDK's spelling, which before version 6 has no key of its own for those that were written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CachedTokens {
+    #[serde(rename = "cacheReadInputTokens")]
+    read: Option<u64>,
+    #[serde(rename = "cacheWriteInputTokens")]
+    write: Option<u64>,
 }
 
 /// Fills in what the texts know.
@@ -124,8 +145,18 @@ fn complete_from_metadata<'a>(reader: &mut UsageReader<'a>, json: &'a str) {
     let Ok(metadata) = serde_json::from_str::<Metadata<'a>>(json) else { return };
     let openai = metadata.openai.or(metadata.azure);
     reader.fill_name(Name::ServedTier, openai.and_then(|m| m.service_tier));
-    if let Some(raw) = metadata.anthropic.and_then(|m| m.usage) {
+    let (raw, spelled) =
+        metadata.anthropic.map_or((None, None), |m| (m.usage, Some(CachedTokens { read: m.read, write: m.write })));
+    if let Some(raw) = raw {
         raw.details(reader);
+        // Anthropic's input is the uncached part: it tells whether the SDK's includes the cached one.
+        if reader.count(Count::Input).is_some() {
+            reader.fill(Count::Uncached, raw.input_tokens.filter(|n| *n <= MAX_TOKENS));
+        }
+    }
+    for cached in [spelled, metadata.bedrock.and_then(|m| m.usage)].into_iter().flatten() {
+        reader.fill(Count::CacheRead, cached.read.filter(|n| *n <= MAX_TOKENS));
+        reader.fill(Count::CacheWrite, cached.write.filter(|n| *n <= MAX_TOKENS));
     }
 }
 

@@ -270,6 +270,12 @@ impl<'a> UsageReader<'a> {
         if self.counted >> at & 1 == 0 { None } else { self.counts.get(at).copied() }
     }
 
+    /// Whether the count was read from this key.
+    pub(super) fn is_from(&self, count: Count, key: &str) -> bool {
+        let rank = self.count_ranks.get(count as usize).copied().unwrap_or(UNSET);
+        keys::source(Field::Count(count), rank).is_some_and(|(source, _)| source == key)
+    }
+
     pub(super) fn money(&self, money: Money) -> Option<Usd> {
         let at = money as usize;
         self.monies.get(at).copied().filter(|_| self.money_ranks.get(at) != Some(&UNSET))

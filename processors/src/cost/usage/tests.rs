@@ -68,6 +68,59 @@ fn bedrock_behind_a_framework_is_inclusive() {
     assert_eq!(input("my.app"), Some(110));
 }
 
+/// A call of the Vercel AI SDK 5 that has read or written 800 tokens of the cache beside 1,000 others.
+fn vercel<'a>(provider: &'a str, more: &[(&'a str, Value<'a>)]) -> Reading<'a> {
+    let call = [
+        ("ai.operationId", text("ai.generateText.doGenerate")),
+        ("ai.model.provider", text(provider)),
+        ("ai.usage.inputTokens", Value::Int(1_000)),
+        ("ai.usage.outputTokens", Value::Int(100)),
+        ("ai.usage.totalTokens", Value::Int(1_100)),
+    ];
+    read("ai", &[&call[..], more].concat())
+}
+
+#[test]
+fn version_5_of_the_vercel_ai_sdk_passes_on_what_anthropic_and_bedrock_count() {
+    let cached = [("ai.usage.cachedInputTokens", Value::Int(800))];
+    for provider in ["anthropic.messages", "vertex.anthropic.messages", "Anthropic", "amazon-bedrock"] {
+        let reading = vercel(provider, &cached);
+        assert_eq!(reading.usage.unwrap().input, Some(1_800), "{provider}");
+        assert_eq!(reading.resolution.input, Rule::SdkExcludes, "{provider}");
+    }
+    for provider in ["openai.responses", "google.generative-ai", "openrouter.chat"] {
+        assert_eq!(vercel(provider, &cached).usage.unwrap().input, Some(1_000), "{provider}");
+    }
+    // Version 6 has keys of its own, and counts them in.
+    let new = [("ai.usage.inputTokenDetails.cacheReadTokens", Value::Int(800)), cached[0]];
+    assert_eq!(vercel("anthropic.messages", &new).usage.unwrap().input, Some(1_000));
+    let uncached = ("ai.usage.inputTokenDetails.noCacheTokens", Value::Int(200));
+    assert_eq!(vercel("anthropic.messages", &[cached[0], uncached]).usage.unwrap().input, Some(1_000));
+}
+
+#[test]
+fn what_anthropic_counted_itself_tells_whether_the_input_includes_cached_tokens() {
+    let key = "ai.response.providerMetadata";
+    let written = r#"{"anthropic":{"usage":{"input_tokens":1000,"cache_creation_input_tokens":600,"cache_read_input_tokens":0},"cacheCreationInputTokens":600}}"#;
+    // Behind a gateway too, whose name does not tell.
+    for provider in ["anthropic.messages", "gateway"] {
+        let reading = vercel(provider, &[("ai.usage.cachedInputTokens", Value::Int(0)), (key, text(written))]);
+        let usage = reading.usage.unwrap();
+        assert_eq!((usage.input, usage.cache_write), (Some(1_600), Some(600)), "{provider}");
+        assert_eq!(reading.resolution.input, Rule::UncachedIsInput, "{provider}");
+    }
+    let included = r#"{"anthropic":{"usage":{"input_tokens":400,"cache_creation_input_tokens":600}}}"#;
+    assert_eq!(vercel("anthropic.messages", &[(key, text(included))]).usage.unwrap().input, Some(1_000));
+    // Without the usage object only the written tokens are told, by the SDK.
+    for (provider, metadata) in [
+        ("anthropic.messages", r#"{"anthropic":{"cacheCreationInputTokens":600}}"#),
+        ("amazon-bedrock", r#"{"bedrock":{"usage":{"cacheWriteInputTokens":600}}}"#),
+    ] {
+        let usage = vercel(provider, &[(key, text(metadata))]).usage.unwrap();
+        assert_eq!((usage.input, usage.cache_write), (Some(1_600), Some(600)), "{provider}");
+    }
+}
+
 #[test]
 fn thinking_is_made_a_part_of_the_output() {
     // OpenAI: included.
