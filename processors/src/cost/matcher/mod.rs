@@ -12,6 +12,8 @@
 //! 2. **Model.** The response's, then the request's; on Bedrock the request's first, since only it has the region.
 //!    Names are tried as they are, then without path, prefix, Bedrock region and version, then without a date, then
 //!    with dashes for dots. Within a provider the first model in file order wins.
+//!    `deepseek/deepseek-r1:free` is an offer of a reseller with a price of its own, if any: the names of such offers are
+//!    the reseller's alone, and the vendor in them is never asked.
 //! 3. **Fallback.** One step to the providers whose prices hold too (Azure → OpenAI), then to that of a prefix.
 //!
 //! [`Recall`](super::recall) remembers answers, unknown names included, so that an unknown model costs no more than a
@@ -187,7 +189,8 @@ impl Search<'_, '_> {
         }
         let claims = |model: &str| {
             let by_family = || self.catalog.provider_by_id(names::provider_of_family(model)?);
-            self.catalog.provider_by_model(model).or_else(by_family).filter(|_| !model.is_empty())
+            let is_claimed = !model.is_empty() && !(model.contains('/') && rewrite::is_offer(model));
+            self.catalog.provider_by_model(model).or_else(by_family).filter(|_| is_claimed)
         };
         claims(response).or_else(|| claims(request)).ok_or(CostStatus::UnknownModel)
     }
@@ -198,7 +201,8 @@ impl Search<'_, '_> {
         address::endpoint(self.catalog, address.get(..end).unwrap_or_default())
     }
 
-    /// The provider that a LiteLLM prefix names, an error if it names one that has no prices.
+    /// The provider that a LiteLLM prefix names, an error if it names one that has no prices. Not the vendor in the name
+    /// of a reseller's offer.
     fn provider_of_prefix(&self, model: &str) -> Result<Option<ProviderId>, CostStatus> {
         let Some((prefix, _)) = model.split_once('/') else { return Ok(None) };
         if let Some(declared) = self.catalog.declared_provider(prefix) {
@@ -207,7 +211,8 @@ impl Search<'_, '_> {
         if names::is_unpriced_prefix(prefix) {
             return Err(CostStatus::UnknownProvider);
         }
-        Ok(names::alias(prefix).and_then(|id| self.catalog.provider_by_id(id)))
+        let id = names::alias(prefix).filter(|id| !rewrite::is_offer(model) || names::is_reseller(id));
+        Ok(id.and_then(|id| self.catalog.provider_by_id(id)))
     }
 
     fn find(&self, provider: ProviderId, model: &str) -> Option<(ModelId, MatchStep)> {
@@ -215,7 +220,11 @@ impl Search<'_, '_> {
             return None;
         }
         let is_bedrock = self.catalog.provider_name(provider) == "aws";
-        let is_prefix = |name: &str| names::alias(name).is_some() || self.catalog.declared_provider(name).is_some();
+        let is_offer = rewrite::is_offer(model);
+        let is_prefix = |name: &str| {
+            names::alias(name).is_some_and(|id| !is_offer || names::is_reseller(id))
+                || self.catalog.declared_provider(name).is_some()
+        };
         let spellings = rewrite::spellings(model, is_bedrock, is_prefix);
         let find_at = |provider| {
             let named = |(name, step): &(String, _)| Some((self.catalog.find_model(provider, name)?, *step));

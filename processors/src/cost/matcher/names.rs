@@ -30,6 +30,11 @@ pub(super) fn is_unpriced_prefix(prefix: &str) -> bool {
     UNPRICED_PREFIXES.contains(&prefix)
 }
 
+/// Whether the provider offers the models of vendors under names with the vendor's in front.
+pub(super) fn is_reseller(id: &str) -> bool {
+    id == "openrouter"
+}
+
 /// The provider whose models are called so, where no rule of the catalog claims them.
 pub(super) fn provider_of_family(model: &str) -> Option<&'static str> {
     FAMILIES.iter().find(|(family, _)| model.starts_with(family)).map(|(_, id)| *id)

@@ -35,6 +35,14 @@ pub(super) fn spellings(model: &str, is_bedrock: bool, is_prefix: impl Fn(&str) 
     out.0
 }
 
+/// Whether the name is that of a reseller's offer: `…:free`, `…:nitro`, `…:online`. Not what else has a colon: versions
+/// (`…-v1:0`, `…-v1:0:28k`), sizes (`llama3:8b`), fine-tuned models (`ft:gpt-4o:org::id`) and ARNs.
+pub(super) fn is_offer(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let is_word = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
+    !name.starts_with("ft:") && !name.starts_with("arn:") && name.split_once(':').is_some_and(|(_, tail)| is_word(tail))
+}
+
 struct Spellings(Vec<(String, MatchStep)>);
 
 impl Spellings {
@@ -121,6 +129,28 @@ mod tests {
         assert!(names.contains(&"us.meta.llama3-2-1b-instruct-v1:0".to_owned()));
         assert!(names.contains(&"meta.llama3-2-1b-instruct".to_owned()));
         assert!(plain("nova-lite-v1:0", true).contains(&"amazon.nova-lite-v1:0".to_owned()));
+    }
+
+    #[test]
+    fn offers_end_with_a_word() {
+        for offer in ["deepseek/deepseek-r1:free", "openrouter/anthropic/claude-sonnet-4.5:nitro", "x:thinking"] {
+            assert!(is_offer(offer), "{offer}");
+        }
+        for other in [
+            "gpt-4o",
+            "llama3:8b",
+            "ollama/llama3:8b",
+            "anthropic.claude-3-sonnet-20240229-v1:0",
+            "anthropic.claude-3-sonnet-20240229-v1:0:28k",
+            "ft:gpt-4o-mini-2024-07-18:org::id",
+            "openai/ft:gpt-4o-mini-2024-07-18:org::id",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.amazon.nova-lite-v1:0",
+            "arn:aws:bedrock:us-east-1:1:x",
+            ":",
+            "a:",
+        ] {
+            assert!(!is_offer(other), "{other}");
+        }
     }
 
     #[test]

@@ -95,6 +95,35 @@ fn models_by_name() {
 }
 
 #[test]
+fn offers_of_a_reseller_have_no_price_of_the_vendors() {
+    let cases = [
+        ("openrouter", "deepseek/deepseek-r1:free", "unknown_model"),
+        ("openrouter", "anthropic/claude-sonnet-4.5:free", "unknown_model"),
+        ("openrouter", "anthropic/claude-sonnet-4.5:nitro", "unknown_model"),
+        ("openrouter", "openrouter/anthropic/claude-sonnet-4.5:free", "unknown_model"),
+        // The catalog has these.
+        ("openrouter", "anthropic/claude-sonnet-4.5:beta", "openrouter/anthropic/claude-sonnet-4.5"),
+        ("litellm", "openrouter/anthropic/claude-sonnet-4.5:beta", "openrouter/anthropic/claude-sonnet-4.5"),
+        ("openrouter", "anthropic/claude-sonnet-4.5", "openrouter/anthropic/claude-sonnet-4.5"),
+        // Who calls it by another's API, or does not say whose it is.
+        ("openai", "deepseek/deepseek-r1:free", "unknown_model"),
+        ("openai", "openai/gpt-4o:floor", "unknown_model"),
+        ("anthropic", "anthropic/claude-sonnet-4.5:free", "unknown_model"),
+        ("langchain", "deepseek/deepseek-r1:free", "unknown_model"),
+        ("", "anthropic/claude-sonnet-4.5:online", "unknown_model"),
+        ("litellm", "openrouter/deepseek/deepseek-r1:free", "unknown_model"),
+        ("litellm", "ollama/llama3:latest", "unknown_provider"),
+        // Other colons.
+        ("openai", "openai/ft:gpt-4o-mini-2024-07-18:org::id", "openai/ft:gpt-4o-mini"),
+        ("litellm", "bedrock/us.amazon.nova-lite-v1:0", "aws/amazon.nova-lite-v1:0"),
+        ("litellm", "deepseek/deepseek-r1", "deepseek/deepseek-reasoner"),
+    ];
+    for (provider, model, expected) in cases {
+        assert_eq!(named(provider, model), expected, "{provider} {model}");
+    }
+}
+
+#[test]
 fn frameworks_do_not_name_the_provider() {
     let cases = [
         ("langchain", "", "gpt-4o-mini", "openai/gpt-4o-mini"),
