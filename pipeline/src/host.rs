@@ -2,8 +2,9 @@
 //!
 //! It outlives a graph: when a configuration is loaded anew, the components of the new graph get the same host.
 
+use std::any::{Any, TypeId};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,6 +25,8 @@ struct Shared {
     has_data: watch::Sender<bool>,
     layout: Mutex<Arc<Layout>>,
     sockets: Sockets,
+    /// What components leave to those that take their place, with their ids.
+    left: Mutex<Vec<(TypeId, String, Weak<dyn Any + Send + Sync>)>>,
     reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
     /// What was forgiven, where nothing is going to run.
     forgiven: Option<Mutex<Vec<ConfigError>>>,
@@ -85,6 +88,7 @@ impl Host {
             has_data: watch::Sender::new(false),
             layout: Mutex::default(),
             sockets: Sockets::default(),
+            left: Mutex::default(),
             reloads: Mutex::default(),
             forgiven,
         }))
@@ -119,6 +123,28 @@ impl Host {
     /// Listening sockets, for a component of its own.
     pub fn sockets(&self) -> Sockets {
         self.0.sockets.for_another()
+    }
+
+    /// State of the component of this id that is to outlive a change of its settings: what the one before has, if it is
+    /// still there and `fits`, else a new one. It lives as long as a component holds it.
+    pub fn inherit<T: Any + Send + Sync>(
+        &self,
+        id: &str,
+        fits: impl Fn(&T) -> bool,
+        new: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|(_, _, state)| state.strong_count() > 0);
+        let of_this = left.iter().filter(|(kind, owner, _)| *kind == TypeId::of::<T>() && owner == id);
+        // More than one where a configuration was refused after its components were built.
+        let mut states = of_this.filter_map(|(_, _, state)| state.upgrade()?.downcast::<T>().ok());
+        if let Some(state) = states.find(|state| fits(state)) {
+            return state;
+        }
+        let state = Arc::new(new());
+        let weak: Weak<T> = Arc::downgrade(&state);
+        left.push((TypeId::of::<T>(), id.to_owned(), weak));
+        state
     }
 
     /// What is sent here from now on when someone asks for the configuration to be loaded anew.
@@ -206,5 +232,26 @@ impl Layout {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_inherited_by_the_same_component_while_it_is_held() {
+        let host = Host::new(Telemetry::default(), &Environment::with(|| 0, 1));
+        let first = host.inherit("cost", |_| true, || 1_u32);
+        assert!(Arc::ptr_eq(&first, &host.inherit("cost", |n| *n == 1, || 2)));
+        assert_eq!(*host.inherit("cost/other", |_| true, || 3_u32), 3, "another component");
+        assert_eq!(*host.inherit("cost", |_| true, || 4_u64), 4, "another kind of state");
+        let second = host.inherit("cost", |n| *n != 1, || 5_u32);
+        assert_eq!(*second, 5, "it does not fit");
+        assert!(Arc::ptr_eq(&first, &host.inherit("cost", |n| *n == 1, || 6)), "it is still there");
+        drop(first);
+        assert!(Arc::ptr_eq(&second, &host.inherit("cost", |_| true, || 6)));
+        drop(second);
+        assert_eq!(*host.inherit("cost", |_| true, || 7_u32), 7, "nobody held it");
     }
 }

@@ -27,8 +27,9 @@
 //! The same span sent twice, because its client did not get an answer, gets the same answer twice.
 //!
 //! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
-//! [`Limits::window`], or after [`Limits::max_calls`] others, are each billed. The memory is some
-//! 400 bytes a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//! [`Limits::window`], or after [`Limits::max_calls`] others, or after a restart, are each billed. Where there are
+//! several processes, the spans of a trace must reach the same one. A change of the configuration forgets nothing unless
+//! it changes these limits or the processor's id. The memory is some 400 bytes a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
 //!
 //! Decision: spans of one id in different traces are each billed if their counts differ, native ones apart. An id is no
 //! proof across traces, and of the two mistakes a call billed twice can be seen, one that is not billed cannot.
@@ -145,6 +146,7 @@ struct Billed {
 pub struct Calls {
     /// By span, see [`Relation`], and by response id.
     table: Mutex<Table<Billed>>,
+    limits: Limits,
     /// Seeded anew in each process: what collides here cannot be known outside.
     hashers: [RandomState; 2],
 }
@@ -190,7 +192,12 @@ impl Calls {
     /// An empty table.
     pub fn new(limits: Limits) -> Self {
         let table = Table::new(limits.max_calls.saturating_mul(RECORDS_PER_CALL), limits.window);
-        Self { table: Mutex::new(table), hashers: [RandomState::default(), RandomState::default()] }
+        Self { table: Mutex::new(table), limits, hashers: [RandomState::default(), RandomState::default()] }
+    }
+
+    /// How much is remembered.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The key of a response id within a project and environment.

@@ -54,11 +54,14 @@ fn factory(section: &Section<'_>, fetcher: Option<Arc<dyn Fetch>>) -> Result<Cos
     let catalog = CatalogSettings::from_node(node, &path)?;
     let catalog = LiveCatalog::open(catalog, id, telemetry, &section.context.environment, fetcher)
         .map_err(|problem| node.unwrap_or(section.node).error(&path, problem))?;
+    // Calls that are under way when the configuration changes are not billed anew.
+    let host = &section.context.host;
+    let calls = |limits| host.inherit(id, |calls: &Calls| calls.limits() == limits, || Calls::new(limits));
     Ok(CostFactory {
         catalog,
         counters: Counters::new(telemetry, id),
         meter: Meter::new(telemetry, id, settings.max_metric_series),
-        calls: settings.billed_once.map(|limits| Arc::new(Calls::new(limits))),
+        calls: settings.billed_once.map(calls),
         environment: section.context.environment.clone(),
         settings,
     })

@@ -128,9 +128,12 @@ struct Rig {
 
 impl Rig {
     fn new(yaml: &str) -> Self {
-        let telemetry = Telemetry::default();
+        Self::within(Context::new("cost", Telemetry::default(), Environment::with(|| TIME, 1)), yaml)
+    }
+
+    fn within(context: Context, yaml: &str) -> Self {
+        let telemetry = context.telemetry.clone();
         let node = Node::parse("test.yaml", yaml).unwrap();
-        let context = Context::new("cost", telemetry.clone(), Environment::with(|| TIME, 1));
         let section = Section { node: &node, path: "processors::cost", signals: &[], context };
         Self { telemetry, processor: build(&section).unwrap().create(0) }
     }
@@ -300,6 +303,27 @@ fn what_comes_twice_is_written_twice_and_counted_once() {
     assert_eq!(get(&first[1], "weir.cost.status"), Some("duplicate"));
     assert_eq!(rig.counter("weir_cost_picousd", &[]), 3_500_000_000);
     assert_eq!(rig.counter("weir_cost_tokens", &[("type", "input")]), 1_000);
+}
+
+#[test]
+fn a_change_of_settings_forgets_no_call() {
+    let context = |id: &str, host: &weir_pipeline::host::Host| Context {
+        host: host.clone(),
+        ..Context::new(id, Telemetry::default(), Environment::with(|| TIME, 1))
+    };
+    let host = Context::new("", Telemetry::default(), Environment::with(|| TIME, 1)).host;
+    let status = |mut rig: Rig, span: u8| {
+        let out = rig.run(request(&[], &[TestSpan::call(1, span).with("gen_ai.response.id", "r")])).remove(0);
+        (rig, get(&out, "weir.cost.status").unwrap().to_owned())
+    };
+    let dearer = "{attributes: [weir], catalog: {overlay: {prices: [{provider: openai, model: gpt-4o, rates: {input: 9, output: 9}}]}}}";
+    let (_first, billed) = status(Rig::within(context("cost", &host), ""), 1);
+    let (_second, again) = status(Rig::within(context("cost", &host), dearer), 2);
+    assert_eq!([billed.as_str(), &again], ["priced", "duplicate"]);
+    let (_, other) = status(Rig::within(context("cost/other", &host), ""), 3);
+    assert_eq!(other, "priced", "another processor has calls of its own");
+    let (_, other) = status(Rig::within(context("cost", &host), "billed_once: {max_calls: 7}"), 4);
+    assert_eq!(other, "priced", "other limits are another memory");
 }
 
 #[test]
