@@ -26,11 +26,14 @@ struct Shared {
     layout: Mutex<Arc<Layout>>,
     sockets: Sockets,
     /// What components leave to those that take their place, with their ids.
-    left: Mutex<Vec<(TypeId, String, Weak<dyn Any + Send + Sync>)>>,
+    left: Mutex<Vec<Left>>,
     reloads: Mutex<Option<mpsc::Sender<ReloadRequest>>>,
     /// What was forgiven, where nothing is going to run.
     forgiven: Option<Mutex<Vec<ConfigError>>>,
 }
+
+/// The kind of a state, the id of the component whose it is, and the state as long as a component holds it.
+type Left = (TypeId, String, Weak<dyn Any + Send + Sync>);
 
 /// Someone asks for the configuration to be loaded anew, and waits to hear how it went: nothing, or what is wrong.
 pub type ReloadRequest = oneshot::Sender<Result<(), String>>;

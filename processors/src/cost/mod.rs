@@ -42,7 +42,7 @@
 //!
 //! Amounts are computed exactly, in 10⁻¹² USD; the doubles are the nearest ones, so that rounding them to twelve decimal
 //! places gives the exact amount back (below 1,000 USD a span). A span that is no model call stays as it is, byte for
-//! byte; a cost that another Weir wrote stands.
+//! byte; a cost that another Weir wrote stands, if it is an amount.
 //!
 //! **Billed once.** Of the spans that one call leaves, exactly one carries the cost: [`calls`] has the rules and their
 //! limits. Two destinations that want different attributes have a `cost` processor each, in pipelines of their own.

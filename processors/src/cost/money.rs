@@ -103,6 +103,8 @@ const MAX_FACTOR: u64 = 1_000;
 impl Factor {
     /// One: changes nothing.
     pub const ONE: Self = Self(FACTOR_SCALE);
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
     /// A thousandth.
     pub const THOUSANDTH: Self = Self(FACTOR_SCALE / 1_000);
 
@@ -194,6 +196,10 @@ pub struct Usd(u128);
 impl Usd {
     /// Nothing.
     pub const ZERO: Self = Self(0);
+
+    /// The most that a span can cost: more is a mistake, and would not fit the `Decimal(18, 12)` of tables, which ends
+    /// below a million. The nearest double fits as well.
+    pub const MAX_OF_SPAN: Self = Self(999_999_999_999 * 1_000_000);
 
     /// From pico-USD.
     pub const fn from_pico(pico: u128) -> Self {
@@ -315,6 +321,12 @@ mod tests {
         for text in ["0", "2.5", "0.08333333333333334", "1000000", "0.000000000000000001", "12.000001"] {
             assert_eq!(Rate::parse(text).unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_most_that_a_span_can_cost_is_below_a_million_also_as_a_double() {
+        assert_eq!(Usd::MAX_OF_SPAN.to_string(), "999999.999999");
+        assert!(Usd::MAX_OF_SPAN.to_f64() < 1e6);
     }
 
     #[test]

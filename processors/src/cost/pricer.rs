@@ -5,6 +5,7 @@ use std::sync::Arc;
 use weir_pipeline::batch::view::{Text, Value};
 
 use super::catalog::{Call, PriceRef, ProjectId};
+use super::money::Usd;
 use super::price::{Cost, price};
 use super::recall::{Known, Recall};
 use super::usage::Facts;
@@ -136,7 +137,10 @@ impl Pricer {
             Err(status) => Err(status),
         };
         let cost = match (&reading.usage, at) {
-            (Ok(usage), Ok(at)) => price(usage, at),
+            (Ok(usage), Ok(at)) => match price(usage, at) {
+                Ok(cost) if cost.total > Usd::MAX_OF_SPAN => Err(CostStatus::Invalid),
+                cost => cost,
+            },
             (Err(status), _) => Err(*status),
             (_, Err(status)) => Err(status),
         };

@@ -30,7 +30,8 @@ pub enum CostStatus {
     NoRate,
     /// The counts contradict each other, for instance more cached than input tokens where input includes them.
     Inconsistent,
-    /// A token count is not a number of tokens (negative, NaN, fractional, absurdly large, not numeric).
+    /// A token count is not a number of tokens (negative, NaN, fractional, absurdly large, not numeric), or the cost is
+    /// not one of a span ([`Usd::MAX_OF_SPAN`](super::Usd::MAX_OF_SPAN)).
     Invalid,
 }
 
@@ -82,7 +83,7 @@ impl CostStatus {
             Self::UnknownModel => "the catalog has the provider but not the model",
             Self::NoRate => "the catalog has no price for this time, or no rate for a kind of token",
             Self::Inconsistent => "the counts contradict each other",
-            Self::Invalid => "a count is not a number of tokens",
+            Self::Invalid => "a count is not a number of tokens, or so large that the call would cost a million USD",
         }
     }
 

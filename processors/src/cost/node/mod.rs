@@ -29,6 +29,7 @@ pub(super) use self::output::{Amounts, Part, Words};
 use self::output::{Extra, Given, Output, TemplateId};
 use super::calls::{Call, CallKeys, Calls, Claim, Rank, SpanId};
 use super::catalog::{CatalogSettings, CatalogWatch, LiveCatalog};
+use super::usage::money;
 use super::{CostStatus, GivenCost, Meaning, Pricer, Pricing, Reading, Usage, UsageReader};
 
 /// Builds the processor from its configuration.
@@ -323,8 +324,12 @@ impl CostProcessor {
         let computed = priced.cost.map(|cost| cost.total);
         let mut words = Words::of(&priced, method);
         let mut status = priced.status;
-        if !reading.earlier_status.is_empty() {
-            status = CostStatus::from_name(reading.earlier_status.as_str()).unwrap_or(status);
+        let earlier = CostStatus::from_name(reading.earlier_status.as_str());
+        // A finding that promises a cost and has none is none.
+        let is_broken = earlier.is_some_and(CostStatus::has_cost) && !has_amount(span);
+        let is_settled = !reading.earlier_status.is_empty() && !is_broken;
+        if let Some(earlier) = earlier.filter(|_| is_settled) {
+            status = earlier;
         }
         if let (GivenCostPolicy::PreferGiven, Some(given)) = (self.policy, given)
             && (priced.status.has_cost() || priced.status.is_unpriced())
@@ -370,7 +375,7 @@ impl CostProcessor {
             amounts,
             extra,
             is_plain: !reading.has_output_keys && reading.given_cost.is_none(),
-            is_settled: !reading.earlier_status.is_empty(),
+            is_settled,
             deferred_to: None,
             is_repeated: false,
             tokens: Tokens::of(&priced.usage),
@@ -449,6 +454,11 @@ impl Pending {
             meter.compare(self.series, total, computed);
         }
     }
+}
+
+/// Whether the span has an amount where a Weir writes it.
+fn has_amount(span: Span<'_>) -> bool {
+    span.attr(output::TOTAL).or_else(|| span.attr(output::AMOUNT)).and_then(money).is_some()
 }
 
 /// Input and output tokens where they differ from what the span reports.

@@ -11,13 +11,13 @@ use crate::cost::calls::SpanId;
 use crate::cost::{CostStatus, Priced, Usd};
 
 /// OTel proposal for costs (semantic-conventions-genai, pull request 443): a double in `CURRENCY`.
-const AMOUNT: &str = "gen_ai.usage.cost.amount";
+pub(super) const AMOUNT: &str = "gen_ai.usage.cost.amount";
 const CURRENCY: &str = "gen_ai.usage.cost.currency";
 /// `local` if the cost was computed, `application` if the span brought it along.
 const SOURCE: &str = "gen_ai.usage.cost.source";
 const STATUS: &str = "weir.cost.status";
 /// The total where the proposal's key is not written, or is the application's.
-const TOTAL: &str = "weir.cost.total";
+pub(super) const TOTAL: &str = "weir.cost.total";
 /// What the application said, in USD.
 const GIVEN: &str = "weir.cost.given";
 const LEGACY: &str = "gen_ai.usage.cost";
@@ -278,6 +278,12 @@ impl Output {
         let (status, price_id) = (template.status, template.price_id.as_deref());
         let found = Found { status, price_id, words: template.words, amounts, source };
         self.put(&found, &groups, &mut |key, value| span.set(key, value));
+        // Readers look here first: no other amount may stand here, such as one of a finding that did not count.
+        if let Some(total) = amounts.total()
+            && has(span, TOTAL)
+        {
+            span.set(TOTAL, NewValue::Double(total.to_f64()));
+        }
         if !self.attributes.weir {
             return;
         }

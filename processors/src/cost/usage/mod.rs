@@ -38,6 +38,7 @@ mod tests;
 use weir_pipeline::batch::view::Text;
 
 pub(super) use self::facts::{Facts, Naming};
+pub(super) use self::number::money;
 pub use self::reader::{Meaning, UsageReader};
 use super::{CostStatus, Usd};
 

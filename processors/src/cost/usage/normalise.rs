@@ -5,7 +5,7 @@ use super::keys::{Count, Flag, Money, Name};
 use super::reader::UsageReader;
 use super::role::Role;
 use super::{GivenCost, Reading, Resolution, Rule, Usage};
-use crate::cost::CostStatus;
+use crate::cost::{CostStatus, Usd};
 
 /// Puts together what was collected.
 #[inline(always)]
@@ -45,6 +45,9 @@ fn given_cost<'a>(reader: &UsageReader<'a>) -> Option<GivenCost<'a>> {
         }
         (None, None, None) => return None,
     };
+    if total > Usd::MAX_OF_SPAN {
+        return None;
+    }
     if !reader.name(Name::Status).is_empty() {
         return None;
     }

@@ -52,11 +52,8 @@ impl Number {
     }
 }
 
-/// A given amount above this is a mistake, and a double below it keeps every micro-USD.
-const MAX_USD: f64 = 1e9;
-
 /// An attribute's value read as an amount; nothing where it is none (negative, NaN, no number).
-pub(super) fn money(value: Value<'_>) -> Option<Usd> {
+pub(in crate::cost) fn money(value: Value<'_>) -> Option<Usd> {
     match value {
         Value::Double(n) => usd(n),
         Value::Int(n) => usd(n as f64),
@@ -67,7 +64,8 @@ pub(super) fn money(value: Value<'_>) -> Option<Usd> {
 
 /// The nearest amount in whole pico-USD.
 pub(super) fn usd(n: f64) -> Option<Usd> {
-    (0.0..=MAX_USD).contains(&n).then(|| Usd::from_pico((n * 1e12).round() as u128))
+    let most = Usd::MAX_OF_SPAN.to_f64();
+    (0.0..=most).contains(&n).then(|| Usd::from_pico((n * 1e12).round() as u128)).filter(|usd| *usd <= Usd::MAX_OF_SPAN)
 }
 
 #[cfg(test)]
@@ -92,7 +90,7 @@ mod tests {
             assert_eq!(money(value), Some(Usd::from_pico(361_350_000)), "{value:?}");
         }
         assert_eq!(money(Value::Int(2)), Some(Usd::from_pico(2_000_000_000_000)));
-        for bad in [f64::NAN, -0.5, f64::INFINITY, 1e10] {
+        for bad in [f64::NAN, -0.5, f64::INFINITY, 1e10, 1e6] {
             assert_eq!(money(Value::Double(bad)), None, "{bad}");
         }
         assert_eq!(money(Value::Str("cheap".into())), None);

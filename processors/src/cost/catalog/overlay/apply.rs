@@ -252,7 +252,7 @@ impl Layer<'_> {
 
     /// Rates in USD.
     fn rates<'a>(&self, rates: &Rates, tiers: &[Tier]) -> Result<format::Rates<'a>, String> {
-        let usd = self.overlay.raw.currency.as_ref().map_or(Factor::ONE, |currency| currency.usd.value);
+        let usd = self.overlay.raw.currency.as_ref().map_or(Factor::ONE, |currency| currency.usd.value.0);
         let in_usd = |rate: Rate| rate.times(usd).map(|rate| Cow::Owned(rate.to_string())).map_err(|e| e.to_string());
         for (name, _) in tiers.iter().flat_map(|tier| &tier.rates.0) {
             if !rates.0.iter().any(|(known, _)| known == name) {

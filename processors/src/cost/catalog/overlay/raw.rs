@@ -31,7 +31,7 @@ pub(super) struct Raw {
 pub(super) struct Currency {
     pub(super) code: Name,
     /// What one unit of it is worth in USD.
-    pub(super) usd: Checked<Factor>,
+    pub(super) usd: Checked<Worth>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -137,6 +137,10 @@ pub(super) struct Checked<T> {
     pub(super) value: T,
 }
 
+/// What one unit of a currency is worth in USD, which is not nothing: all prices would be 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Worth(pub(super) Factor);
+
 /// Seconds since the epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Instant(pub(super) i64);
@@ -159,6 +163,17 @@ impl FromText for Rate {
 impl FromText for Factor {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|e| e.to_string())
+    }
+}
+
+impl FromText for Worth {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let worth = Factor::parse(text).ok().filter(|factor| *factor != Factor::ZERO).map(Self);
+        worth.ok_or_else(|| {
+            "what a unit of the currency is worth in USD is a plain decimal above 0 and at most 1000 with at most 9 \
+             decimals, such as 1.08"
+                .to_owned()
+        })
     }
 }
 

@@ -214,7 +214,10 @@ fn mistakes_are_located() {
         ("providers: [{id: openai, free: true}]", "multiplier 0"),
         ("providers: [{id: x, fallback: [y]}]", "`y` is not a provider"),
         ("aliases: [{provider: azure, name: x, model: gpt-4o}]", "is not a model of the catalog"),
-        ("currency: {code: EUR, usd: -1}", "own.yaml:1:28: currency::usd: a factor is"),
+        ("currency: {code: EUR, usd: -1}", "own.yaml:1:28: currency::usd: what a unit"),
+        ("currency: {code: EUR, usd: 0}", "own.yaml:1:28: currency::usd: what a unit"),
+        ("currency: {code: EUR, usd: 0.000000000}", "own.yaml:1:28: currency::usd: what a unit"),
+        ("currency: {code: EUR, usd: .nan}", "own.yaml:1:28: currency::usd: what a unit"),
         ("price: []", "did you mean `prices`?"),
     ];
     for (yaml, expected) in cases {
