@@ -189,8 +189,8 @@ impl Search<'_, '_> {
         }
         let claims = |model: &str| {
             let by_family = || self.catalog.provider_by_id(names::provider_of_family(model)?);
-            let is_claimed = !model.is_empty() && !(model.contains('/') && rewrite::is_offer(model));
-            self.catalog.provider_by_model(model).or_else(by_family).filter(|_| is_claimed)
+            let is_nobodys = model.is_empty() || (model.contains('/') && rewrite::is_offer(model));
+            self.catalog.provider_by_model(model).or_else(by_family).filter(|_| !is_nobodys)
         };
         claims(response).or_else(|| claims(request)).ok_or(CostStatus::UnknownModel)
     }
