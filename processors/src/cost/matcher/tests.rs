@@ -50,6 +50,8 @@ fn models_by_name() {
     let cases = [
         ("openai", "gpt-4o", "openai/gpt-4o"),
         ("OpenAI", "GPT-4o-2024-08-06", "openai/gpt-4o"),
+        ("openai", "gpt-4o-2024-05-13", "openai/gpt-4o-2024-05-13"),
+        ("azure.ai.openai", "gpt-4o-2024-05-13", "openai/gpt-4o-2024-05-13"),
         ("openai.responses", "gpt-4.1-nano-2025-04-14", "openai/gpt-4.1-nano"),
         ("openai", "openai/gpt-4o-mini", "openai/gpt-4o-mini"),
         ("openai", "ft:gpt-4o-mini-2024-07-18:org::id", "openai/ft:gpt-4o-mini"),

@@ -29,6 +29,16 @@ fn total(model: &str, time: &str, tier: &str, usage: &Usage) -> String {
 }
 
 #[test]
+fn a_snapshot_keeps_its_price() {
+    // https://developers.openai.com/api/docs/pricing: the first snapshot of GPT-4o 5 and 15, nothing less for cached
+    // input; priority 8.75 and 26.25, batch 2.5 and 7.5. 1000×5 + 100×15 = 6500
+    let cached = Usage { cache_read: Some(800), ..usage(1_000, 100) };
+    let first = |tier| total("openai/gpt-4o-2024-05-13", "2026-11-01", tier, &cached);
+    assert_eq!([first(""), first("priority"), first("batch")], ["0.0065", "0.011375", "0.00325"]);
+    assert_eq!(total("openai/gpt-4o", "2026-11-01", "", &usage(1_000, 100)), "0.0035");
+}
+
+#[test]
 fn cached_input() {
     // https://openai.com/api/pricing: GPT-4o 2.50, cached 1.25, output 10.
     // 2006 input of which 1920 cached, 300 output (the example of OpenAI's guide to prompt caching):
