@@ -8,7 +8,7 @@
 //!   the first one is: flushes are committed in order. If the first one is not stored after all, whoever sent the second
 //!   is told to come again.
 //! * Only spans with a trace id and a span id are: of others two may be equal and meant.
-//! * What is remembered is a hash of 128 bits, for the last [`GENERATION`] spans at least, and for [`AGE`] at most twice.
+//! * What is remembered is the span's id and a hash of 64 bits, for the last [`GENERATION`] spans at least, and for [`AGE`] at most twice.
 //!   All writers of a pool share that memory. Another process knows nothing of it.
 
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ const AGE: Duration = Duration::from_secs(300);
 /// What the writers of a pool have taken of late.
 #[derive(Debug)]
 pub(super) struct Recent {
-    hashers: [RandomState; 2],
+    hashers: RandomState,
     state: Mutex<State>,
 }
 
@@ -64,7 +64,7 @@ impl Recent {
             failed: HashSet::new(),
             failed_before: HashSet::new(),
         };
-        Arc::new(Self { hashers: Default::default(), state: Mutex::new(state) })
+        Arc::new(Self { hashers: RandomState::default(), state: Mutex::new(state) })
     }
 
     /// That of one more writer.
@@ -148,14 +148,12 @@ impl Memory {
 
     /// `None` for a span that cannot be told from others.
     fn hash(&self, span: Span<'_>) -> Option<u128> {
-        let (_, _) = (span.trace_id()?, span.span_id()?);
-        let [high, low] = self.recent.hashers.each_ref().map(|hashers| {
-            let mut hasher = hashers.build_hasher();
-            hasher.write_u64(self.writer);
-            hasher.write(span.raw_resource());
-            hasher.write(span.raw());
-            hasher.finish()
-        });
-        Some(u128::from(high) << 64 | u128::from(low))
+        span.trace_id()?;
+        let id = u64::from_le_bytes(*span.span_id()?);
+        let mut hasher = self.recent.hashers.build_hasher();
+        hasher.write_u64(self.writer);
+        hasher.write(span.raw_resource());
+        hasher.write(span.raw());
+        Some(u128::from(hasher.finish()) << 64 | u128::from(id))
     }
 }

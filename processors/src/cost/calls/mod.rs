@@ -29,7 +29,8 @@
 //! **Limits.** What is known lives in memory: spans of a call that reach different processes, or come after
 //! [`Limits::window`], or after [`Limits::max_calls`] others, or after a restart, are each billed. Where there are
 //! several processes, the spans of a trace must reach the same one. A change of the configuration forgets nothing unless
-//! it changes these limits or the processor's id. The memory is some 400 bytes a call. Where a framework's span comes in an earlier request than the SDK's, the framework's is billed.
+//! it changes these limits or the processor's id. The memory is some 400 bytes a call. Where a framework's span comes in
+//! an earlier request than the SDK's, the framework's is billed.
 //!
 //! Decision: spans of one id in different traces are each billed if their counts differ, native ones apart. An id is no
 //! proof across traces, and of the two mistakes a call billed twice can be seen, one that is not billed cannot.
