@@ -16,7 +16,8 @@ pub enum CostStatus {
     Duplicate,
     /// No call of a model: nothing is written to such a span.
     NotLlm,
-    /// The span repeats or sums up the usage of other spans (agent, workflow, outer Vercel AI span).
+    /// The span repeats or sums up the usage of other spans (agent, workflow, outer Vercel AI span). Only they are billed,
+    /// also where none of them was seen.
     Aggregate,
     /// A model was called but the span does not say how many tokens it used, or says zero for all of them.
     NoUsage,
@@ -76,7 +77,7 @@ impl CostStatus {
             Self::Given => "this span carries the cost that the application gave",
             Self::Duplicate => "another span of the same call carries the cost",
             Self::NotLlm => "no call of a model",
-            Self::Aggregate => "it repeats or sums up the usage of other spans, which carry the cost",
+            Self::Aggregate => "it repeats or sums up the usage of other spans, and only they are billed",
             Self::NoUsage => "the span does not say how many tokens the call used",
             Self::NoModel => "the span does not name a model",
             Self::UnknownProvider => "the catalog does not have the provider, or the host behind the endpoint",

@@ -22,7 +22,8 @@
 //! 3. *Logfire's stream logs* have neither id nor parent; in the same trace and at the same time as a native span with
 //!    the same counts they are that call.
 //! 4. Spans that are aggregates by their kind (agents, workflows, the outer spans of the Vercel AI SDK) are never
-//!    billed. One without `weir.cost.deferred_to` has no billed child that was seen before.
+//!    billed. One without `weir.cost.deferred_to` has no billed call below it that was seen before. What only such a span
+//!    reports is billed to nobody: its calls may have been billed elsewhere, or are yet to come.
 //!
 //! The same span sent twice, because its client did not get an answer, gets the same answer twice.
 //!

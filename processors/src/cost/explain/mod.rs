@@ -270,6 +270,9 @@ impl fmt::Display for Explanation {
         write!(f, "  {:<15} {}: {}", "status", self.status, self.status.reason())?;
         match &self.deferred_to {
             Some(to) => writeln!(f, " ({to})"),
+            None if self.status == CostStatus::Aggregate => {
+                writeln!(f, "; no call with a cost was seen below it, and what only this span reports is not billed")
+            }
             None => writeln!(f),
         }
     }

@@ -170,6 +170,23 @@ fn estimates_are_shown_with_their_method() {
 }
 
 #[test]
+fn an_agent_whose_calls_are_not_there_is_said_not_to_be_billed() {
+    let counts = [
+        int("gen_ai.usage.input_tokens", 1),
+        int("gen_ai.usage.output_tokens", 1),
+        text("gen_ai.operation.name", "invoke_agent"),
+    ];
+    let attributes = call("openai", "gpt-4o", &counts);
+    let found = explain(&embedded(), &batch("", &[(1, &attributes)])).remove(0);
+    assert_eq!((found.status, &found.deferred_to), (CostStatus::Aggregate, &None));
+    let end =
+        "only they are billed; no call with a cost was seen below it, and what only this span reports is not billed\n";
+    assert!(found.to_string().ends_with(end), "{found}");
+    let known = Explanation { deferred_to: Some("a/b".to_owned()), ..found };
+    assert!(known.to_string().ends_with("only they are billed (a/b)\n"), "{known}");
+}
+
+#[test]
 fn what_a_processor_found_stands() {
     let of = format!("{}/{}", "01".repeat(16), "09".repeat(8));
     let counts = [

@@ -5,6 +5,7 @@
 //! | `weir_cost_picousd` | `processor` | cost of the billed spans in 10⁻¹² USD |
 //! | `weir_cost_tokens` | `processor`, `type` | tokens of all calls, each call once; `cache_read` and `cache_write` are parts of `input`, `reasoning` is one of `output` |
 //! | `weir_cost_unpriced_spans` | `processor`, `reason` | calls without a cost, by status |
+//! | `weir_cost_aggregates_alone` | `processor` alone | agents and the like with usage, below which no billed call was seen: where their calls come neither later, nor elsewhere, nor below spans without usage, nobody is billed for it |
 //! | `weir_cost_given_picousd`, `weir_cost_given_computed_picousd` | `processor` | the costs that applications gave, and what was computed for the same spans |
 //! | `weir_cost_given_spans` | `processor`, `result` | those spans by comparison: the given cost is `equal`, `higher`, `lower` |
 //!

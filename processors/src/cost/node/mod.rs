@@ -111,20 +111,24 @@ impl ProcessorFactory for CostFactory {
 
 /// Spans by what pricing said of them: `weir_cost_spans{processor, status}`.
 #[derive(Clone)]
-struct Counters([Counter; CostStatus::ALL.len()]);
+struct Counters {
+    by_status: [Counter; CostStatus::ALL.len()],
+    /// Aggregates without a call: `weir_cost_aggregates_alone{processor}`.
+    alone: Counter,
+}
 
 impl Counters {
     fn new(telemetry: &Telemetry, processor: &str) -> Self {
         let counter = |status: CostStatus| {
             telemetry.counter("weir_cost_spans", &[("processor", processor), ("status", status.as_str())])
         };
-        Self(CostStatus::ALL.map(counter))
+        let alone = telemetry.counter("weir_cost_aggregates_alone", &[("processor", processor)]);
+        Self { by_status: CostStatus::ALL.map(counter), alone }
     }
 
-    fn add(&self, seen: [usize; CostStatus::ALL.len()]) {
-        for (counter, n) in self.0.iter().zip(seen).filter(|(_, n)| *n > 0) {
-            counter.add(n);
-        }
+    fn add(&self, seen: [usize; CostStatus::ALL.len()], alone: usize) {
+        let counters = self.by_status.iter().zip(seen).chain([(&self.alone, alone)]);
+        counters.filter(|(_, n)| *n > 0).for_each(|(counter, n)| counter.add(n));
     }
 }
 
@@ -216,7 +220,7 @@ impl Processor for CostProcessor {
             self.output = Output::new(self.attributes, self.policy, catalog.version().to_owned());
             self.pricer = Pricer::new(catalog);
         }
-        let mut seen = [0; CostStatus::ALL.len()];
+        let (mut seen, mut alone) = ([0; CostStatus::ALL.len()], 0);
         self.output.begin();
         self.meter.begin();
         // Places are those of one batch.
@@ -242,13 +246,14 @@ impl Processor for CostProcessor {
                     if let Some(n) = seen.get_mut(found.status as usize) {
                         *n += 1;
                     }
+                    alone += usize::from(found.is_alone());
                 }
                 at += 1;
             });
         }
         self.meter.end();
         seen[CostStatus::NotLlm as usize] = spans - self.pending.len();
-        self.counters.add(seen);
+        self.counters.add(seen, alone);
         out(batch);
     }
 }
@@ -435,6 +440,12 @@ impl CostProcessor {
 }
 
 impl Pending {
+    /// Whether it sums up calls of which none was seen, though calls are remembered.
+    fn is_alone(&self) -> bool {
+        let is_remembered = self.call.is_some() && !self.is_settled;
+        self.status == CostStatus::Aggregate && self.deferred_to.is_none() && is_remembered
+    }
+
     fn write(&self, span: &mut SpanMut<'_>, output: &mut Output, extra: &Extra) {
         if self.is_settled {
             // Another Weir was here before: its cost, with the catalog it names, stands.
