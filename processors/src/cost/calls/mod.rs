@@ -11,8 +11,9 @@
 //!
 //! **What is one call.**
 //!
-//! 1. *The same response id* within a project and environment, and in one trace an overlap in time or the same counts,
-//!    across traces both. An SDK's native span often has a trace of its own, and counts streams in its own way: beside
+//! 1. *The same response id* within a project and environment. In one trace also the same counts; or an overlap in time
+//!    and either the same input or another kind of emitter, which may count otherwise. Across traces the same counts and
+//!    an overlap. An SDK's native span often has a trace of its own, and counts streams in its own way: beside
 //!    an instrumentation's span the same input is enough. Calls that a server gives the same id (Ollama makes them of
 //!    1,000 numbers, some gateways know one id only), or a recorded answer that is played again later, are not taken
 //!    for one.
@@ -139,8 +140,8 @@ struct Billed {
     calls: u32,
     /// Whether the counts are an estimate.
     is_estimate: bool,
-    /// Whether the span is the SDK's own.
-    is_native: bool,
+    /// How near to the provider the span is.
+    rank: Rank,
 }
 
 /// The calls that were billed lately. See the [module](self).
@@ -333,7 +334,7 @@ impl Claims<'_> {
                 time: call.time,
                 calls: 1,
                 is_estimate: call.is_estimate,
-                is_native: call.rank == Rank::Native,
+                rank: call.rank,
             },
         };
 
@@ -382,16 +383,15 @@ impl Claims<'_> {
 impl Billed {
     fn is_same_response(&self, call: &Call) -> bool {
         let is_same_moment = gap(self.time, call.time) == 0;
+        let (is_same_input, is_same_rank) = (self.counts[0] == call.counts[0], self.rank == call.rank);
         if self.id.trace == call.id.trace {
-            is_same_moment || self.has_counts_of(call)
+            // Emitters of one kind read the same answer. Where they count another input, it is another call at the
+            // same time.
+            self.has_counts_of(call) || (is_same_moment && (is_same_input || !is_same_rank))
         } else {
-            is_same_moment && (self.has_counts_of(call) || self.is_beside_native(call))
+            let is_beside_native = !is_same_rank && (self.rank == Rank::Native || call.rank == Rank::Native);
+            is_same_moment && (self.has_counts_of(call) || (is_beside_native && is_same_input))
         }
-    }
-
-    /// Whether one is an SDK's native span and the other is not, and both count the same input.
-    fn is_beside_native(&self, call: &Call) -> bool {
-        self.is_native != (call.rank == Rank::Native) && self.counts[0] == call.counts[0]
     }
 
     /// An estimate is taken for whatever the other says: it is a guess at the same.

@@ -72,9 +72,14 @@ fn calls_of_one_id_that_overlap_are_one_only_with_the_same_trace_or_counts() {
     // In one trace streams may be counted differently, …
     let framework = Call { counts: [4000, 51], ..with_id(&calls, call(4, 2), "chatcmpl-123") };
     assert_eq!(calls.claim(&framework, 0), Claim::Duplicate(id(4, 1)));
+    let other = Call { counts: [9, 19], rank: Rank::Framework, ..with_id(&calls, call(4, 3), "chatcmpl-123") };
+    assert_eq!(calls.claim(&other, 0), Claim::Duplicate(id(4, 1)), "and frameworks count what they know");
     // … and an estimate is a guess at the same.
     let estimate = Call { counts: [4100, 49], is_estimate: true, ..with_id(&calls, call(5, 1), "chatcmpl-123") };
     assert_eq!(calls.claim(&estimate, 0), Claim::Duplicate(id(4, 1)));
+    // Calls that an agent makes at once.
+    let sibling = Call { counts: [5000, 50], ..with_id(&calls, call(4, 4), "chatcmpl-123") };
+    assert_eq!(calls.claim(&sibling, 0), Claim::Billed, "another input of the same emitter");
 }
 
 #[test]
