@@ -3,9 +3,10 @@
 //! HTTP/2 keeps one connection for everything and as long as it can. A name that stands for many servers, as that of a
 //! headless service in Kubernetes does, would lead to one of them only. So there is a connection to each address:
 //!
-//! * The first is made to whichever address answers first, by whoever needs it. The others are made beside it, and take
-//!   their turns as soon as they are there: nobody waits for them.
-//! * An address that does not answer has no turn. It is tried again after a pause, which doubles up to two minutes.
+//! * The first is made to whichever address answers first, TLS included, by whoever needs it. The others are made beside
+//!   it, and take their turns as soon as they are there: nobody waits for them.
+//! * An address that does not answer has no turn. It is tried again after a pause, which doubles up to two minutes, and
+//!   last of all. So is one that takes connections and answers no request; only an answer ends that.
 //! * While requests go out, the name is looked up again every half minute. New addresses are connected to. One that is
 //!   no longer named stays for five minutes if its connection does: some names stand for other addresses each time.
 //!   If nothing is found, everything stays as it is.
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{ClientError, Target};
 use super::connect::open_at;
-use super::dial::Names;
+use super::dial::{Names, race};
 use super::pool::Pooled;
 
 /// After this a name may stand for others.
@@ -57,13 +58,23 @@ struct Backend {
     pause: Duration,
     /// When it may be tried again.
     due: Instant,
+    /// Whether its connection has brought an answer.
+    has_answered: bool,
     /// When the name last stood for it.
     named: Instant,
 }
 
 impl Backend {
     fn new(address: SocketAddr, now: Instant) -> Self {
-        Self { address, connection: None, is_connecting: false, pause: Duration::ZERO, due: now, named: now }
+        Self {
+            address,
+            connection: None,
+            is_connecting: false,
+            pause: Duration::ZERO,
+            due: now,
+            has_answered: false,
+            named: now,
+        }
     }
 }
 
@@ -95,28 +106,54 @@ impl Backends {
         shared
     }
 
-    /// Takes over a connection that was made to this address.
-    pub(super) fn put(self: &Arc<Self>, address: SocketAddr, connection: Pooled) {
-        let mut state = self.state();
-        let known = state.backends.iter().position(|backend| backend.address == address);
-        let at = known.unwrap_or_else(|| {
-            // The lookup that follows finds the others, and whether the name stands for this one still.
-            state.looked_up = None;
-            state.backends.push(Backend::new(address, Instant::now()));
-            state.backends.len() - 1
+    /// Opens a connection for who finds none open: to whichever address answers first, those last that have failed of
+    /// late.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<Pooled, ClientError> {
+        let target = &self.target;
+        let failed = |e| ClientError::Connect(target.address(), Arc::new(e));
+        let addresses = target.names.look_up(&target.host, target.port).await.map_err(failed)?;
+        let addresses = {
+            let mut state = self.state();
+            state.found(&addresses, Instant::now());
+            state.by_failures(addresses)
+        };
+        let (tried, backends) = (Arc::new(self.target.clone()), Arc::downgrade(self));
+        let opening = race(addresses, move |address| {
+            let (target, backends) = (Arc::clone(&tried), Weak::clone(&backends));
+            async move {
+                let opened = open_at(&target, address).await;
+                if opened.is_err()
+                    && let Some(backends) = backends.upgrade()
+                {
+                    backends.state().failed(address);
+                }
+                opened.map(|sender| (sender, address))
+            }
         });
-        if let Some(backend) = state.backends.get_mut(at) {
-            backend.pause = Duration::ZERO;
-            backend.connection = Some(connection);
+        let (sender, address) = opening.await?;
+        let opened = Pooled::new(sender);
+        if let Some(shared) = opened.share() {
+            self.state().opened(address, shared);
+        }
+        Ok(opened)
+    }
+
+    /// An answer has come on this connection.
+    pub(super) fn answered(&self, id: u64) {
+        let mut state = self.state();
+        if let Some(backend) = state.of_connection(id)
+            && !backend.has_answered
+        {
+            (backend.has_answered, backend.pause) = (true, Duration::ZERO);
         }
     }
 
-    /// Takes a connection out for good.
+    /// Takes a connection out for good, on which no answer came in time.
     pub(super) fn discard(&self, id: Option<u64>) {
-        for backend in &mut self.state().backends {
-            if backend.connection.as_ref().is_some_and(|connection| Some(connection.id) == id) {
-                backend.connection = None;
-            }
+        let mut state = self.state();
+        if let Some(backend) = id.and_then(|id| state.of_connection(id)) {
+            backend.connection = None;
+            backend.has_failed();
         }
     }
 
@@ -147,20 +184,57 @@ impl Backends {
         let Some(backend) = state.backends.iter_mut().find(|backend| backend.address == address) else { return };
         backend.is_connecting = false;
         match opened {
-            Ok(sender) => {
-                backend.pause = Duration::ZERO;
-                backend.connection = Some(Pooled::new(sender));
-            }
+            Ok(sender) => backend.has_opened(Pooled::new(sender)),
             Err(error) => {
                 tracing::debug!(%error, "one of the servers behind a name does not answer");
-                backend.pause = (backend.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-                backend.due = Instant::now() + backend.pause;
+                backend.has_failed();
             }
         }
     }
 }
 
+impl Backend {
+    /// A connection was made; that is not an answer yet.
+    fn has_opened(&mut self, connection: Pooled) {
+        self.connection = Some(connection);
+        self.has_answered = false;
+        // If it ends at once, the next one is not made at once.
+        self.due = Instant::now() + self.pause.max(FIRST_PAUSE);
+    }
+
+    fn has_failed(&mut self) {
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.due = Instant::now() + self.pause;
+    }
+}
+
 impl State {
+    fn of_connection(&mut self, id: u64) -> Option<&mut Backend> {
+        self.backends.iter_mut().find(|backend| backend.connection.as_ref().is_some_and(|known| known.id == id))
+    }
+
+    fn at(&mut self, address: SocketAddr) -> Option<&mut Backend> {
+        self.backends.iter_mut().find(|backend| backend.address == address)
+    }
+
+    fn opened(&mut self, address: SocketAddr, connection: Pooled) {
+        if let Some(backend) = self.at(address) {
+            backend.has_opened(connection);
+        }
+    }
+
+    fn failed(&mut self, address: SocketAddr) {
+        if let Some(backend) = self.at(address) {
+            backend.has_failed();
+        }
+    }
+
+    /// The addresses in their order, but those last that have failed, the more often the later.
+    fn by_failures(&mut self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        addresses.sort_by_cached_key(|address| self.at(*address).map_or(Duration::ZERO, |backend| backend.pause));
+        addresses
+    }
+
     /// The next connection that is open, and of those before it an address to connect to, which is taken to be done.
     fn turn(&mut self, now: Instant) -> (Option<Pooled>, Option<SocketAddr>) {
         let (count, looked_up) = (self.backends.len(), self.looked_up);
@@ -176,7 +250,9 @@ impl State {
                 });
                 return (Some(shared), due);
             }
-            backend.connection = None;
+            if backend.connection.take().is_some() && !backend.has_answered {
+                backend.has_failed();
+            }
             let is_named = looked_up.is_none_or(|at| backend.named >= at);
             if due.is_none() && is_named && !backend.is_connecting && backend.due <= now {
                 due = Some(at);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::backends::Backends;
 use super::body::{Answer, Payload, collect};
 use super::connect::{Proxy, open};
-use super::dial::Names;
+use super::dial::{Lost, Names};
 use super::headers::Edit;
 use super::pool::{Pool, Pooled, Sender};
 use super::tls::Tls;
@@ -191,6 +191,9 @@ impl Client {
                 }
                 Err(error) => return Err(self.broken(error.error())),
             };
+            if let Connections::Backends(backends) = &self.connections {
+                backends.answered(connection.id);
+            }
             let (head, body) = response.into_parts();
             return Ok(Response { connection, head, body });
         }
@@ -268,23 +271,26 @@ impl Client {
             }
             tokio::time::sleep_until(*at + gate.pause).await;
         }
+        let opening = async {
+            match &self.connections {
+                Connections::Pool(_) => open(&self.target).await.map(Pooled::new),
+                Connections::Backends(backends) => backends.open().await,
+            }
+        };
         let opened = match self.target.connect_timeout {
-            None => open(&self.target).await,
-            Some(limit) => match tokio::time::timeout(limit, open(&self.target)).await {
+            None => opening.await,
+            Some(limit) => match tokio::time::timeout(limit, opening).await {
                 Ok(opened) => opened,
                 Err(_) => Err(ClientError::ConnectTimeout(self.target.address())),
             },
         };
         match opened {
-            Ok((sender, peer)) => {
+            Ok(opened) => {
                 *gate = Gate::default();
-                let opened = Pooled::new(sender);
-                if let Some(shared) = opened.share().filter(|_| self.target.is_kept_alive) {
-                    match (&self.connections, peer) {
-                        (Connections::Pool(pool), _) => pool.put(shared),
-                        (Connections::Backends(backends), Some(peer)) => backends.put(peer, shared),
-                        (Connections::Backends(_), None) => {}
-                    }
+                if let (Connections::Pool(pool), Some(shared)) = (&self.connections, opened.share())
+                    && self.target.is_kept_alive
+                {
+                    pool.put(shared);
                 }
                 Ok((opened, false))
             }
@@ -341,6 +347,16 @@ impl Target {
             Some(path) => format!("unix:{}", path.display().to_string().replace('\0', "@")),
             None => address(&self.host, self.port),
         }
+    }
+}
+
+impl Lost for ClientError {
+    fn nowhere() -> Self {
+        Self::Connect("the server".to_owned(), Arc::new(Lost::nowhere()))
+    }
+
+    fn panicked(error: tokio::task::JoinError) -> Self {
+        Self::Connect("the server".to_owned(), Arc::new(Lost::panicked(error)))
     }
 }
 

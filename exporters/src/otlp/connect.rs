@@ -41,21 +41,18 @@ pub(super) struct Proxy {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// Opens a connection to whichever address of the target, or of its proxy, answers first; and tells to which, unless
-/// it is a Unix socket.
-pub(super) async fn open(target: &Target) -> Result<(Sender, Option<SocketAddr>), ClientError> {
+/// Opens a connection to a Unix socket, or to whichever address of the target, or of its proxy, answers first.
+pub(super) async fn open(target: &Target) -> Result<Sender, ClientError> {
     if let Some(path) = &target.socket {
         let failed = |e: io::Error| ClientError::Connect(target.address(), Arc::new(e));
-        return Ok((secure(target, Gathering::new(unix(path).await.map_err(failed)?)).await?, None));
+        return secure(target, Gathering::new(unix(path).await.map_err(failed)?)).await;
     }
     let (host, port) = match &target.proxy {
         Some(proxy) => (proxy.host.as_str(), proxy.port),
         None => (target.host.as_str(), target.port),
     };
     let failed = |e: io::Error| ClientError::Connect(address(host, port), Arc::new(e));
-    let stream = dial(&target.names, host, port).await.map_err(failed)?;
-    let peer = stream.peer_addr().map_err(failed)?;
-    Ok((converse(target, stream).await?, Some(peer)))
+    converse(target, dial(&target.names, host, port).await.map_err(failed)?).await
 }
 
 /// The halves of a connection to a Unix socket.

@@ -43,6 +43,22 @@ pub(super) async fn dial(names: &Names, host: &str, port: u16) -> io::Result<Tcp
     race(names.look_up(host, port).await?, TcpStream::connect).await
 }
 
+/// What to say of a name without addresses, or of an attempt that panicked.
+pub(super) trait Lost {
+    fn nowhere() -> Self;
+    fn panicked(error: tokio::task::JoinError) -> Self;
+}
+
+impl Lost for io::Error {
+    fn nowhere() -> Self {
+        Self::new(io::ErrorKind::NotFound, "the name has no address")
+    }
+
+    fn panicked(error: tokio::task::JoinError) -> Self {
+        Self::other(error)
+    }
+}
+
 /// The addresses in their order, which is the system's preference, but with the families in turn.
 fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = addresses.peekable();
@@ -62,10 +78,11 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 /// What `connect` makes of the first address with which it succeeds. Another is tried when one has failed, and when one
 /// takes long. If all fail, the error is that of the first to do so.
-async fn race<T, C>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> C) -> io::Result<T>
+pub(super) async fn race<T, E, C>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> C) -> Result<T, E>
 where
     T: Send + 'static,
-    C: Future<Output = io::Result<T>> + Send + 'static,
+    E: Lost + Send + 'static,
+    C: Future<Output = Result<T, E>> + Send + 'static,
 {
     let mut addresses = addresses.into_iter();
     // Those under way end when it is dropped.
@@ -85,11 +102,8 @@ where
         let error = match ended {
             Some(Ok(Ok(connected))) => return Ok(connected),
             Some(Ok(Err(error))) => error,
-            Some(Err(error)) => io::Error::other(error),
-            None => {
-                let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                return Err(first_error.unwrap_or_else(nowhere));
-            }
+            Some(Err(error)) => E::panicked(error),
+            None => return Err(first_error.unwrap_or_else(E::nowhere)),
         };
         first_error.get_or_insert(error);
     }

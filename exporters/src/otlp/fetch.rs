@@ -116,11 +116,11 @@ impl HttpFetch {
         }
         let address = address(&endpoint.host, endpoint.port);
         match open(&destination).await.map_err(|e| e.to_string())? {
-            (Sender::Http1(mut sender), _) => {
+            Sender::Http1(mut sender) => {
                 sender.ready().await.map_err(|e| broken(&address, &e))?;
                 sender.send_request(request).await.map_err(|e| broken(&address, &e))
             }
-            (Sender::Http2(_), _) => Err(format!("{address} speaks HTTP/2 without having been asked to")),
+            Sender::Http2(_) => Err(format!("{address} speaks HTTP/2 without having been asked to")),
         }
     }
 }

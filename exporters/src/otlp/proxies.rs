@@ -82,7 +82,9 @@ impl Variables {
             let entry = entry.trim();
             // The matcher knows no ports; one colon is not that of an IPv6 address.
             let without = entry.strip_suffix(&suffix).filter(|rest| !rest.contains(':') || rest.ends_with(']'));
-            without.unwrap_or(entry)
+            // As in Go, `*.example` is what is below it.
+            let entry = without.unwrap_or(entry);
+            entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry)
         });
         let entries: Vec<_> = entries.map(|entry| entry.trim_matches(['[', ']'])).collect();
         // Any proxy will do to ask whether there is to be one.
@@ -146,6 +148,9 @@ mod tests {
             ("*", "h.example", true),
             ("example", "h.example", true),
             (".example", "h.example", true),
+            ("*.example", "h.example", true),
+            ("*.example:4317", "a.h.example", true),
+            ("*.other", "h.example", false),
             ("h.example", "H.Example", true),
             ("other, h.example", "h.example", true),
             ("h.example:4317", "h.example", true),

@@ -53,9 +53,9 @@ impl<'a> Span<'a> {
         self.entry().map_or(&[], |s| s.extent.payload(self.bytes))
     }
 
-    /// The message of its resource as it arrived, without the overlay.
-    pub fn raw_resource(self) -> &'a [u8] {
-        self.entry().map_or(&[], |s| self.index.resource_of(s.scope, self.bytes).0)
+    /// The messages of its resource and of its scope, as they will be encoded.
+    pub fn container_messages(self) -> [&'a [u8]; 2] {
+        [self.resource().0, self.scope().0]
     }
 
     /// All singular fields in one walk.

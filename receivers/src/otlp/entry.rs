@@ -248,6 +248,9 @@ impl Parcel {
         }
         // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
         let most = most.min(self.max);
+        if encoding.announces(bytes).is_some_and(|announced| announced > most) {
+            return Ok(false);
+        }
         let mut larger = Hold::beside(&holds.body);
         match encoding.decode(bytes.clone(), most, &mut larger) {
             Ok(inflated) => *bytes = inflated,

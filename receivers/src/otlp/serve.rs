@@ -217,8 +217,8 @@ impl Port {
             let mut quiet = 0;
             // The last answer may still have to be written.
             while quiet < 2 {
-                quiet = if shared.service.under_way() == 0 { quiet + 1 } else { 0 };
                 sleep(STRAGGLERS_PAUSE).await;
+                quiet = if shared.service.under_way() == 0 { quiet + 1 } else { 0 };
             }
         };
         tokio::select! {
@@ -364,7 +364,12 @@ impl Shared {
         served.as_mut().graceful_shutdown();
         match end {
             Some(End::Old(Some(grace))) => timeout(grace, served).await.unwrap_or(Ok(())),
-            Some(End::Crowded) => timeout(FAREWELL, served).await.unwrap_or(Ok(())),
+            Some(End::Crowded) => match timeout(FAREWELL, served.as_mut()).await {
+                Ok(ended) => ended,
+                // One that came before the farewell had.
+                Err(_) if connection.is_busy() => served.await,
+                Err(_) => Ok(()),
+            },
             _ => served.await,
         }
     }

@@ -8,7 +8,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
 
-use super::recent::Memory;
+use super::recent::Fate;
 use super::{Encoded, End, Flush, Job, Open, Pending, StoreState, come_again, settle};
 use crate::commit::{Backoff, Watches, commit};
 use crate::objects::one_line;
@@ -16,8 +16,6 @@ use crate::table::{AppTransaction, DataFile, Table};
 
 pub(super) struct Committer {
     pub(super) source: String,
-    /// Of what was taken, for what comes again.
-    pub(super) memory: Memory,
     pub(super) backoff: Backoff,
     pub(super) environment: Environment,
     pub(super) counters: ExporterCounters,
@@ -152,7 +150,7 @@ impl Committer {
         // Before anybody is told: what failed here may be what others were left out for.
         for (flush, _, encoded) in &flushes {
             if outcome != Outcome::Done || encoded.ended.iter().any(Option::is_some) {
-                self.memory.note_failed(flush.number);
+                flush.fate.fail();
             }
         }
         let outcome = End::Outcome(outcome);
@@ -161,7 +159,7 @@ impl Committer {
             // The encoder is done with the group, so this is the last reference.
             for (pending, ended) in Arc::try_unwrap(group).unwrap_or_default().into_iter().zip(encoded.ended) {
                 let is_done = matches!(ended.as_ref().unwrap_or(&outcome), End::Outcome(Outcome::Done));
-                let end = match is_done && self.memory.has_failed(&pending.elsewhere) {
+                let end = match is_done && pending.elsewhere.iter().any(Fate::has_failed) {
                     true => &first_failed,
                     false => ended.as_ref().unwrap_or(&outcome),
                 };

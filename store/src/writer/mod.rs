@@ -35,12 +35,12 @@ use weir_pipeline::batch::Batch;
 use weir_pipeline::clock::Environment;
 use weir_pipeline::receipt::Outcome;
 use weir_pipeline::telemetry::ExporterCounters;
-use weir_pipeline::tenant::Closed;
+use weir_pipeline::tenant::{Closed, Tenant};
 
 pub(crate) use self::encode::open_with;
 pub use self::encode::{properties, write_files};
 pub use self::pool::Pool;
-use self::recent::Memory;
+use self::recent::{Fate, Memory};
 use crate::StoreError;
 use crate::commit::Backoff;
 use crate::convert::Stamp;
@@ -105,8 +105,10 @@ struct Pending {
     batch: Batch,
     records: usize,
     bytes: usize,
+    /// Whose it is: known also when all of it was left out.
+    tenant: Option<Arc<Tenant>>,
     /// Flushes that have what was left out of the batch.
-    elsewhere: Vec<u64>,
+    elsewhere: Vec<Fate>,
     _room: [Option<OwnedSemaphorePermit>; 2],
 }
 
@@ -141,11 +143,12 @@ impl Writer {
             // It cannot be closed before the committer has ended.
             Ok(trouble) = troubled.wait_for(Option::is_some) => {
                 let reason = trouble.clone().unwrap_or_default();
-                let pending = Pending { batch, records, bytes, elsewhere: Vec::new(), _room: [None, None] };
+                let pending = Pending { batch, records, bytes, tenant: None, elsewhere: Vec::new(), _room: [None, None] };
                 return settle(&self.counters, pending, &End::Outcome(come_again(reason)));
             }
         };
-        let pending = Pending { batch, records, bytes, elsewhere: Vec::new(), _room: room };
+        let tenant = batch.tenant().cloned();
+        let pending = Pending { batch, records, bytes, tenant, elsewhere: Vec::new(), _room: room };
         if let Err(mpsc::error::SendError(Command::Write(pending))) = self.commands.send(Command::Write(pending)) {
             let outcome = Outcome::Retry { after: None, reason: "the store has been closed".into() };
             settle(&self.counters, pending, &End::Outcome(outcome));
@@ -204,13 +207,11 @@ fn settle(counters: &ExporterCounters, pending: Pending, end: &End) {
 
 // === Collecting ===
 
-/// The numbers of a flush.
-#[derive(Debug, Clone, Copy)]
+/// A flush: its number in the table's log, and what becomes of it.
+#[derive(Debug, Clone, Default)]
 struct Flush {
-    /// In the table's log.
     seq: i64,
-    /// In what is remembered.
-    number: u64,
+    fate: Fate,
 }
 
 /// What the committer works through, in order.
@@ -228,7 +229,7 @@ async fn collect(
     settings: Settings,
 ) {
     let mut buffer: Vec<Pending> = Vec::new();
-    let (mut bytes, mut next) = (0, Flush { seq: 1, number: memory.flush() });
+    let (mut bytes, mut next) = (0, Flush { seq: 1, fate: Fate::default() });
     let mut deadline = Instant::now();
     loop {
         let event = tokio::select! {
@@ -239,7 +240,7 @@ async fn collect(
         let mut drained = None;
         let flush = match event {
             Event::Command(Command::Write(mut pending)) => {
-                let (elsewhere, left_out) = memory.leave_out(&mut pending.batch, next.number);
+                let (elsewhere, left_out) = memory.leave_out(&mut pending.batch, &next.fate);
                 pending.elsewhere = elsewhere;
                 if left_out > 0 {
                     tracing::debug!(spans = left_out, "spans that came again were left out");
@@ -264,8 +265,8 @@ async fn collect(
         };
         if flush && !buffer.is_empty() {
             bytes = 0;
-            let flush = next;
-            next = Flush { seq: flush.seq + 1, number: memory.flush() };
+            let following = Flush { seq: next.seq + 1, fate: Fate::default() };
+            let flush = std::mem::replace(&mut next, following);
             let group = Arc::new(std::mem::take(&mut buffer));
             let encoded = tokio::spawn(encoder.clone().run(flush.seq, Arc::clone(&group)));
             // The committer ends after this task.
@@ -351,7 +352,7 @@ impl Encoder {
         let mut ended = vec![None; group.len()];
         if let Some(guard) = &self.guard {
             for (pending, ended) in group.iter().zip(&mut ended) {
-                let folder = guard.folder(pending.batch.tenant().map(|tenant| &**tenant)).await;
+                let folder = guard.folder(pending.tenant.as_deref()).await;
                 *ended = folder.err().map(End::Closed);
             }
         }

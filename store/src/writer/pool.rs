@@ -79,7 +79,7 @@ impl Pool {
         let memory = self.recent.memory();
         let committer = Committer {
             source,
-            memory: memory.clone(),
+
             backoff: self.settings.backoff,
             environment: self.environment.clone(),
             counters: counters.clone(),

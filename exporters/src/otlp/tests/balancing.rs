@@ -107,3 +107,44 @@ async fn a_name_comes_to_stand_for_others() {
     tokio::time::timeout(PATIENCE, async { while rig.export(1).await != Outcome::Done {} }).await.unwrap();
     assert!(!new.arrived().is_empty());
 }
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_answers_nothing_has_few_turns() {
+    let stub = Stub::grpc([]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let names = addresses(&[&stub]);
+    names.lock().unwrap().insert(0, silent.local_addr().unwrap());
+    let mut settings = named(&names);
+    settings.exchange.timeout = Some(Duration::from_millis(200));
+    let rig = Rig::grpc(settings);
+    // The first attempt goes there and fails, and no other does before a second has passed.
+    let exporting = async {
+        for _ in 0..20 {
+            assert_eq!(rig.export(1).await, Outcome::Done);
+        }
+    };
+    tokio::time::timeout(PATIENCE, exporting).await.expect("the other one answers");
+    assert_eq!(stub.arrived().len(), 20);
+}
+
+#[tokio::test]
+async fn tls_that_hangs_or_fails_at_one_address_leads_to_the_next() {
+    let (stub, tls) = super::tls::grpc_stub().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Speaks no TLS, and ends each connection.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain_address = plain.local_addr().unwrap();
+    tokio::spawn(async move { while plain.accept().await.is_ok() {} });
+    let names = addresses(&[&stub]);
+    for (at, address) in [silent.local_addr().unwrap(), plain_address].into_iter().enumerate() {
+        names.lock().unwrap().insert(at, address);
+    }
+    let mut settings = named(&names);
+    settings.exchange.retry.enabled = false;
+    settings.target.tls = Some(tls);
+    let rig = Rig::grpc(settings);
+    for _ in 0..3 {
+        assert_eq!(rig.export(1).await, Outcome::Done);
+    }
+    assert_eq!(stub.arrived().len(), 3);
+}

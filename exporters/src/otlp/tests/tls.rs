@@ -106,6 +106,14 @@ pub(super) async fn https_stub() -> (Stub, Arc<Tls>) {
     (stub, named(&TlsSettings { ca, ..TlsSettings::default() }, "127.0.0.1", Protocol::Negotiated))
 }
 
+/// A gRPC server with TLS, and what a client needs to trust it.
+pub(super) async fn grpc_stub() -> (Stub, Arc<Tls>) {
+    let authority = Authority::new();
+    let stub = stub(true, authority.acceptor("127.0.0.1", &[b"h2"], false, rustls::ALL_VERSIONS)).await;
+    let ca = Some(Pem::Text(authority.issuer.pem().into()));
+    (stub, named(&TlsSettings { ca, ..TlsSettings::default() }, "127.0.0.1", Protocol::Http2))
+}
+
 /// A server that speaks HTTP/1.1 over TLS and answers by a script, and the certificate of its authority.
 pub(super) async fn authority_and_stub(answers: impl IntoIterator<Item = super::stub::Answer>) -> (Stub, String) {
     let authority = Authority::new();

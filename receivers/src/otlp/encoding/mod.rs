@@ -94,6 +94,11 @@ impl Encoding {
         })
     }
 
+    /// The size that the data says it has, if that is seen at a glance. It may be wrong.
+    pub(super) fn announces(self, input: &[u8]) -> Option<usize> {
+        (self == Self::Gzip).then(|| input.last_chunk().map(|size| u32::from_le_bytes(*size) as usize)).flatten()
+    }
+
     /// Undoes the compression. The output is at most `max` bytes, all of them covered by `hold`.
     pub(super) fn decode(self, input: Bytes, max: usize, hold: &mut Hold) -> Result<Bytes, Refusal> {
         match self {
