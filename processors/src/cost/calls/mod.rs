@@ -384,13 +384,16 @@ impl Billed {
     fn is_same_response(&self, call: &Call) -> bool {
         let is_same_moment = gap(self.time, call.time) == 0;
         let (is_same_input, is_same_rank) = (self.counts[0] == call.counts[0], self.rank == call.rank);
+        // Two emitters of one kind guess alike, so two guesses that differ are of two calls.
+        let are_guesses = self.is_estimate && call.is_estimate && is_same_rank;
+        let has_counts = self.counts == call.counts || (is_same_moment && !are_guesses && self.has_counts_of(call));
         if self.id.trace == call.id.trace {
             // Emitters of one kind read the same answer. Where they count another input, it is another call at the
             // same time.
-            self.has_counts_of(call) || (is_same_moment && (is_same_input || !is_same_rank))
+            has_counts || (is_same_moment && (is_same_input || !is_same_rank))
         } else {
             let is_beside_native = !is_same_rank && (self.rank == Rank::Native || call.rank == Rank::Native);
-            is_same_moment && (self.has_counts_of(call) || (is_beside_native && is_same_input))
+            is_same_moment && (has_counts || (is_beside_native && is_same_input))
         }
     }
 

@@ -77,6 +77,18 @@ fn calls_of_one_id_that_overlap_are_one_only_with_the_same_trace_or_counts() {
     // … and an estimate is a guess at the same.
     let estimate = Call { counts: [4100, 49], is_estimate: true, ..with_id(&calls, call(5, 1), "chatcmpl-123") };
     assert_eq!(calls.claim(&estimate, 0), Claim::Duplicate(id(4, 1)));
+    // Two guesses of one kind are of two calls if they differ, and one of another moment is of another call.
+    let calls = Calls::new(LIMITS);
+    for (n, tokens) in [4100, 4200, 4300].into_iter().enumerate() {
+        let span = u8::try_from(n + 1).unwrap();
+        let time = [1000 * n as u64, 1000 * n as u64 + 100];
+        let guess =
+            Call { counts: [tokens, 49], is_estimate: true, time, ..with_id(&calls, call(5, span), "the-only-id") };
+        assert_eq!(calls.claim(&guess, 0), Claim::Billed, "{tokens}");
+    }
+    let calls = Calls::new(LIMITS);
+    let billed = Call { counts: [4000, 50], ..with_id(&calls, call(4, 1), "chatcmpl-123") };
+    assert_eq!(calls.claim(&billed, 0), Claim::Billed);
     // Calls that an agent makes at once.
     let sibling = Call { counts: [5000, 50], ..with_id(&calls, call(4, 4), "chatcmpl-123") };
     assert_eq!(calls.claim(&sibling, 0), Claim::Billed, "another input of the same emitter");
