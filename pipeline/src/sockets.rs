@@ -31,6 +31,8 @@ struct State {
     entries: Vec<Entry>,
     /// Components that are about to go.
     leaving: BTreeSet<u64>,
+    /// The process stops.
+    is_closed: bool,
 }
 
 struct Entry {
@@ -60,7 +62,7 @@ impl Sockets {
     /// `open` opens.
     ///
     /// # Errors
-    /// Those of `open`; and whatever `failed` makes of a socket that cannot be copied.
+    /// Those of `open`; and whatever `failed` makes of a socket that cannot be copied, or of a process that stops.
     pub fn listen<E>(
         &self,
         address: SocketAddr,
@@ -71,7 +73,10 @@ impl Sockets {
         let copies =
             |sockets: &[TcpListener]| sockets.iter().map(TcpListener::try_clone).collect::<Result<Vec<_>, _>>();
         let mut state = self.state();
-        let State { entries, leaving } = &mut *state;
+        if state.is_closed {
+            return Err(failed(std::io::Error::other("the process is stopping")));
+        }
+        let State { entries, leaving, .. } = &mut *state;
         let is_free = |entry: &&mut Entry| {
             let is_there = entry.asked == address
                 || entry.sockets.first().is_some_and(|socket| socket.local_addr().is_ok_and(|a| a == address));
@@ -109,9 +114,11 @@ impl Sockets {
         state.entries.retain(|entry| !entry.owners.is_empty());
     }
 
-    /// Lets go of everything: the process stops, and nobody comes after.
+    /// Lets go of everything: the process stops, and nobody comes after, not even who is on the way.
     pub fn close_all(&self) {
-        self.state().entries.clear();
+        let mut state = self.state();
+        state.is_closed = true;
+        state.entries.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,5 +180,6 @@ mod tests {
         first.close_all();
         drop(socket);
         assert!(std::net::TcpStream::connect(address).is_err());
+        assert!(open(&second, "127.0.0.1:0".parse().unwrap()).unwrap_err().to_string().contains("stopping"));
     }
 }

@@ -148,7 +148,8 @@ impl Running {
     /// # Errors
     /// If a lane has died, which [`died`](Self::died) tells too.
     pub async fn adopt(&mut self, successor: Successor) -> Result<(), RunError> {
-        let Successor { graph, leaving } = successor;
+        let Successor { graph, leaving, entering } = successor;
+        entering.keep();
         let is_in = |graph: &Graph, e: &Arc<dyn Extension>| graph.extensions.iter().any(|(_, other)| is_one(e, other));
         let old = Arc::clone(&self.graph);
         let mut before = std::mem::take(&mut self.receivers);

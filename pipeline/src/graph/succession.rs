@@ -24,6 +24,8 @@ pub struct Successor {
     pub(super) graph: Graph,
     /// The sockets of components that it does not have.
     pub(super) leaving: Leaving,
+    /// Those of its new components.
+    pub(super) entering: Entering,
 }
 
 /// Sockets that others may have, until this is dropped or they are released.
@@ -48,6 +50,22 @@ impl Drop for Leaving {
     }
 }
 
+/// Sockets of components that are new, which are let go of when this is dropped, unless they are kept.
+pub(super) struct Entering(Vec<Sockets>);
+
+impl Entering {
+    /// The components run now.
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Sockets::release);
+    }
+}
+
 impl Predecessor {
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
@@ -61,13 +79,13 @@ impl Predecessor {
     pub async fn begin(&self, next: Graph) -> Result<Successor, StartError> {
         let leaving = Leaving::begin(self.leaving_sockets(&next));
         let is_new = |e: &Arc<dyn Extension>| !self.graph.extensions.iter().any(|(_, other)| is_one(e, other));
-        let mut started: Vec<(Arc<dyn Extension>, Option<Sockets>)> = Vec::new();
-        let mut bound: Vec<Sockets> = Vec::new();
+        let mut started: Vec<Arc<dyn Extension>> = Vec::new();
+        let mut entering = Entering(Vec::new());
         let mut result = Ok(());
         for (id, extension) in next.extensions.iter().filter(|(_, extension)| is_new(extension)) {
+            entering.0.extend(next.parts.extensions.get(id).map(|part| part.sockets.clone()));
+            started.push(Arc::clone(extension));
             result = extension.start().await;
-            let sockets = next.parts.extensions.get(id).map(|part| part.sockets.clone());
-            started.push((Arc::clone(extension), sockets));
             if result.is_err() {
                 break;
             }
@@ -77,18 +95,16 @@ impl Predecessor {
             if result.is_err() {
                 break;
             }
-            bound.push(node.sockets.clone());
+            entering.0.push(node.sockets.clone());
             result = node.receiver.bind(self.lanes);
         }
         if let Err(error) = result {
-            bound.iter().for_each(Sockets::release);
-            for (extension, sockets) in started.iter().rev() {
+            for extension in started.iter().rev() {
                 extension.stop().await;
-                sockets.iter().for_each(Sockets::release);
             }
             return Err(error);
         }
-        Ok(Successor { graph: next, leaving })
+        Ok(Successor { graph: next, leaving, entering })
     }
 
     /// The sockets of components that the next graph does not have.
