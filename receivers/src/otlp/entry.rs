@@ -248,7 +248,8 @@ impl Parcel {
         }
         // Each step's memory is taken before it and the previous step's given back after it, together with the bytes.
         let most = most.min(self.max);
-        if encoding.announces(bytes).is_some_and(|announced| announced > most) {
+        // What it says may be wrong: that decides where the work is done, and nothing else.
+        if most < self.max && encoding.announces(bytes).is_some_and(|announced| announced > most) {
             return Ok(false);
         }
         let mut larger = Hold::beside(&holds.body);
