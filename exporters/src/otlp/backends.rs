@@ -118,22 +118,25 @@ impl Backends {
             state.by_failures(addresses)
         };
         let (tried, backends) = (Arc::new(self.target.clone()), Arc::downgrade(self));
-        let opening = race(addresses, move |address| {
+        let open = move |address| {
             let (target, backends) = (Arc::clone(&tried), Weak::clone(&backends));
             async move {
                 let opened = open_at(&target, address).await;
                 if opened.is_err()
                     && let Some(backends) = backends.upgrade()
+                    && let Some(backend) = backends.state().at(address)
                 {
-                    backends.state().failed(address);
+                    backend.has_failed();
                 }
                 opened.map(|sender| (sender, address))
             }
-        });
-        let (sender, address) = opening.await?;
+        };
+        let (sender, address) = race(addresses, open, failed).await?;
         let opened = Pooled::new(sender);
-        if let Some(shared) = opened.share() {
-            self.state().opened(address, shared);
+        if let Some(shared) = opened.share()
+            && let Some(backend) = self.state().at(address)
+        {
+            backend.has_opened(shared);
         }
         Ok(opened)
     }
@@ -181,7 +184,7 @@ impl Backends {
         let Some(backends) = backends.upgrade() else { return };
         let mut state = backends.state();
         // It may have gone while it was connected to.
-        let Some(backend) = state.backends.iter_mut().find(|backend| backend.address == address) else { return };
+        let Some(backend) = state.at(address) else { return };
         backend.is_connecting = false;
         match opened {
             Ok(sender) => backend.has_opened(Pooled::new(sender)),
@@ -215,18 +218,6 @@ impl State {
 
     fn at(&mut self, address: SocketAddr) -> Option<&mut Backend> {
         self.backends.iter_mut().find(|backend| backend.address == address)
-    }
-
-    fn opened(&mut self, address: SocketAddr, connection: Pooled) {
-        if let Some(backend) = self.at(address) {
-            backend.has_opened(connection);
-        }
-    }
-
-    fn failed(&mut self, address: SocketAddr) {
-        if let Some(backend) = self.at(address) {
-            backend.has_failed();
-        }
     }
 
     /// The addresses in their order, but those last that have failed, the more often the later.

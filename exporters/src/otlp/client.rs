@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::backends::Backends;
 use super::body::{Answer, Payload, collect};
 use super::connect::{Proxy, open};
-use super::dial::{Lost, Names};
+use super::dial::Names;
 use super::headers::Edit;
 use super::pool::{Pool, Pooled, Sender};
 use super::tls::Tls;
@@ -347,16 +347,6 @@ impl Target {
             Some(path) => format!("unix:{}", path.display().to_string().replace('\0', "@")),
             None => address(&self.host, self.port),
         }
-    }
-}
-
-impl Lost for ClientError {
-    fn nowhere() -> Self {
-        Self::Connect("the server".to_owned(), Arc::new(Lost::nowhere()))
-    }
-
-    fn panicked(error: tokio::task::JoinError) -> Self {
-        Self::Connect("the server".to_owned(), Arc::new(Lost::panicked(error)))
     }
 }
 

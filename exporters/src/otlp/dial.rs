@@ -40,23 +40,7 @@ impl Names {
 
 /// Connects to a host, by whichever of its addresses answers first: one family may lead nowhere.
 pub(super) async fn dial(names: &Names, host: &str, port: u16) -> io::Result<TcpStream> {
-    race(names.look_up(host, port).await?, TcpStream::connect).await
-}
-
-/// What to say of a name without addresses, or of an attempt that panicked.
-pub(super) trait Lost {
-    fn nowhere() -> Self;
-    fn panicked(error: tokio::task::JoinError) -> Self;
-}
-
-impl Lost for io::Error {
-    fn nowhere() -> Self {
-        Self::new(io::ErrorKind::NotFound, "the name has no address")
-    }
-
-    fn panicked(error: tokio::task::JoinError) -> Self {
-        Self::other(error)
-    }
+    race(names.look_up(host, port).await?, TcpStream::connect, |error| error).await
 }
 
 /// The addresses in their order, which is the system's preference, but with the families in turn.
@@ -77,11 +61,16 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// What `connect` makes of the first address with which it succeeds. Another is tried when one has failed, and when one
-/// takes long. If all fail, the error is that of the first to do so.
-pub(super) async fn race<T, E, C>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> C) -> Result<T, E>
+/// takes long. If all fail, the error is that of the first to do so. What is wrong with the race itself is said as `failed`
+/// puts it: a name without addresses, an attempt that panicked.
+pub(super) async fn race<T, E, C>(
+    addresses: Vec<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> C,
+    failed: impl Fn(io::Error) -> E,
+) -> Result<T, E>
 where
     T: Send + 'static,
-    E: Lost + Send + 'static,
+    E: Send + 'static,
     C: Future<Output = Result<T, E>> + Send + 'static,
 {
     let mut addresses = addresses.into_iter();
@@ -102,8 +91,11 @@ where
         let error = match ended {
             Some(Ok(Ok(connected))) => return Ok(connected),
             Some(Ok(Err(error))) => error,
-            Some(Err(error)) => E::panicked(error),
-            None => return Err(first_error.unwrap_or_else(E::nowhere)),
+            Some(Err(error)) => failed(io::Error::other(error)),
+            None => {
+                let nowhere = || failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+                return Err(first_error.unwrap_or_else(nowhere));
+            }
         };
         first_error.get_or_insert(error);
     }
@@ -153,16 +145,16 @@ mod tests {
             (&["127.0.0.1:999"], "127.0.0.1:999", 999),
         ] {
             let began = Instant::now();
-            let connected = race(addresses(given), pretend).await.unwrap();
+            let connected = race(addresses(given), pretend, |error| error).await.unwrap();
             assert_eq!((connected.to_string().as_str(), began.elapsed().as_millis()), (winner, after), "{given:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_error_is_told_if_nobody_answers() {
-        let error = race(addresses(&["[::1]:2", "127.0.0.1:2"]), pretend).await.unwrap_err();
+        let error = race(addresses(&["[::1]:2", "127.0.0.1:2"]), pretend, |error| error).await.unwrap_err();
         assert_eq!(error.to_string(), "[::1]:2");
-        let error = race(Vec::new(), pretend).await.unwrap_err();
+        let error = race(Vec::new(), pretend, |error| error).await.unwrap_err();
         assert_eq!(error.to_string(), "the name has no address");
     }
 
@@ -172,7 +164,7 @@ mod tests {
         let open = open.unwrap();
         let given = [&closed, &open].map(|listener| listener.local_addr().unwrap());
         drop(closed);
-        let connected = race(given.to_vec(), TcpStream::connect).await.unwrap();
+        let connected = race(given.to_vec(), TcpStream::connect, |error| error).await.unwrap();
         assert_eq!(connected.peer_addr().unwrap(), given[1]);
     }
 }

@@ -18,7 +18,6 @@
 //! and takes the first of the other.
 
 mod config;
-mod number;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -374,7 +373,7 @@ fn convert(attributes: &mut impl Editable, key: &str, to: Kind) {
             let double = match value {
                 Value::Int(int) => Some(int as f64),
                 Value::Bool(value) => Some(f64::from(u8::from(value))),
-                Value::Str(text) => number::float(text.as_str()),
+                Value::Str(text) => crate::number::float(text.as_str()),
                 _ => None,
             };
             if let Some(double) = double {

@@ -1,3 +1,0 @@
-//! Texts as numbers, for `convert`.
-
-pub(super) use crate::number::float;
