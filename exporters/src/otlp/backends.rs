@@ -93,7 +93,7 @@ impl Backends {
         }
         if state.looked_up.is_none_or(|at| now.duration_since(at) >= FRESH)
             && !state.is_looking_up
-            && !Names::is_fixed(&self.target.host)
+            && !Names::is_address(&self.target.host)
         {
             state.is_looking_up = true;
             tokio::spawn(Self::look_up(Arc::downgrade(self), self.target.clone()));

@@ -32,8 +32,8 @@ impl Names {
         }
     }
 
-    /// Whether a host is always at the same address.
-    pub(super) fn is_fixed(host: &str) -> bool {
+    /// Whether a host is an address itself, which is not worth looking up again.
+    pub(super) fn is_address(host: &str) -> bool {
         host.parse::<IpAddr>().is_ok()
     }
 }
