@@ -121,6 +121,7 @@ mod access;
 mod ahead;
 mod answer;
 mod body;
+mod calls;
 pub mod config;
 mod connection;
 mod cors;

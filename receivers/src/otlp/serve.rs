@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +22,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::node::Shutdown;
 
 use super::answer::Answer;
+use super::calls::Calls;
 use super::config::{HttpTimeouts, Lifetime, Timeouts};
 use super::connection::{Connection, End};
 use super::crowd::{Crowd, Place};
@@ -312,8 +313,9 @@ impl Shared {
             }
         });
         let io = TokioIo::new(opening.into_socket(Arc::clone(&connection), Pace { head, write: http.write }));
+        let calls = Calls::default();
         if is_http2 {
-            let served = http2::Builder::new(TokioExecutor::new())
+            let served = http2::Builder::new(calls.intake())
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(self.service.window())
                 .initial_connection_window_size(self.service.window())
@@ -325,7 +327,7 @@ impl Shared {
                 .keep_alive_timeout(lifetime.ping_timeout)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, &connection, lifetime, place).await?;
+            self.drive(served, calls, &connection, lifetime, place).await?;
         } else {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -334,7 +336,7 @@ impl Shared {
                 .max_buf_size(HTTP1_BUFFER)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, &connection, lifetime, place).await?;
+            self.drive(served, calls, &connection, lifetime, place).await?;
         }
         Ok(())
     }
@@ -344,6 +346,7 @@ impl Shared {
     async fn drive<C: GracefulConnection>(
         &mut self,
         served: C,
+        mut calls: Calls,
         connection: &Connection,
         lifetime: Lifetime,
         place: &Place,
@@ -355,7 +358,7 @@ impl Shared {
         // In this order, and with nothing asked that cannot come: this runs at every sign of life.
         let end = tokio::select! {
             biased;
-            ended = served.as_mut() => return ended,
+            ended = calls.beside(served.as_mut()) => return ended,
             () = self.shutdown.requested() => None,
             end = connection.outlives(&lifetime, stretch), if is_limited => Some(end),
             () = place.must_leave(connection) => Some(End::Crowded),
@@ -363,14 +366,14 @@ impl Shared {
         };
         served.as_mut().graceful_shutdown();
         match end {
-            Some(End::Old(Some(grace))) => timeout(grace, served).await.unwrap_or(Ok(())),
-            Some(End::Crowded) => match timeout(FAREWELL, served.as_mut()).await {
+            Some(End::Old(Some(grace))) => timeout(grace, calls.beside(served)).await.unwrap_or(Ok(())),
+            Some(End::Crowded) => match timeout(FAREWELL, calls.beside(served.as_mut())).await {
                 Ok(ended) => ended,
                 // One that came before the farewell had.
-                Err(_) if connection.is_busy() => served.await,
+                Err(_) if connection.is_busy() => calls.beside(served).await,
                 Err(_) => Ok(()),
             },
-            _ => served.await,
+            _ => calls.beside(served).await,
         }
     }
 }
