@@ -2,9 +2,10 @@
 //!
 //! A batch that was changed comes in hundreds of pieces ([`weir_pipeline::batch::Encoded`]), and the system takes longer
 //! to look after each than to copy it. They are copied to one buffer, which is small enough to stay in a processor's
-//! cache, and written from there; a piece that is large goes out as it is.
+//! cache, and written from there when it is full or flushed: each write wakes the reader, which costs more than copying
+//! a few dozen kilobytes. A piece that is large goes out as it is.
 //!
-//! HTTP/1 only: it writes a request in few calls and flushes it once. HTTP/2 flushes each frame, see
+//! HTTP/1 only: it hands over a request in a few calls and flushes it once. HTTP/2 flushes each frame, see
 //! [`gather`](super::gather).
 
 use std::io::{self, IoSlice};
@@ -12,8 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use weir_pipeline::copy::append;
 
-/// Bytes that are joined at most, unless one piece is longer.
+/// Bytes that are joined at most after a flush: a usual request.
+const FIRST: usize = 256 << 10;
+/// Bytes that are joined at most of what is longer: these stay in the cache while the reader begins to read.
 const FULL: usize = 64 << 10;
 /// A piece of this size is written as it is.
 const LARGE: usize = 16 << 10;
@@ -25,11 +29,13 @@ pub(super) struct Joining<S> {
     joined: Vec<u8>,
     /// How much of it has been written.
     written: usize,
+    /// Bytes that are joined at most now.
+    limit: usize,
 }
 
 impl<S: AsyncWrite + Unpin> Joining<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, joined: Vec::new(), written: 0 }
+        Self { socket, joined: Vec::new(), written: 0, limit: FIRST }
     }
 
     /// Writes what is joined.
@@ -62,23 +68,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_rest(cx))?;
         // A request's head before a body in one piece goes out with it.
         if bufs.iter().take(2).any(|buf| buf.len() >= LARGE) {
+            ready!(self.poll_rest(cx))?;
             return Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         }
+        // Before the buffer is full, there may be more to write with what is in it.
+        let next = bufs.iter().find(|buf| !buf.is_empty()).map_or(0, |buf| buf.len());
+        if self.written > 0 || self.joined.len() + next > self.limit {
+            ready!(self.poll_rest(cx))?;
+            self.limit = FULL;
+        }
+        let before = self.joined.len();
         for buf in bufs {
-            if buf.len() >= LARGE || self.joined.len() + buf.len() > FULL {
+            if buf.len() >= LARGE || self.joined.len() + buf.len() > self.limit {
                 break;
             }
-            self.joined.extend_from_slice(buf);
+            append(&mut self.joined, buf);
         }
-        let taken = self.joined.len();
-        // What cannot be written now is with the next call.
-        match self.poll_rest(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
-        }
+        Poll::Ready(Ok(self.joined.len() - before))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,6 +95,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_rest(cx))?;
+        self.limit = FIRST;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
@@ -111,7 +120,7 @@ mod tests {
         let expected = data.clone();
         let writer = tokio::spawn(async move {
             let mut rest = &data[..];
-            for len in [1, 300, LARGE - 1, LARGE, LARGE + 1, FULL, 3 * FULL, 7].into_iter().cycle() {
+            for len in [1, 300, LARGE - 1, LARGE, LARGE + 1, FULL, FIRST, 3 * FULL, 7].into_iter().cycle() {
                 let (piece, after) = rest.split_at(len.min(rest.len()));
                 let (first, second) = piece.split_at(piece.len() / 3);
                 let mut slices = [IoSlice::new(first), IoSlice::new(second)];
@@ -150,10 +159,65 @@ mod tests {
         assert_eq!(all, [7; 100]);
     }
 
+    /// A socket that takes everything, and how much each write gave it.
+    #[derive(Default)]
+    struct Sink(Vec<usize>);
+
+    impl AsyncRead for Sink {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push(buf.len());
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn small_pieces_wait_for_a_flush() {
+        let mut near = Joining::new(Sink::default());
+        for _ in 0..100 {
+            near.write_all(&[7; 1000]).await.unwrap();
+        }
+        assert!(near.socket.0.is_empty());
+        near.flush().await.unwrap();
+        assert_eq!(near.socket.0, [100_000]);
+        near.flush().await.unwrap();
+        assert_eq!(near.socket.0, [100_000], "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded() {
+        let mut near = Joining::new(Sink::default());
+        for _ in 0..1000 {
+            near.write_all(&[7; 1000]).await.unwrap();
+            assert!(near.joined.len() <= FIRST);
+        }
+        near.flush().await.unwrap();
+        assert_eq!(near.socket.0.iter().sum::<usize>(), 1_000_000);
+        let [first, rest @ ..] = &near.socket.0[..] else { panic!("nothing was written") };
+        assert!((FIRST - 1000..=FIRST).contains(first), "{first}");
+        assert!(rest.len() <= (1_000_000 - first) / (FULL - 1000) + 1, "{rest:?}");
+    }
+
     #[tokio::test]
     async fn a_broken_connection_is_an_error() {
         let (near, far) = tokio::io::duplex(10);
         drop(far);
-        assert!(Joining::new(near).write_all(&[0; 100]).await.is_err());
+        let mut near = Joining::new(near);
+        assert!(near.write_all(&[0; LARGE]).await.is_err());
+        near.write_all(&[0; 100]).await.unwrap();
+        assert!(near.flush().await.is_err(), "told by the flush");
     }
 }
