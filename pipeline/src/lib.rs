@@ -10,6 +10,7 @@ pub mod batch;
 pub mod budget;
 pub mod channel;
 pub mod clock;
+pub mod compare;
 pub mod condition;
 pub mod config;
 pub mod copy;

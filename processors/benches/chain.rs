@@ -21,6 +21,10 @@ use weir_pipeline::signal::Signal;
 use weir_pipeline::telemetry::Telemetry;
 use weir_processors::{attributes, filter, probabilistic_sampler, resource, span};
 
+/// What the binary runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SPANS: u64 = 100;
 
 fn wrap(number: u32, body: &[u8]) -> Vec<u8> {

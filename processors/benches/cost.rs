@@ -21,6 +21,10 @@ use weir_pipeline::telemetry::Telemetry;
 use weir_processors::cost::catalog::ProjectId;
 use weir_processors::cost::{Catalog, CostStatus, Meaning, Pricer, UsageReader};
 
+/// What the binary runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 2025-06-10
 const TIME: u64 = 1_749_513_600_000_000_000;
 

@@ -28,6 +28,7 @@ use super::parts::Piece;
 use super::validate::{self, Located};
 use super::view::{KeyValue, Text};
 use super::wire::{Fields, LEN, Reader, bytes_field_len};
+use crate::compare::is_same;
 use crate::otlp::schema::KEY_VALUE;
 
 /// Tag of a span's `attributes`.
@@ -229,7 +230,7 @@ impl Attributes {
         bytes: &'a [u8],
     ) -> impl Iterator<Item = (u32, KeyValue<'a>)> + use<'a, 'k> {
         let (first, run) = (run.0, self.run(run));
-        let is_it = move |known: &Key| known.len as usize == key.len() && known.text(bytes) == key;
+        let is_it = move |known: &Key| known.len as usize == key.len() && is_same(known.text(bytes), key);
         // A key is found once among those of the request, unless they are far more than the span's.
         let number = (self.keys.len() <= 2 * run.len()).then(|| {
             let at = self.keys.iter().skip(1).position(is_it);

@@ -4,6 +4,7 @@
 //! else, so whoever remembers the names need not find out again.
 
 use weir_pipeline::batch::view::Text;
+use weir_pipeline::compare::is_same;
 
 use super::keys::{NAMES, Name, TELLING, TELLING_BITS};
 use super::reader::UsageReader;
@@ -47,7 +48,7 @@ impl<'n, 'a> Naming<'n, 'a> {
             let Some((len, after)) = rest.split_first() else { return false };
             let Some((stored, after)) = after.split_at_checked(usize::from(*len)) else { return false };
             rest = after;
-            stored == text
+            is_same(stored, text)
         };
         u32::from_le_bytes(*named) == self.named && self.texts().all(&mut is_next) && is_next(self.scope.as_bytes())
     }
