@@ -129,7 +129,8 @@ mod tests {
             Poll::<()>::Pending
         }));
         let mut beside = calls.beside(connection.as_mut());
-        poll_fn(|cx| Poll::Ready(assert!(Pin::new(&mut beside).poll(cx).is_pending()))).await;
+        let is_pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut beside).poll(cx).is_pending())).await;
+        assert!(is_pending);
         is_done.try_recv().unwrap();
     }
 
