@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // A request's head before a body in one piece goes out with it.
-        if bufs.iter().take(2).any(|buf| buf.len() >= LARGE) {
+        if bufs.iter().filter(|buf| !buf.is_empty()).take(2).any(|buf| buf.len() >= LARGE) {
             ready!(self.poll_rest(cx))?;
             return Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         }
@@ -79,14 +79,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
             ready!(self.poll_rest(cx))?;
             self.limit = FULL;
         }
-        let before = self.joined.len();
+        let Self { joined, limit, .. } = &mut *self;
+        let before = joined.len();
         for buf in bufs {
-            if buf.len() >= LARGE || self.joined.len() + buf.len() > self.limit {
+            let len = joined.len() + buf.len();
+            if buf.len() >= LARGE || len > *limit {
                 break;
             }
-            append(&mut self.joined, buf);
+            if len > joined.capacity() {
+                // As a vector grows, but not beyond what is ever joined.
+                joined.reserve_exact((2 * len).min(FIRST) - joined.len());
+            }
+            append(joined, buf);
         }
-        Poll::Ready(Ok(self.joined.len() - before))
+        Poll::Ready(Ok(joined.len() - before))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -202,7 +208,7 @@ mod tests {
         let mut near = Joining::new(Sink::default());
         for _ in 0..1000 {
             near.write_all(&[7; 1000]).await.unwrap();
-            assert!(near.joined.len() <= FIRST);
+            assert!(near.joined.capacity() <= FIRST);
         }
         near.flush().await.unwrap();
         assert_eq!(near.socket.0.iter().sum::<usize>(), 1_000_000);

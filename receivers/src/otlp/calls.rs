@@ -5,26 +5,32 @@
 //! Here a connection reads what there is and its calls go on at once, as over HTTP/1.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::task::unconstrained;
+use futures::task::AtomicWaker;
+use futures::{FutureExt, StreamExt};
+use tokio::task::{unconstrained, yield_now};
 
-/// Calls that go on before other connections have their turn: some milliseconds of work.
+/// Calls that go on before other connections have their turn.
 const TURN: usize = 32;
 
 /// The calls under way. Those that are left when it is dropped, because the client is gone, go on by themselves: what a
 /// pipeline has been given is counted.
-#[derive(Default)]
 pub(super) struct Calls {
     intake: Intake,
     under_way: FuturesUnordered<Call>,
     /// How many went on in this turn.
     polled: Arc<AtomicUsize>,
+    /// Whether some could not that can.
+    are_waiting: bool,
+    bell: Arc<Bell>,
+    /// Rings the bell.
+    waker: Waker,
 }
 
 /// Takes calls from hyper.
@@ -35,11 +41,25 @@ type BoxedCall = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Intake {
     fn execute(&self, call: F) {
+        // As of a task: the other calls of the connection go on.
+        let call = AssertUnwindSafe(call).catch_unwind().map(drop);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(call));
     }
 }
 
 impl Calls {
+    pub(super) fn new() -> Self {
+        let bell = Arc::new(Bell::default());
+        Self {
+            intake: Intake::default(),
+            under_way: FuturesUnordered::new(),
+            polled: Arc::default(),
+            are_waiting: false,
+            waker: Arc::clone(&bell).into(),
+            bell,
+        }
+    }
+
     /// Where new ones come from.
     pub(super) fn intake(&self) -> Intake {
         self.intake.clone()
@@ -51,9 +71,39 @@ impl Calls {
     }
 
     fn take_in(&mut self) {
-        let Self { intake: Intake(new), under_way, polled } = self;
+        let Self { intake: Intake(new), under_way, polled, .. } = self;
         let mut new = new.lock().unwrap_or_else(PoisonError::into_inner);
         under_way.extend(new.drain(..).map(|call| Call { call, polled: Arc::clone(polled) }));
+    }
+
+    /// Lets those go on that can, which ends the turn.
+    fn go_on(&mut self, cx: &mut Context<'_>) {
+        let Self { under_way, polled, are_waiting, bell, waker, .. } = self;
+        polled.store(0, Ordering::Relaxed);
+        let mut calls_cx = Context::from_waker(waker);
+        let is_turn_over = || polled.load(Ordering::Relaxed) > TURN;
+        // What rang so far is looked at now.
+        bell.rang();
+        // However much the connection read: a client that never stops sending must not keep its calls from going on.
+        loop {
+            match pin!(unconstrained(under_way.next())).poll(&mut calls_cx) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(())) if !is_turn_over() => {}
+                // It rings as well where it has just looked at all of them.
+                Poll::Pending if bell.rang() && !is_turn_over() => {}
+                _ => break,
+            }
+        }
+        let were_waiting = std::mem::replace(are_waiting, is_turn_over());
+        let has_more = bell.end();
+        if *are_waiting {
+            // When everybody had a turn and what has arrived meanwhile is known.
+            let is_later = pin!(yield_now()).poll(cx);
+            debug_assert!(is_later.is_pending());
+        } else if has_more || were_waiting {
+            // The connection has not heard yet what it was woken for.
+            cx.waker().wake_by_ref();
+        }
     }
 }
 
@@ -84,6 +134,46 @@ impl Future for Call {
     }
 }
 
+/// Wakes the connection's task for its calls, but not within its turn: they go on then anyway.
+#[derive(Debug, Default)]
+struct Bell {
+    task: AtomicWaker,
+    is_turn: AtomicBool,
+    has_rung: AtomicBool,
+}
+
+impl Bell {
+    fn begin(&self, task: &Waker) {
+        self.task.register(task);
+        self.has_rung.store(false, Ordering::SeqCst);
+        self.is_turn.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it rang since it was last asked.
+    fn rang(&self) -> bool {
+        self.has_rung.swap(false, Ordering::SeqCst)
+    }
+
+    /// The same, when it wakes the task again.
+    fn end(&self) -> bool {
+        self.is_turn.store(false, Ordering::SeqCst);
+        self.rang()
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::SeqCst);
+        if !self.is_turn.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
 /// See [`Calls::beside`].
 pub(super) struct Beside<'a, C> {
     connection: Pin<&'a mut C>,
@@ -95,13 +185,16 @@ impl<C: Future> Future for Beside<'_, C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let Self { connection, calls } = &mut *self;
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+        calls.bell.begin(cx.waker());
+        // Nothing new is read while others wait: a client may begin and reset any number of calls.
+        if !calls.are_waiting
+            && let Poll::Ready(ended) = connection.as_mut().poll(cx)
+        {
+            calls.bell.end();
             return Poll::Ready(ended);
         }
         calls.take_in();
-        calls.polled.store(0, Ordering::Relaxed);
-        // However much the connection read: a client that never stops sending must not keep its calls from going on.
-        while let Poll::Ready(Some(())) = pin!(unconstrained(calls.under_way.next())).poll(cx) {}
+        calls.go_on(cx);
         Poll::Pending
     }
 }
@@ -118,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_runs_in_the_turn_in_which_it_came() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let intake = calls.intake();
         let (done, mut is_done) = oneshot::channel();
         let mut call = Some(async move { done.send(()).unwrap() });
@@ -136,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_do_not_wait_for_each_other() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let intake = calls.intake();
         let (ended, mut all_ended) = mpsc::unbounded_channel();
         let (release, released) = oneshot::channel::<()>();
@@ -155,27 +248,67 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_of_calls_lets_others_have_their_turn() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let intake = calls.intake();
-        let (ended, mut all_ended) = mpsc::unbounded_channel();
-        for n in 0..3 * TURN {
-            let ended = ended.clone();
-            intake.execute(async move { ended.send(n).unwrap() });
+        let ended = Arc::new(AtomicUsize::new(0));
+        for _ in 0..2 * TURN + 1 {
+            let ended = Arc::clone(&ended);
+            intake.execute(async move {
+                ended.fetch_add(1, Ordering::Relaxed);
+            });
         }
-        let mut in_turns = Vec::new();
-        let connection = poll_fn(|cx| {
-            let mut turn = Vec::new();
-            while all_ended.poll_recv_many(cx, &mut turn, TURN).is_ready() {}
-            in_turns.push(turn.len());
-            if turn.contains(&(3 * TURN - 1)) { Poll::Ready(()) } else { Poll::Pending }
-        });
-        calls.beside(pin!(connection)).await;
-        assert_eq!(in_turns, [0, TURN, TURN, TURN]);
+        let polled = AtomicUsize::new(0);
+        let mut connection = pin!(poll_fn(|_| {
+            polled.fetch_add(1, Ordering::Relaxed);
+            Poll::<()>::Pending
+        }));
+        let mut beside = calls.beside(connection.as_mut());
+        let mut seen = Vec::new();
+        // Each time it is woken, until it has been told twice that the connection may read.
+        poll_fn(|cx| {
+            let is_pending = Pin::new(&mut beside).poll(cx).is_pending();
+            seen.push((polled.load(Ordering::Relaxed), ended.load(Ordering::Relaxed)));
+            assert!(is_pending && seen.len() < 10);
+            if polled.load(Ordering::Relaxed) == 2 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let all = 2 * TURN + 1;
+        assert_eq!(seen, [(1, TURN), (1, 2 * TURN), (1, all), (2, all)], "times the connection read, calls that ended");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_begins_calls_without_end_does_not_fill_the_memory() {
+        const AT_ONCE: usize = 10 * TURN;
+        let mut calls = Calls::new();
+        let intake = calls.intake();
+        let mut rounds = 0;
+        let mut connection = pin!(poll_fn(|cx| {
+            (0..AT_ONCE).for_each(|_| intake.execute(async {}));
+            rounds += 1;
+            cx.waker().wake_by_ref();
+            if rounds == 50 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        poll_fn(|cx| {
+            let is_over = calls.beside(connection.as_mut()).poll_unpin(cx);
+            assert!(calls.under_way.len() <= AT_ONCE);
+            is_over
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_alone() {
+        let mut calls = Calls::new();
+        let intake = calls.intake();
+        let (other, is_done) = oneshot::channel();
+        intake.execute(async { panic!("on purpose") });
+        intake.execute(async move { other.send(()).unwrap() });
+        calls.beside(pin!(is_done)).await.unwrap();
     }
 
     #[tokio::test]
     async fn calls_outlive_their_connection() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new();
         let intake = calls.intake();
         let (begun, has_begun) = oneshot::channel();
         let (release, released) = oneshot::channel::<()>();

@@ -313,7 +313,7 @@ impl Shared {
             }
         });
         let io = TokioIo::new(opening.into_socket(Arc::clone(&connection), Pace { head, write: http.write }));
-        let calls = Calls::default();
+        let calls = Calls::new();
         if is_http2 {
             let served = http2::Builder::new(calls.intake())
                 .timer(TokioTimer::new())
