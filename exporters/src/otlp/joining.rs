@@ -68,13 +68,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Joining<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let filled = || bufs.iter().filter(|buf| !buf.is_empty());
         // A request's head before a body in one piece goes out with it.
-        if bufs.iter().filter(|buf| !buf.is_empty()).take(2).any(|buf| buf.len() >= LARGE) {
+        if filled().take(2).any(|buf| buf.len() >= LARGE) {
             ready!(self.poll_rest(cx))?;
             return Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         }
         // Before the buffer is full, there may be more to write with what is in it.
-        let next = bufs.iter().find(|buf| !buf.is_empty()).map_or(0, |buf| buf.len());
+        let next = filled().next().map_or(0, |buf| buf.len());
         if self.written > 0 || self.joined.len() + next > self.limit {
             ready!(self.poll_rest(cx))?;
             self.limit = FULL;

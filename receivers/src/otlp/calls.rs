@@ -24,8 +24,6 @@ const TURN: usize = 32;
 pub(super) struct Calls {
     intake: Intake,
     under_way: FuturesUnordered<Call>,
-    /// How many went on in this turn.
-    polled: Arc<AtomicUsize>,
     /// Whether some could not that can.
     are_waiting: bool,
     bell: Arc<Bell>,
@@ -53,7 +51,6 @@ impl Calls {
         Self {
             intake: Intake::default(),
             under_way: FuturesUnordered::new(),
-            polled: Arc::default(),
             are_waiting: false,
             waker: Arc::clone(&bell).into(),
             bell,
@@ -65,36 +62,29 @@ impl Calls {
         self.intake.clone()
     }
 
-    /// Lets the connection read and write, and then the calls go on that can.
-    pub(super) fn beside<'a, C>(&'a mut self, connection: Pin<&'a mut C>) -> Beside<'a, C> {
-        Beside { connection, calls: self }
-    }
-
     fn take_in(&mut self) {
-        let Self { intake: Intake(new), under_way, polled, .. } = self;
+        let Self { intake: Intake(new), under_way, bell, .. } = self;
         let mut new = new.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.extend(new.drain(..).map(|call| Call { call, polled: Arc::clone(polled) }));
+        under_way.extend(new.drain(..).map(|call| Call { call, bell: Arc::clone(bell) }));
     }
 
     /// Lets those go on that can, which ends the turn.
     fn go_on(&mut self, cx: &mut Context<'_>) {
-        let Self { under_way, polled, are_waiting, bell, waker, .. } = self;
-        polled.store(0, Ordering::Relaxed);
+        let Self { under_way, are_waiting, bell, waker, .. } = self;
         let mut calls_cx = Context::from_waker(waker);
-        let is_turn_over = || polled.load(Ordering::Relaxed) > TURN;
         // What rang so far is looked at now.
         bell.rang();
         // However much the connection read: a client that never stops sending must not keep its calls from going on.
         loop {
             match pin!(unconstrained(under_way.next())).poll(&mut calls_cx) {
                 Poll::Ready(None) => break,
-                Poll::Ready(Some(())) if !is_turn_over() => {}
+                Poll::Ready(Some(())) if !bell.is_turn_over() => {}
                 // It rings as well where it has just looked at all of them.
-                Poll::Pending if bell.rang() && !is_turn_over() => {}
+                Poll::Pending if bell.rang() && !bell.is_turn_over() => {}
                 _ => break,
             }
         }
-        let were_waiting = std::mem::replace(are_waiting, is_turn_over());
+        let were_waiting = std::mem::replace(are_waiting, bell.is_turn_over());
         let has_more = bell.end();
         if *are_waiting {
             // When everybody had a turn and what has arrived meanwhile is known.
@@ -119,14 +109,14 @@ impl Drop for Calls {
 /// A call that waits if it is not its turn.
 struct Call {
     call: BoxedCall,
-    polled: Arc<AtomicUsize>,
+    bell: Arc<Bell>,
 }
 
 impl Future for Call {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.polled.fetch_add(1, Ordering::Relaxed) >= TURN {
+        if self.bell.polled.fetch_add(1, Ordering::Relaxed) >= TURN {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -140,13 +130,19 @@ struct Bell {
     task: AtomicWaker,
     is_turn: AtomicBool,
     has_rung: AtomicBool,
+    /// Calls that went on in this turn, or would have.
+    polled: AtomicUsize,
 }
 
 impl Bell {
     fn begin(&self, task: &Waker) {
         self.task.register(task);
-        self.has_rung.store(false, Ordering::SeqCst);
+        self.polled.store(0, Ordering::Relaxed);
         self.is_turn.store(true, Ordering::SeqCst);
+    }
+
+    fn is_turn_over(&self) -> bool {
+        self.polled.load(Ordering::Relaxed) > TURN
     }
 
     /// Whether it rang since it was last asked.
@@ -174,10 +170,15 @@ impl Wake for Bell {
     }
 }
 
-/// See [`Calls::beside`].
+/// Lets a connection read and write, and then its calls go on that can. HTTP/1 has none beside the connection.
+pub(super) fn beside<'a, C>(connection: Pin<&'a mut C>, calls: &'a mut Option<Calls>) -> Beside<'a, C> {
+    Beside { connection, calls: calls.as_mut() }
+}
+
+/// See [`beside`].
 pub(super) struct Beside<'a, C> {
     connection: Pin<&'a mut C>,
-    calls: &'a mut Calls,
+    calls: Option<&'a mut Calls>,
 }
 
 impl<C: Future> Future for Beside<'_, C> {
@@ -185,6 +186,7 @@ impl<C: Future> Future for Beside<'_, C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let Self { connection, calls } = &mut *self;
+        let Some(calls) = calls else { return connection.as_mut().poll(cx) };
         calls.bell.begin(cx.waker());
         // Nothing new is read while others wait: a client may begin and reset any number of calls.
         if !calls.are_waiting
@@ -209,10 +211,15 @@ mod tests {
 
     use super::*;
 
+    fn calls() -> (Option<Calls>, Intake) {
+        let calls = Calls::new();
+        let intake = calls.intake();
+        (Some(calls), intake)
+    }
+
     #[tokio::test]
     async fn a_call_runs_in_the_turn_in_which_it_came() {
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let (done, mut is_done) = oneshot::channel();
         let mut call = Some(async move { done.send(()).unwrap() });
         let mut connection = pin!(poll_fn(|_| {
@@ -221,7 +228,7 @@ mod tests {
             }
             Poll::<()>::Pending
         }));
-        let mut beside = calls.beside(connection.as_mut());
+        let mut beside = beside(connection.as_mut(), &mut calls);
         let is_pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut beside).poll(cx).is_pending())).await;
         assert!(is_pending);
         is_done.try_recv().unwrap();
@@ -229,8 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_do_not_wait_for_each_other() {
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let (ended, mut all_ended) = mpsc::unbounded_channel();
         let (release, released) = oneshot::channel::<()>();
         let first = ended.clone();
@@ -243,13 +249,12 @@ mod tests {
             release.send(()).unwrap();
         });
         let connection = async { [all_ended.recv().await, all_ended.recv().await] };
-        assert_eq!(calls.beside(pin!(connection)).await, [Some(2), Some(1)]);
+        assert_eq!(beside(pin!(connection), &mut calls).await, [Some(2), Some(1)]);
     }
 
     #[tokio::test]
     async fn a_crowd_of_calls_lets_others_have_their_turn() {
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let ended = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 * TURN + 1 {
             let ended = Arc::clone(&ended);
@@ -262,7 +267,7 @@ mod tests {
             polled.fetch_add(1, Ordering::Relaxed);
             Poll::<()>::Pending
         }));
-        let mut beside = calls.beside(connection.as_mut());
+        let mut beside = beside(connection.as_mut(), &mut calls);
         let mut seen = Vec::new();
         // Each time it is woken, until it has been told twice that the connection may read.
         poll_fn(|cx| {
@@ -279,8 +284,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_begins_calls_without_end_does_not_fill_the_memory() {
         const AT_ONCE: usize = 10 * TURN;
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let mut rounds = 0;
         let mut connection = pin!(poll_fn(|cx| {
             (0..AT_ONCE).for_each(|_| intake.execute(async {}));
@@ -289,8 +293,8 @@ mod tests {
             if rounds == 50 { Poll::Ready(()) } else { Poll::Pending }
         }));
         poll_fn(|cx| {
-            let is_over = calls.beside(connection.as_mut()).poll_unpin(cx);
-            assert!(calls.under_way.len() <= AT_ONCE);
+            let is_over = beside(connection.as_mut(), &mut calls).poll_unpin(cx);
+            assert!(calls.as_ref().unwrap().under_way.len() <= AT_ONCE);
             is_over
         })
         .await;
@@ -298,18 +302,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_panics_ends_alone() {
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let (other, is_done) = oneshot::channel();
         intake.execute(async { panic!("on purpose") });
         intake.execute(async move { other.send(()).unwrap() });
-        calls.beside(pin!(is_done)).await.unwrap();
+        beside(pin!(is_done), &mut calls).await.unwrap();
     }
 
     #[tokio::test]
     async fn calls_outlive_their_connection() {
-        let mut calls = Calls::new();
-        let intake = calls.intake();
+        let (mut calls, intake) = calls();
         let (begun, has_begun) = oneshot::channel();
         let (release, released) = oneshot::channel::<()>();
         let (ended, has_ended) = oneshot::channel();
@@ -318,7 +320,7 @@ mod tests {
             released.await.unwrap();
             ended.send(()).unwrap();
         });
-        calls.beside(pin!(has_begun)).await.unwrap();
+        beside(pin!(has_begun), &mut calls).await.unwrap();
         let (late, has_come) = oneshot::channel();
         intake.execute(async move { late.send(()).unwrap() });
         drop(calls);

@@ -22,7 +22,7 @@ use weir_pipeline::clock::Environment;
 use weir_pipeline::node::Shutdown;
 
 use super::answer::Answer;
-use super::calls::Calls;
+use super::calls::{Calls, beside};
 use super::config::{HttpTimeouts, Lifetime, Timeouts};
 use super::connection::{Connection, End};
 use super::crowd::{Crowd, Place};
@@ -313,8 +313,8 @@ impl Shared {
             }
         });
         let io = TokioIo::new(opening.into_socket(Arc::clone(&connection), Pace { head, write: http.write }));
-        let calls = Calls::new();
         if is_http2 {
+            let calls = Calls::new();
             let served = http2::Builder::new(calls.intake())
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(self.service.window())
@@ -327,7 +327,7 @@ impl Shared {
                 .keep_alive_timeout(lifetime.ping_timeout)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, calls, &connection, lifetime, place).await?;
+            self.drive(served, Some(calls), &connection, lifetime, place).await?;
         } else {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -336,7 +336,7 @@ impl Shared {
                 .max_buf_size(HTTP1_BUFFER)
                 .auto_date_header(false)
                 .serve_connection(io, answer);
-            self.drive(served, calls, &connection, lifetime, place).await?;
+            self.drive(served, None, &connection, lifetime, place).await?;
         }
         Ok(())
     }
@@ -346,7 +346,7 @@ impl Shared {
     async fn drive<C: GracefulConnection>(
         &mut self,
         served: C,
-        mut calls: Calls,
+        mut calls: Option<Calls>,
         connection: &Connection,
         lifetime: Lifetime,
         place: &Place,
@@ -358,7 +358,7 @@ impl Shared {
         // In this order, and with nothing asked that cannot come: this runs at every sign of life.
         let end = tokio::select! {
             biased;
-            ended = calls.beside(served.as_mut()) => return ended,
+            ended = beside(served.as_mut(), &mut calls) => return ended,
             () = self.shutdown.requested() => None,
             end = connection.outlives(&lifetime, stretch), if is_limited => Some(end),
             () = place.must_leave(connection) => Some(End::Crowded),
@@ -366,14 +366,14 @@ impl Shared {
         };
         served.as_mut().graceful_shutdown();
         match end {
-            Some(End::Old(Some(grace))) => timeout(grace, calls.beside(served)).await.unwrap_or(Ok(())),
-            Some(End::Crowded) => match timeout(FAREWELL, calls.beside(served.as_mut())).await {
+            Some(End::Old(Some(grace))) => timeout(grace, beside(served, &mut calls)).await.unwrap_or(Ok(())),
+            Some(End::Crowded) => match timeout(FAREWELL, beside(served.as_mut(), &mut calls)).await {
                 Ok(ended) => ended,
                 // One that came before the farewell had.
-                Err(_) if connection.is_busy() => calls.beside(served).await,
+                Err(_) if connection.is_busy() => beside(served, &mut calls).await,
                 Err(_) => Ok(()),
             },
-            _ => calls.beside(served).await,
+            _ => beside(served, &mut calls).await,
         }
     }
 }

@@ -79,7 +79,6 @@ impl Pool {
         let memory = self.recent.memory();
         let committer = Committer {
             source,
-
             backoff: self.settings.backoff,
             environment: self.environment.clone(),
             counters: counters.clone(),
